@@ -1,0 +1,83 @@
+"""Measure a checkpoint on a split of any data set with its labels.
+
+    python evaluate.py --checkpoint runs/finetune/slivit.safetensors
+    python evaluate.py --checkpoint slivit.safetensors --meta_csv other_site.csv --split all
+    python evaluate.py --checkpoint backbone.safetensors --dataset chestmnist --split val
+
+Model, pre-processing, labels and task are read from the checkpoint.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from slivit import checkpoint, options
+from slivit.checkpoint import Card
+from slivit.errors import run_script
+from slivit.report import measure
+from slivit.runtime import (LOG, check_out_dir, choose_device, choose_workers, open_out_dir,
+                            setup_logging, versions, write_json)
+from slivit.scans import Scans, check_scans
+from slivit.tasks import check_splits, fit_to_target
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of this script's options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False)
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE",
+                        help="slivit.safetensors of finetune.py or backbone.safetensors of "
+                             "bb_train.py")
+    parser.add_argument("--split", choices=("test", "val", "train", "all"), default="test",
+                        help="rows to measure (default %(default)s)")
+    parser.add_argument("--b_size", type=options.positive_int, default=16, metavar="N",
+                        help="scans at a time (default %(default)s)")
+    options.add_data_options(parser, "images or volumes, as the checkpoint takes them")
+    options.add_run_options(parser, "runs/evaluate", resumable=False)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Options, model, data, report."""
+    args = build_parser().parse_args(argv)
+    setup_logging()
+    check_out_dir(args.out_dir, overwrite=args.overwrite)
+    card, model = checkpoint.load(args.checkpoint)
+    device = choose_device(args.gpu_id)
+    LOG.info("checkpoint: %s, %s of %s, trained on %s", card.kind, card.backbone,
+             ", ".join(card.target.labels), card.data["name"])
+
+    wanted = [card.target.column] if card.target.column else list(card.target.labels)
+    scans = options.load_scans(args, 2 if card.kind == "backbone" else 3,
+                               wanted if args.meta_csv else None, card.data["split_ratio"],
+                               card.data["split_seed"])
+    scans = fit_to_target(scans, card.target)
+    if args.split != "all":
+        check_splits(scans, (args.split,))
+    rows = scans.rows(args.split)
+    warn_of_training_patients(scans, rows, card)
+    blank = check_scans(scans, rows)
+
+    open_out_dir(args.out_dir, args.overwrite)
+    write_json(args.out_dir / "config.json", options.make_config(
+        args, script="evaluate", card=card, versions=versions(),
+        data={"name": scans.name, "fingerprint": scans.fingerprint()}))
+    measure(model.to(device), scans, args.split, card.target, device, args.b_size,
+            choose_workers(args.n_cpu, device), args.out_dir, args.seed, blank,
+            only=args.pathologies)
+
+
+def warn_of_training_patients(scans: Scans, rows: np.ndarray, card: Card) -> None:
+    """Say how many of the patients to be measured the model has met in training."""
+    seen = set(card.data["patients"])
+    found = scans.patient_hashes(*{str(scans.split[row]) for row in rows})
+    if seen & found:
+        LOG.warning("warning: %d of %d patients have ids that stand in the training or validation "
+                    "data of this checkpoint too; if they are the same people, these scores are "
+                    "too good", len(seen & found), len(found))
+
+
+if __name__ == "__main__":
+    run_script(main)

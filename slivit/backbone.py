@@ -1,0 +1,63 @@
+"""The backbone: a timm ConvNeXt over single slices."""
+
+import timm
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import nn
+
+from slivit.errors import UserError, nearest
+
+
+def create_backbone(name: str, num_classes: int = 0, drop_path: float = 0.0) -> nn.Module:
+    """Create a timm ConvNeXt with random weights.
+
+    Args:
+        name: any ConvNeXt or ConvNeXt V2 of timm, with or without a tag.
+        num_classes: outputs of the classifier; 0 leaves the whole head away.
+        drop_path: stochastic depth rate.
+
+    Returns:
+        The module: (B, 3, H, W) float32 -> (B, num_classes); its `forward_features` gives
+        (B, C, h, w), the map of the last stage.
+
+    Raises:
+        UserError: unknown name or tag, with the nearest ones.
+    """
+    known = timm.list_models(["convnext_*", "convnextv2_*"])
+    base, _, tag = name.partition(".")
+    if base not in known:
+        raise UserError(f"--backbone {name}: not a ConvNeXt of timm. Nearest: "
+                        f"{nearest(base, known)}. There are: {', '.join(known)}")
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{base}.*")]
+    if tag and tag not in tags:
+        raise UserError(f"--backbone {name}: {base} has no weights tagged {tag!r}; "
+                        f"there are: {', '.join(tags) or 'none'}")
+    model = timm.create_model(name, pretrained=False, num_classes=num_classes,
+                              drop_path_rate=drop_path)
+    if num_classes == 0:
+        model.head = nn.Identity()
+    return model.to(memory_format=torch.channels_last)
+
+
+def feature_shape(backbone: nn.Module, img_size: int) -> tuple[int, int, int]:
+    """Return (C, h, w) of the feature map of one slice of `img_size` pixels a side.
+
+    Raises:
+        UserError: the slice is too small for the backbone's strides.
+    """
+    if img_size < 32:
+        raise UserError(f"--img_size {img_size}: a ConvNeXt needs at least 32 pixels a side")
+    training = backbone.training
+    backbone.eval()
+    with torch.no_grad():
+        shape = backbone.forward_features(torch.zeros(1, 3, img_size, img_size)).shape
+    backbone.train(training)
+    return tuple(shape[1:])
+
+
+def input_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel (0..1 scale) that the weights expect."""
+    config = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
+    if config is None:
+        return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    return tuple(config.mean), tuple(config.std)

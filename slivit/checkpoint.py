@@ -1,0 +1,135 @@
+"""Checkpoints: safetensors weights whose header says everything needed to rebuild the model."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from slivit.config import IntegratorConfig, Preprocess, Target
+from slivit.errors import UserError
+from slivit.model import ImageClassifier, SLIViT
+from slivit.runtime import whole_file
+from slivit.scans import Scans
+
+FORMAT = 1
+KEY = "slivit"
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What a checkpoint's header says.
+
+    Attributes:
+        kind: `backbone` (2D classifier) or `slivit` (volumes).
+        backbone: timm's name.
+        integrator: sizes; None for a backbone.
+        target: outputs.
+        preprocess: how scans become input.
+        data: of data_facts.
+        epoch, score: of the saved weights, on validation.
+        seed: of the run.
+        versions: of the packages that made it.
+    """
+
+    kind: str
+    backbone: str
+    integrator: IntegratorConfig | None
+    target: Target
+    preprocess: Preprocess
+    data: dict
+    epoch: int = 0
+    score: dict = dataclasses.field(default_factory=dict)
+    seed: int = 0
+    versions: dict = dataclasses.field(default_factory=dict)
+
+
+def data_facts(scans: Scans, fingerprint: str, split_ratio: str | None, seed: int) -> dict:
+    """Return what a checkpoint remembers of its data.
+
+    Name, fingerprint, ratio and seed of the split of a table that has none, and hashes of the
+    patients in training and validation, by which an evaluation notices that it meets them again.
+    """
+    return {"name": scans.name, "fingerprint": fingerprint, "split_ratio": split_ratio,
+            "split_seed": seed, "patients": sorted(scans.patient_hashes("train", "val"))}
+
+
+def build(card: Card, drop_path: float = 0.0) -> ImageClassifier | SLIViT:
+    """Create the model a card describes, with random weights."""
+    outputs = len(card.target.labels)
+    if card.kind == "backbone":
+        return ImageClassifier(card.backbone, outputs, card.preprocess, drop_path)
+    return SLIViT(card.backbone, outputs, card.preprocess, card.integrator, drop_path)
+
+
+def save(path: Path, model: nn.Module, card: Card) -> None:
+    """Write model and card, whole or not at all.
+
+    A backbone's tensors have timm's own names, so that timm can load the file as well.
+    """
+    module = model.backbone if card.kind == "backbone" else model
+    state = {key: tensor.detach().cpu().contiguous()
+             for key, tensor in module.state_dict().items()}
+    content = {"format": FORMAT, **dataclasses.asdict(card)}
+    with whole_file(path) as part:
+        save_file(state, part, metadata={KEY: json.dumps(content, allow_nan=False)})
+
+
+def read(path: Path, kind: str | None = None) -> tuple[Card, dict[str, torch.Tensor]]:
+    """Read card and tensors.
+
+    Args:
+        path: the file.
+        kind: the only kind to accept; None for any.
+
+    Raises:
+        UserError: missing, truncated, not a checkpoint of this project, or of another kind.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: is not a whole safetensors file ({error}); expected a "
+                        "slivit.safetensors or backbone.safetensors of this project") from None
+    try:
+        content = json.loads(metadata[KEY])
+        found = content.pop("format")
+        if found != FORMAT:
+            raise UserError(f"{path}: has format {found}, this version reads {FORMAT}")
+        integrator = content.pop("integrator")
+        target, preprocess = content.pop("target"), content.pop("preprocess")
+        card = Card(
+            **content,
+            integrator=IntegratorConfig(**integrator) if integrator else None,
+            target=Target(target["task"], tuple(target["labels"]), target["column"],
+                          tuple(target["mean"]), tuple(target["std"])),
+            preprocess=Preprocess(**{**preprocess, "mean": tuple(preprocess["mean"]),
+                                     "std": tuple(preprocess["std"])}))
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: is a safetensors file without this project's header; expected a "
+                        "slivit.safetensors or backbone.safetensors written by finetune.py or "
+                        "bb_train.py") from None
+    if kind is not None and card.kind != kind:
+        raise UserError(f"{path}: is a {card.kind} checkpoint, expected a {kind} checkpoint")
+    return card, state
+
+
+def load(path: Path) -> tuple[Card, ImageClassifier | SLIViT]:
+    """Rebuild a trained model from its file alone, ready for evaluation.
+
+    Raises:
+        UserError: see `read`; or tensors that do not fit the header.
+    """
+    card, state = read(path)
+    model = build(card)
+    try:
+        (model.backbone if card.kind == "backbone" else model).load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"{path}: tensors do not fit the header ({error})") from None
+    return card, model.eval()

@@ -1,0 +1,72 @@
+"""The plain records that describe data, model and training; all of them JSON-serialisable."""
+
+from dataclasses import dataclass, field
+
+TASKS = ("binary", "multilabel", "multiclass", "regression")
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a scan becomes the backbone's input; stored in checkpoints and applied again.
+
+    Attributes:
+        img_size: side in pixels to which slices are resized.
+        window: grey values mapped to 0..255: `percentile` (2nd to 98th of the scan),
+            `full` (the data type's range; the scan's own for floats) or `LOW,HIGH`.
+        mean, std: per channel, of the 0..1 image.
+        n_slices: slices per volume (0 for 2D images).
+        slice_sampling: `uniform` or `middle`; which slices of a longer volume are taken.
+    """
+
+    img_size: int
+    window: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    n_slices: int = 0
+    slice_sampling: str = "uniform"
+
+
+@dataclass(frozen=True)
+class IntegratorConfig:
+    """Sizes of the integrator (Vision Transformer over slice tokens)."""
+
+    token: str = "flatten"
+    dim: int = 256
+    depth: int = 5
+    heads: int = 20
+    head_dim: int = 64
+    mlp_dim: int = 512
+    dropout: float = 0.0
+    emb_dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a model predicts.
+
+    Attributes:
+        task: one of TASKS.
+        labels: names of the outputs, in the order of the model's K outputs.
+        column: for a multi-class table with one column of class numbers, that column.
+        mean, std: of the training labels, for regression only: outputs are standardised.
+    """
+
+    task: str
+    labels: tuple[str, ...]
+    column: str | None = None
+    mean: tuple[float, ...] = field(default=())
+    std: tuple[float, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Options of the training loop; learning rates are AdamW's peak values."""
+
+    n_epochs: int
+    b_size: int
+    lr: float
+    weight_decay: float
+    warmup_epochs: float
+    patience: int
+    seed: int
+    clip_grad: float = 1.0

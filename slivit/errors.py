@@ -1,0 +1,47 @@
+"""The two ways in which a run may end early, and how a script reports them."""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+MAX_LISTED = 100
+
+
+class UserError(Exception):
+    """Bad input: the message says what was found, what was expected and what to do (exit code 2)."""
+
+
+class RunError(Exception):
+    """A failure while running that is not the input's fault (exit code 1)."""
+
+
+def listing(offenders: Iterable[object], limit: int = MAX_LISTED) -> str:
+    """Return offenders as indented lines; past `limit`, the rest is counted."""
+    rows = [str(offender) for offender in offenders]
+    shown = [f"  {row}" for row in rows[:limit]]
+    if len(rows) > limit:
+        shown.append(f"  ... and {len(rows) - limit} more")
+    return "\n".join(shown)
+
+
+def nearest(name: str, known: Sequence[str], count: int = 3) -> str:
+    """Return the `count` known names closest to `name`, comma-separated."""
+    by_lower = {item.lower(): item for item in known}
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=count, cutoff=0.0)
+    return ", ".join(by_lower[item] for item in close)
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's `main`; turn the errors above into one message on stderr and an exit code."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("\ninterrupted: the last finished epoch is saved; run the same command with --resume "
+              "to go on", file=sys.stderr)
+        sys.exit(130)

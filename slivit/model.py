@@ -1,0 +1,68 @@
+"""The two models: a backbone that classifies images, and SLIViT over volumes."""
+
+import torch
+from torch import nn
+
+from slivit.backbone import create_backbone, feature_shape
+from slivit.config import IntegratorConfig, Preprocess
+from slivit.datasets import Batch
+from slivit.integrator import Integrator
+from slivit.transforms import to_input
+
+
+class ImageClassifier(nn.Module):
+    """Backbone with its classifier: Batch of uint8 images (B, C, H, W) -> logits (B, K)."""
+
+    def __init__(self, backbone_name: str, n_outputs: int, preprocess: Preprocess,
+                 drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.preprocess = preprocess
+        self.backbone = create_backbone(backbone_name, n_outputs, drop_path)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Return the logits (B, K)."""
+        return self.backbone(to_input(batch.x, self.preprocess.mean, self.preprocess.std))
+
+
+class SLIViT(nn.Module):
+    """Backbone over the slices, integrator over the volume.
+
+    Args:
+        backbone_name: timm's name.
+        n_outputs: K.
+        preprocess: gives img_size, n_slices, mean and std.
+        config: sizes of the integrator.
+        drop_path: stochastic depth rate of the backbone.
+    """
+
+    def __init__(self, backbone_name: str, n_outputs: int, preprocess: Preprocess,
+                 config: IntegratorConfig, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.preprocess = preprocess
+        self.token = config.token
+        self.backbone = create_backbone(backbone_name, 0, drop_path)
+        channels, height, width = feature_shape(self.backbone, preprocess.img_size)
+        self.feature_dim = channels * (height * width if self.token == "flatten" else 1)
+        self.integrator = Integrator(self.feature_dim, preprocess.n_slices, n_outputs, config)
+
+    def slice_features(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Run the backbone over every real slice, each on its own; padding is never looked at.
+
+        Args:
+            x: uint8 (B, S, C, H, W).
+            mask: bool (B, S), True for real slices.
+
+        Returns:
+            (B, S, feature_dim) float32: the slice's own feature map, flattened or averaged over
+            its cells (`token`); 0 for padding.
+        """
+        images = to_input(x[mask], self.preprocess.mean, self.preprocess.std)
+        maps = self.backbone.forward_features(images)  # (n, C, h, w)
+        flat = maps.flatten(1) if self.token == "flatten" else maps.mean(dim=(2, 3))
+        features = flat.new_zeros((*mask.shape, self.feature_dim))
+        features[mask] = flat
+        return features
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Return the logits (B, K) of a batch of volumes."""
+        return self.integrator(self.slice_features(batch.x, batch.mask), batch.mask)

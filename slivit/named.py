@@ -1,0 +1,139 @@
+"""Data sets known by name: the embedded nodule shapes and every MedMNIST set."""
+
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from slivit.errors import UserError, nearest
+from slivit.runtime import LOG, scratch_dir
+from slivit.scans import SPLITS, ArraySource, Scans
+
+DATA_DIR = Path(__file__).resolve().parent.parent / "data"
+EMBEDDED = {"noduleshapes2d": 2, "noduleshapes3d": 3}
+SHAPE_LABELS = {
+    "noduleshapes2d": ("spiculated", "lobulated", "irregular", "ill_defined", "subsolid",
+                       "calcified", "malignant", "benign"),
+    "noduleshapes3d": ("malignant",),
+}
+MEDMNIST_SIZES = {2: (28, 64, 128, 224), 3: (28, 64)}
+
+
+def load_named(name: str, ndim: int, data_root: Path, size: int = 28) -> Scans:
+    """Load an embedded or a MedMNIST data set.
+
+    Args:
+        name: `noduleshapes2d`, `noduleshapes3d`, a MedMNIST flag (`nodulemnist3d`) or its class
+            name (`NoduleMNIST3D`), in any case.
+        ndim: 2 or 3; a set of the other kind is refused.
+        data_root: folder of the MedMNIST `.npz` files; downloaded to if one is not there.
+        size: MedMNIST's side in pixels (28, 64; 2D also 128, 224).
+
+    Returns:
+        Scans of uint8 images (H, W[, 3]) or volumes (N, H, W).
+
+    Raises:
+        UserError: unknown name, wrong kind, failed download, or a file not in MedMNIST's layout.
+    """
+    from medmnist import INFO
+
+    flag = name.lower()
+    kinds = EMBEDDED | {key: 3 if key.endswith("3d") else 2 for key in INFO}
+    if flag not in kinds:
+        raise UserError(f"--dataset {name}: unknown. Nearest: {nearest(name, list(kinds))}. "
+                        f"There are: {', '.join(kinds)}")
+    if kinds[flag] != ndim:
+        raise UserError(f"--dataset {name}: holds {'volumes' if kinds[flag] == 3 else 'images'}, "
+                        f"expected {'volumes' if ndim == 3 else 'images'}")
+    if flag in EMBEDDED:
+        return _load_embedded(flag)
+    if size not in MEDMNIST_SIZES[ndim]:
+        raise UserError(f"--medmnist_size {size}: {flag} comes in the sizes "
+                        f"{', '.join(map(str, MEDMNIST_SIZES[ndim]))}")
+    return _load_medmnist(flag, ndim, data_root, size)
+
+
+def _load_embedded(flag: str) -> Scans:
+    blocks, labels, counts = _read_npz(DATA_DIR / f"{flag}.npz", EMBEDDED[flag])
+    table = pd.read_csv(DATA_DIR / f"{flag}.csv", dtype={"patient": str, "nodule": str})
+    split = np.repeat(SPLITS, counts)
+    return Scans(name=flag, ndim=EMBEDDED[flag], ids=tuple(table["nodule"]), split=split,
+                 labels=labels, label_names=SHAPE_LABELS[flag], patients=tuple(table["patient"]),
+                 read=ArraySource(blocks), window="full", img_size=32, flips="hvz",
+                 task="binary" if EMBEDDED[flag] == 3 else "multilabel")
+
+
+def _load_medmnist(flag: str, ndim: int, data_root: Path, size: int) -> Scans:
+    from medmnist import INFO
+
+    info = INFO[flag]
+    suffix = "" if size == 28 else f"_{size}"
+    path = data_root / f"{flag}{suffix}.npz"
+    if not path.exists():
+        _download(info["python_class"], path, size, info[f"url{suffix}"])
+    elif _md5(path) != info[f"MD5{suffix}"]:
+        LOG.warning("warning: %s is not the published file (its MD5 differs); using it as it is",
+                    path)
+    blocks, labels, counts = _read_npz(path, ndim)
+    names = [info["label"][str(k)].replace(",", " /") for k in range(len(info["label"]))]
+    if info["task"] == "multi-label, binary-class":
+        task = "multilabel"
+    elif len(names) == 2:
+        task, names = "binary", names[1:]
+    else:
+        task = "multiclass"
+        if labels.shape[1] != 1 or labels.max() >= len(names):
+            raise UserError(f"{path}: labels of {labels.shape[1]} columns up to {labels.max():g}, "
+                            f"expected one column of 0..{len(names) - 1}")
+        labels = np.eye(len(names), dtype=np.float32)[labels[:, 0].astype(int)]
+    if labels.shape[1] != len(names):
+        raise UserError(f"{path}: {labels.shape[1]} label columns, expected {len(names)}")
+    ids = tuple(f"{split}_{i}" for split, n in zip(SPLITS, counts, strict=True) for i in range(n))
+    return Scans(name=flag, ndim=ndim, ids=ids, split=np.repeat(SPLITS, counts), labels=labels,
+                 label_names=tuple(names), patients=None, read=ArraySource(blocks), task=task,
+                 window="full", img_size=max(32, size) if ndim == 3 else max(64, size))
+
+
+def _read_npz(path: Path, ndim: int) -> tuple[tuple[np.ndarray, ...], np.ndarray, list[int]]:
+    """Read MedMNIST's layout: uint8 images of three splits, float32 labels (n, K), the counts."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; data/README.md says how it is built")
+    try:
+        with np.load(path, allow_pickle=False) as npz:
+            blocks = tuple(npz[f"{split}_images"] for split in SPLITS)
+            parts = [npz[f"{split}_labels"] for split in SPLITS]
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zipfile.error) as error:
+        raise UserError(f"{path}: is not a readable file in MedMNIST's layout ({error}). "
+                        "Remove it to have it downloaded again, or put a good one there") from None
+    for split, images, labels in zip(SPLITS, blocks, parts, strict=True):
+        shaped = images.ndim == ndim + 1 or (images.ndim == ndim + 2 and images.shape[-1] == 3)
+        if images.dtype != np.uint8 or not shaped or len(images) != len(labels):
+            raise UserError(f"{path}: {split} has {images.dtype} images of shape {images.shape} "
+                            f"and labels of shape {labels.shape}; expected uint8 (n, "
+                            f"{'D, ' if ndim == 3 else ''}H, W) and (n, K)")
+    labels = np.concatenate([part[:, None] if part.ndim == 1 else part for part in parts]).astype(np.float32)
+    return blocks, labels, [len(block) for block in blocks]
+
+
+def _download(class_name: str, path: Path, size: int, url: str) -> None:
+    """Download a MedMNIST file through its package, whole or not at all."""
+    import medmnist
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    LOG.info("downloading %s to %s", url, path)
+    with scratch_dir(path.parent) as folder:
+        try:
+            getattr(medmnist, class_name)(split="test", download=True, root=str(folder), size=size)
+        except RuntimeError:  # the package's one kind of failure, whatever its cause
+            raise UserError(f"download failed: wanted {path.name} from {url}. Fetch that file on a "
+                            f"machine with a network and put it at {path} (or name its folder "
+                            "with --data_root)") from None
+        os.replace(folder / path.name, path)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

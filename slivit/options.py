@@ -1,0 +1,265 @@
+"""Command-line options that the scripts share, in named groups, and their types."""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from slivit.config import FitOptions, IntegratorConfig, Preprocess
+from slivit.errors import UserError, listing
+from slivit.meta import read_meta
+from slivit.named import EMBEDDED, load_named
+from slivit.scans import Scans
+from slivit.splits import parse_ratio
+from slivit.transforms import parse_window
+
+MAY_CHANGE = {"resume", "overwrite", "out_dir", "gpu_id", "n_cpu", "n_epochs", "patience",
+              "data_root", "versions"}
+
+
+def positive_int(text: str) -> int:
+    """Parse a whole number of at least 1."""
+    return _number(text, int, 1)
+
+
+def natural(text: str) -> int:
+    """Parse a whole number of at least 0."""
+    return _number(text, int, 0)
+
+
+def positive(text: str) -> float:
+    """Parse a finite number above 0."""
+    value = _number(text, float, 0)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
+    return value
+
+
+def non_negative(text: str) -> float:
+    """Parse a finite number of at least 0."""
+    return _number(text, float, 0)
+
+
+def rate(text: str) -> float:
+    """Parse a number from 0 to below 1."""
+    value = _number(text, float, 0)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to below 1")
+    return value
+
+
+def names(text: str) -> list[str]:
+    """Parse comma-separated names."""
+    found = [part.strip() for part in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected comma-separated names")
+    return found
+
+
+def flip_axes(text: str) -> str:
+    """Parse the axes of random flips: letters of h, v and z, or `none`."""
+    if text == "none":
+        return ""
+    if not text or set(text) - set("hvz"):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected letters of h, v, z, or none")
+    return text
+
+
+def _number(text: str, kind: type, least: float) -> int | float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not least <= value < float("inf"):
+        word = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {word} of at least {least}")
+    return value
+
+
+def add_data_options(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the options that say which scans; `what` is `images` or `volumes`."""
+    group = parser.add_argument_group("data")
+    group.add_argument("--meta_csv", type=Path, metavar="FILE",
+                       help=f"table of {what}: F_Name, Path, a column per label; optional Split "
+                            "and patient (data/README.md)")
+    group.add_argument("--dataset", metavar="NAME",
+                       help="instead of --meta_csv: a MedMNIST set such as nodulemnist3d, or the "
+                            "embedded noduleshapes2d / noduleshapes3d (default: the embedded one)")
+    group.add_argument("--data_root", type=Path, default=Path("data/medmnist"), metavar="DIR",
+                       help="where MedMNIST files are, or are downloaded to (default %(default)s)")
+    group.add_argument("--medmnist_size", type=int, metavar="N",
+                       help="side of MedMNIST's pictures: 28 (default), 64, and in 2D 128, 224")
+    group.add_argument("--pathologies", type=names, metavar="A,B",
+                       help="label columns (default: every label the data set has)")
+    group.add_argument("--pid_col", metavar="NAME",
+                       help="patient column of --meta_csv (default: pid, patient or patient_id)")
+
+
+def add_split_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that divide a table without splits."""
+    group = parser.add_argument_group("split of a table that has none")
+    group.add_argument("--split_ratio", metavar="A,B,C",
+                       help="train, val and test shares, by patient (default 0.7,0.15,0.15)")
+
+
+def add_run_options(parser: argparse.ArgumentParser, out_dir: str, resumable: bool = True) -> None:
+    """Add the options that say where and on what the script runs."""
+    group = parser.add_argument_group("run")
+    group.add_argument("--out_dir", type=Path, default=Path(out_dir), metavar="DIR",
+                       help="where everything is written (default %(default)s)")
+    again = group.add_mutually_exclusive_group()
+    again.add_argument("--overwrite", action="store_true",
+                       help="start again in an --out_dir that is not empty")
+    if resumable:
+        again.add_argument("--resume", action="store_true",
+                           help="go on after the last finished epoch in --out_dir")
+    group.add_argument("--gpu_id", metavar="N",
+                       help="which GPU, or cpu (default: GPU 0 where there is one, else the CPU)")
+    group.add_argument("--n_cpu", type=natural, metavar="N",
+                       help="data-loading processes (default: up to 8 with a GPU, 0 on a CPU)")
+    group.add_argument("--seed", type=natural, default=0, metavar="N",
+                       help="of everything random (default %(default)s)")
+
+
+def add_training_options(parser: argparse.ArgumentParser, *, b_size: int, n_epochs: int,
+                         lr: float, patience: int) -> argparse._ArgumentGroup:
+    """Add the options of the training loop; return their group."""
+    group = parser.add_argument_group("training")
+    group.add_argument("--b_size", type=positive_int, default=b_size, metavar="N",
+                       help="scans per step (default %(default)s)")
+    group.add_argument("--n_epochs", type=positive_int, default=n_epochs, metavar="N",
+                       help="most epochs (default %(default)s)")
+    group.add_argument("--lr", type=positive, default=lr, metavar="X",
+                       help="peak learning rate of AdamW (default %(default)s)")
+    group.add_argument("--weight_decay", type=non_negative, default=0.05, metavar="X",
+                       help="on matrices only (default %(default)s)")
+    group.add_argument("--warmup_epochs", type=non_negative, default=1.0, metavar="X",
+                       help="of linear warm-up, before the cosine (default %(default)s)")
+    group.add_argument("--patience", type=natural, default=patience, metavar="N",
+                       help="stop after N epochs without a better validation score; 0: never "
+                            "(default %(default)s)")
+    group.add_argument("--drop_path", type=rate, default=0.1, metavar="X",
+                       help="stochastic depth of the backbone (default %(default)s)")
+    group.add_argument("--flips", type=flip_axes, metavar="AXES",
+                       help="random flips in training: letters of h (left-right), v (up-down), "
+                            "z (order of slices), or none (default h; hvz for the embedded sets)")
+    return group
+
+
+def add_input_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the options of the backbone and its input; return their group."""
+    group = parser.add_argument_group("backbone and its input")
+    group.add_argument("--backbone", metavar="NAME",
+                       help="any ConvNeXt or ConvNeXt V2 of timm, tag allowed "
+                            "(default convnext_tiny)")
+    group.add_argument("--weights", metavar="W",
+                       help="imagenet (default), none, or a file of ConvNeXt weights")
+    group.add_argument("--img_size", type=positive_int, metavar="N",
+                       help="side to which slices are resized (default 224 for images, 256 for "
+                            "volumes, smaller for small data sets)")
+    group.add_argument("--window", metavar="W",
+                       help="grey values to use: percentile (2-98 of the scan), full, or LOW,HIGH "
+                            "(default percentile; full for the embedded sets and MedMNIST)")
+    return group
+
+
+def add_integrator_options(parser: argparse.ArgumentParser) -> None:
+    """Add the sizes of the integrator."""
+    group = parser.add_argument_group("integrator")
+    default = IntegratorConfig()
+    group.add_argument("--token", choices=("flatten", "pool"), default=default.token,
+                       help="a slice's token comes from its whole feature map, as in the paper, or "
+                            "from the map's average (default %(default)s)")
+    for flag, what in (("dim", "width of the tokens"), ("depth", "transformer blocks"),
+                       ("heads", "attention heads"), ("head_dim", "width of a head"),
+                       ("mlp_dim", "hidden width of the MLP")):
+        group.add_argument(f"--vit_{flag}", type=positive_int, default=getattr(default, flag),
+                           metavar="N", help=f"{what} (default %(default)s)")
+    group.add_argument("--dropout", type=rate, default=default.dropout, metavar="X",
+                       help="in attention and MLP (default %(default)s)")
+    group.add_argument("--emb_dropout", type=rate, default=default.emb_dropout, metavar="X",
+                       help="of the tokens (default %(default)s)")
+
+
+def make_integrator_config(args: argparse.Namespace) -> IntegratorConfig:
+    """Gather the sizes of the integrator."""
+    return IntegratorConfig(token=args.token, dim=args.vit_dim, depth=args.vit_depth,
+                            heads=args.vit_heads, head_dim=args.vit_head_dim,
+                            mlp_dim=args.vit_mlp_dim, dropout=args.dropout,
+                            emb_dropout=args.emb_dropout)
+
+
+def load_scans(args: argparse.Namespace, ndim: int, pathologies: list[str] | None,
+               ratio: str | None = None, seed: int = 0) -> Scans:
+    """Load the table that the data options name.
+
+    Raises:
+        UserError: contradictory options, or whatever is wrong with the data.
+    """
+    if args.meta_csv is not None and args.dataset is not None:
+        raise UserError("--meta_csv and --dataset contradict each other; give one of them")
+    if args.meta_csv is not None:
+        if args.medmnist_size is not None:
+            raise UserError("--medmnist_size goes with --dataset, not with --meta_csv")
+        return read_meta(args.meta_csv, ndim, pathologies, args.pid_col,
+                         parse_ratio(ratio or "0.7,0.15,0.15"), seed)
+    for flag in ("pid_col", "split_ratio"):
+        if getattr(args, flag, None) is not None:
+            raise UserError(f"--{flag} goes with --meta_csv; a --dataset has its own split")
+    name = args.dataset or next(key for key, value in EMBEDDED.items() if value == ndim)
+    if name.lower() in EMBEDDED and args.medmnist_size is not None:
+        raise UserError(f"--medmnist_size goes with a MedMNIST set, not with {name}")
+    scans = load_named(name, ndim, args.data_root, args.medmnist_size or 28)
+    return scans.select_labels(pathologies) if pathologies else scans
+
+
+def make_preprocess(args: argparse.Namespace, scans: Scans, mean: tuple, std: tuple,
+                    n_slices: int = 0, slice_sampling: str = "uniform") -> Preprocess:
+    """Resolve the input options against what suits the data set."""
+    return Preprocess(img_size=args.img_size or scans.img_size,
+                      window=parse_window(args.window or scans.window),
+                      mean=tuple(mean), std=tuple(std), n_slices=n_slices,
+                      slice_sampling=slice_sampling)
+
+
+def make_fit_options(args: argparse.Namespace) -> FitOptions:
+    """Gather the options of the loop."""
+    return FitOptions(n_epochs=args.n_epochs, b_size=args.b_size, lr=args.lr,
+                      weight_decay=args.weight_decay, warmup_epochs=args.warmup_epochs,
+                      patience=args.patience, seed=args.seed)
+
+
+def make_config(args: argparse.Namespace, **resolved: object) -> dict:
+    """Return what `config.json` holds: every option, then what was resolved from them."""
+    config = {key: str(value) if isinstance(value, Path) else value
+              for key, value in vars(args).items()}
+    for key, value in resolved.items():
+        config[key] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+    return json.loads(json.dumps(config))
+
+
+def check_resume(out_dir: Path, config: dict) -> None:
+    """Refuse to resume a run that was started with other options or other data.
+
+    Raises:
+        UserError: listing every option that differs.
+    """
+    path = out_dir / "config.json"
+    if not path.exists():
+        if any(out_dir.glob("*")):
+            raise UserError(f"--resume: {out_dir} is not empty and holds no config.json, so it is "
+                            "not a run of this script")
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"--resume: {path} is damaged ({error}); start again with --overwrite"
+                        ) from None
+    changed = [f"{key}: was {before.get(key)!r}, now {config.get(key)!r}"
+               for key in sorted(set(before) | set(config))
+               if key not in MAY_CHANGE and before.get(key) != config.get(key)]
+    if changed:
+        raise UserError(f"--resume: the run in {out_dir} was started differently:\n"
+                        f"{listing(changed)}\nGive the same options (only "
+                        f"{', '.join('--' + key for key in ('n_epochs', 'patience', 'n_cpu'))} "
+                        "and --gpu_id may change), or another --out_dir")

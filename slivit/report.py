@@ -1,0 +1,68 @@
+"""Measure a model on a split and write what was found: used at the end of all three scripts."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from slivit.config import Target
+from slivit.datasets import ScanDataset, make_loader
+from slivit.engine import predict
+from slivit.metrics import evaluate, format_scores, predictions_table
+from slivit.plots import plot_scores
+from slivit.runtime import LOG, whole_file, write_json
+from slivit.scans import Scans, match_names
+from slivit.tasks import to_predictions
+
+
+def measure(model: nn.Module, scans: Scans, split: str, target: Target, device: torch.device,
+            b_size: int, n_workers: int, out_dir: Path, seed: int = 0,
+            blank: list[str] | None = None, only: list[str] | None = None) -> dict:
+    """Predict every row of a split in order; write scores, predictions and plots; print scores.
+
+    Args:
+        model: on `device`; its own `preprocess` is applied.
+        scans: with the label columns of the model.
+        split: `train`, `val`, `test` or `all`.
+        target: the model's; scores are of these labels.
+        device, b_size, n_workers: how to run.
+        out_dir: gets `metrics.json`, `predictions.csv` and the plots.
+        seed: of the bootstrap.
+        blank: ids of blank scans, to be recorded.
+        only: labels to report; default all of the model's. Not for one-of-K classes.
+
+    Returns:
+        The content of `metrics.json`.
+    """
+    rows = scans.rows(split)
+    dataset = ScanDataset(scans, rows, model.preprocess)
+    logits, _ = predict(model.eval(), make_loader(dataset, b_size, n_workers, device), device,
+                        f"predict {split}")
+    pred = to_predictions(logits, target)
+    if only:
+        scans, pred, target = _keep_labels(scans, pred, target, only)
+    groups = np.asarray(scans.groups())[rows]
+    metrics = evaluate(scans.labels[rows], pred, target, groups, split, seed)
+    metrics["data"] = scans.name
+    metrics["intervals_by"] = "row" if scans.patients is None else "patient"
+    metrics["blank_scans"] = sorted(set(blank or []) & {scans.ids[row] for row in rows})
+    write_json(out_dir / "metrics.json", metrics)
+    with whole_file(out_dir / "predictions.csv") as part:
+        predictions_table(scans, rows, pred, target, split == "all").to_csv(part, index=False)
+    plots = plot_scores(scans.labels[rows], pred, target, metrics, out_dir)
+    LOG.info("%s, %s: %d scans, intervals by %s\n%s", scans.name, split, len(rows),
+             metrics["intervals_by"], format_scores(metrics))
+    LOG.info("written to %s: %s", out_dir, ", ".join(
+        ["metrics.json", "predictions.csv", *(plot.name for plot in plots)]))
+    return metrics
+
+
+def _keep_labels(scans: Scans, pred: np.ndarray, target: Target,
+                 only: list[str]) -> tuple[Scans, np.ndarray, Target]:
+    """Return scans, predictions (n, k) and target of some of the labels."""
+    columns = match_names(only, target.labels, "labels of the checkpoint")
+    labels = [target.labels[k] for k in columns]
+    return (scans.select_labels(labels), pred[:, columns],
+            dataclasses.replace(target, labels=tuple(labels)))

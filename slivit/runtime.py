@@ -1,0 +1,149 @@
+"""Device, threads, seeds, logging, and files that are written whole or not at all."""
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from slivit import __version__
+from slivit.errors import UserError
+
+LOG = logging.getLogger("slivit")
+
+
+def setup_logging() -> None:
+    """Send this package's messages to stdout, one line each."""
+    LOG.handlers.clear()
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False
+
+
+def usable_cpus() -> int:
+    """Return the number of CPU cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def choose_device(gpu_id: str | None) -> torch.device:
+    """Return the device for `--gpu_id` (`None`: GPU 0 where there is one, else the CPU).
+
+    Raises:
+        UserError: no such GPU, or neither a number nor `cpu`.
+    """
+    found = torch.cuda.device_count()
+    if gpu_id is None:
+        gpu_id = "0" if found else "cpu"
+    if gpu_id.lower() == "cpu":
+        # More threads than cores make OpenMP threads spin and wait for each other.
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 0)) or usable_cpus())
+        LOG.info("device: CPU, %d threads", torch.get_num_threads())
+        return torch.device("cpu")
+    if not gpu_id.isdigit():
+        raise UserError(f"--gpu_id {gpu_id}: expected a GPU number or 'cpu'")
+    if int(gpu_id) >= found:
+        names = ", ".join(f"{i} ({torch.cuda.get_device_name(i)})" for i in range(found))
+        raise UserError(f"--gpu_id {gpu_id}: there is no such GPU; found {names or 'none'}. "
+                        "Choose another number, or --gpu_id cpu")
+    device = torch.device("cuda", int(gpu_id))
+    torch.cuda.set_device(device)
+    LOG.info("device: GPU %s (%s)", gpu_id, torch.cuda.get_device_name(device))
+    return device
+
+
+def choose_workers(n_cpu: int | None, device: torch.device) -> int:
+    """Return the number of data-loading processes, never more than there are cores."""
+    cores = usable_cpus()
+    if n_cpu is None:
+        return min(8, cores) if device.type == "cuda" else 0
+    if n_cpu > cores:
+        LOG.info("--n_cpu %d: this machine gives %d cores, using %d", n_cpu, cores, cores)
+    return min(n_cpu, cores)
+
+
+def derive_seed(*parts: int) -> int:
+    """Return one 63-bit seed from several whole numbers, such as (seed, epoch, row)."""
+    return int(np.random.SeedSequence([part % 2**32 for part in parts])
+               .generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    import timm
+    import torchvision
+
+    return {"slivit": __version__, "python": platform.python_version(),
+            "torch": str(torch.__version__), "torchvision": str(torchvision.__version__),
+            "timm": timm.__version__, "numpy": np.__version__}
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that replaces it on success and vanishes on failure.
+
+    The temporary name keeps the suffix, since matplotlib chooses the format by it.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write `content` as indented JSON, whole or not at all; NaN is refused."""
+    with whole_file(path) as part:
+        part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def scratch_dir(parent: Path) -> Iterator[Path]:
+    """Yield a new folder in `parent` that is removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix=".scratch.", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_out_dir(out_dir: Path, resume: bool = False, overwrite: bool = False) -> None:
+    """Refuse an output folder that holds something, unless `resume` or `overwrite`.
+
+    Nothing is made or removed here: that waits until all input has been found good.
+
+    Raises:
+        UserError: not a folder, not empty, or not writable.
+    """
+    if out_dir.exists() and not out_dir.is_dir():
+        raise UserError(f"--out_dir {out_dir}: is a file, expected a folder")
+    if out_dir.is_dir() and any(out_dir.iterdir()) and not (resume or overwrite):
+        raise UserError(f"--out_dir {out_dir}: is not empty. Name another folder, or add "
+                        "--overwrite to start again there (the training scripts also take "
+                        "--resume to go on)")
+    existing = next(path for path in (out_dir, *out_dir.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UserError(f"--out_dir {out_dir}: cannot write in {existing}")
+
+
+def open_out_dir(out_dir: Path, overwrite: bool = False) -> None:
+    """Make the output folder; with `overwrite`, remove what an earlier run of ours left there."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        for name in ("config.json", "split.csv", "log.csv", "history.png", "last.pt",
+                     "backbone.safetensors", "slivit.safetensors", "metrics.json",
+                     "predictions.csv", "roc.png", "pr.png", "calibration.png", "scatter.png"):
+            (out_dir / name).unlink(missing_ok=True)

@@ -1,0 +1,206 @@
+"""One table of scans: what every source of data is turned into."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from slivit.errors import UserError, nearest
+from slivit.readers import ReadError, missing_or_unreadable, read_image, read_volume
+from slivit.runtime import LOG, usable_cpus, whole_file
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """Scans in files: row -> array, read on demand."""
+
+    paths: tuple[Path, ...]
+    ndim: int
+
+    def __call__(self, row: int) -> np.ndarray:
+        return (read_image if self.ndim == 2 else read_volume)(self.paths[row])
+
+    def describe(self, row: int) -> bytes:
+        """Return what identifies a scan without reading it all: its name and size."""
+        path = self.paths[row]
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        return "\n".join(f"{file.name} {file.stat().st_size}" for file in files).encode()
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """Scans in memory: consecutive blocks of rows, each an array (n, ...)."""
+
+    blocks: tuple[np.ndarray, ...]
+
+    def __call__(self, row: int) -> np.ndarray:
+        for block in self.blocks:
+            if row < len(block):
+                return block[row]
+            row -= len(block)
+        raise IndexError(row)
+
+    def describe(self, row: int) -> bytes:
+        """Return the scan's bytes."""
+        return np.ascontiguousarray(self(row)).tobytes()
+
+
+@dataclass(frozen=True)
+class Scans:
+    """A table of scans; all sequences are row-aligned.
+
+    Attributes:
+        name: data set name, or the table's file name.
+        ndim: 2 for images (H, W[, 3]), 3 for volumes (N, H, W[, 3]).
+        ids: what a row is called in reports.
+        split: (n,) of `train`, `val` or `test`.
+        labels: float32 (n, K); NaN where unknown.
+        label_names: K names.
+        patients: patient of each row, or None where unknown.
+        read: row -> array.
+        task: the task the source itself declares, or None.
+        window, img_size: pre-processing that suits the source (see config.Preprocess).
+        flips: axes along which a mirrored scan is as good (see transforms.augment).
+    """
+
+    name: str
+    ndim: int
+    ids: tuple[str, ...]
+    split: np.ndarray
+    labels: np.ndarray
+    label_names: tuple[str, ...]
+    patients: tuple[str, ...] | None
+    read: Callable[[int], np.ndarray]
+    task: str | None = None
+    window: str = "percentile"
+    img_size: int = 224
+    flips: str = "h"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, split: str) -> np.ndarray:
+        """Return the row numbers of a split (`all` for every row), in the table's order."""
+        return np.arange(len(self)) if split == "all" else np.flatnonzero(self.split == split)
+
+    def with_labels(self, names: Sequence[str], labels: np.ndarray) -> "Scans":
+        """Return the same scans with other label columns."""
+        return dataclasses.replace(self, label_names=tuple(names), labels=labels)
+
+    def groups(self) -> tuple[str, ...]:
+        """Return what must not be divided between splits: the patient, else the row's id."""
+        return self.patients if self.patients is not None else self.ids
+
+    def select_labels(self, wanted: Sequence[str]) -> "Scans":
+        """Return the scans with the wanted label columns, in that order.
+
+        A name is matched exactly, or else without regard to case where that is unique.
+
+        Raises:
+            UserError: listing every name that is not there.
+        """
+        columns = match_names(wanted, self.label_names, f"label columns of {self.name}")
+        return self.with_labels([self.label_names[i] for i in columns], self.labels[:, columns])
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of ids, splits, labels and scans (files: by name and size)."""
+        digest = hashlib.sha256(repr((self.ids, self.patients, self.label_names)).encode())
+        digest.update("\n".join(self.split).encode() + self.labels.tobytes())
+        for row in range(len(self)):
+            digest.update(self.read.describe(row))
+        return digest.hexdigest()
+
+    def patient_hashes(self, *splits: str) -> set[str]:
+        """Return short hashes of the patients of some splits; empty where none are known."""
+        if self.patients is None:
+            return set()
+        wanted = {self.patients[row] for split in splits for row in self.rows(split)}
+        return {hashlib.sha256(patient.encode()).hexdigest()[:12] for patient in wanted}
+
+    def save_split(self, path: Path) -> None:
+        """Write `split.csv`: id, patient where known, split."""
+        table = pd.DataFrame({"id": self.ids, "split": self.split})
+        if self.patients is not None:
+            table.insert(1, "patient", self.patients)
+        with whole_file(path) as part:
+            table.to_csv(part, index=False)
+
+
+def match_names(wanted: Sequence[str], known: Sequence[str], what: str) -> list[int]:
+    """Return the positions of the wanted names among the known ones.
+
+    Raises:
+        UserError: listing every name that is missing, ambiguous but for case, or named twice.
+    """
+    positions, bad = [], []
+    for name in wanted:
+        exact = [i for i, other in enumerate(known) if other == name]
+        close = exact or [i for i, other in enumerate(known) if other.lower() == name.lower()]
+        if len(close) == 1:
+            positions.append(close[0])
+        elif close:
+            bad.append(f"{name!r} (could be any of {', '.join(known[i] for i in close)})")
+        else:
+            bad.append(f"{name!r} (nearest: {nearest(name, known)})" if known else repr(name))
+    if bad:
+        raise UserError(f"{what}: not found: {'; '.join(bad)}. There are: {', '.join(known)}")
+    if len(set(positions)) < len(positions):
+        raise UserError(f"{what}: a name is given twice in {', '.join(wanted)}")
+    return positions
+
+
+def check_scans(scans: Scans, rows: np.ndarray | None = None) -> list[str]:
+    """Read every scan once and return the ids of blank ones (all values equal to 0).
+
+    Args:
+        scans: the table.
+        rows: rows to look at; default all.
+
+    Raises:
+        UserError: listing every scan that is missing or cannot be read.
+    """
+    rows = np.arange(len(scans)) if rows is None else rows
+
+    def look(row: int) -> ReadError | bool:
+        try:
+            return not scans.read(row).any()
+        except ReadError as error:
+            return error
+
+    in_files = isinstance(scans.read, FileSource)
+    with concurrent.futures.ThreadPoolExecutor(usable_cpus() if in_files else 1) as pool:
+        found = list(tqdm(pool.map(look, rows), total=len(rows), desc="check scans",
+                          disable=not in_files, leave=False))
+    errors = [answer for answer in found if isinstance(answer, ReadError)]
+    if errors:
+        raise missing_or_unreadable(errors, len(rows))
+    blank = [scans.ids[row] for row, answer in zip(rows, found, strict=True) if answer]
+    if blank:
+        LOG.warning("warning: %d of %d scans are blank (all zero) and are kept: %s", len(blank),
+                    len(rows), ", ".join(blank[:10]) + (", ..." if len(blank) > 10 else ""))
+    return blank
+
+
+def summarise(scans: Scans) -> str:
+    """Return a line per split: scans, patients, and known and positive labels."""
+    lines = [f"{scans.name}: {len(scans)} {'images' if scans.ndim == 2 else 'volumes'}"]
+    binary = bool(np.isin(scans.labels[~np.isnan(scans.labels)], (0, 1)).all())
+    for split in SPLITS:
+        rows = scans.rows(split)
+        text = f"  {split:5s} {len(rows):6d}"
+        if scans.patients is not None:
+            text += f" of {len({scans.patients[row] for row in rows})} patients"
+        if binary and len(rows):
+            text += "; positive: " + ", ".join(
+                f"{name} {int(np.nansum(column))}/{int((~np.isnan(column)).sum())}"
+                for name, column in zip(scans.label_names, scans.labels[rows].T, strict=True))
+        lines.append(text)
+    return "\n".join(lines)

@@ -1,0 +1,62 @@
+"""Train, validation and test: by patient, from a seed, and never overlapping."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from slivit.errors import UserError, listing
+
+SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val",
+               "validation": "val", "test": "test", "testing": "test"}
+
+
+def parse_ratio(text: str) -> tuple[float, float, float]:
+    """Return the three fractions of `--split_ratio`, such as `0.7,0.15,0.15`.
+
+    Raises:
+        UserError: not three numbers from 0 to 1 that add up to 1, or no training share.
+    """
+    try:
+        parts = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        parts = ()
+    if len(parts) != 3 or min(parts) < 0 or abs(sum(parts) - 1) > 1e-6 or parts[0] == 0:
+        raise UserError(f"--split_ratio {text}: expected three fractions for train, val and test "
+                        "that add up to 1, such as 0.7,0.15,0.15")
+    return parts
+
+
+def split_by_group(groups: Sequence[str], ratio: tuple[float, float, float],
+                   seed: int) -> np.ndarray:
+    """Assign whole groups (patients) to train, val and test.
+
+    Args:
+        groups: the group of each of n rows.
+        ratio: fractions of the groups for train, val and test.
+        seed: of the permutation of the sorted group names.
+
+    Returns:
+        (n,) array of `train`, `val` or `test`.
+    """
+    names = sorted(set(groups))
+    order = np.random.default_rng(seed).permutation(len(names))
+    edges = np.round(np.cumsum(ratio) * len(names)).astype(int)
+    of_group = {names[k]: ("train" if rank < edges[0] else "val" if rank < edges[1] else "test")
+                for rank, k in enumerate(order)}
+    return np.array([of_group[group] for group in groups])
+
+
+def check_no_overlap(groups: Sequence[str], split: np.ndarray, what: str) -> None:
+    """Refuse a table in which one group stands in two splits.
+
+    Raises:
+        UserError: listing every such patient (or file) with its splits.
+    """
+    seen: dict[str, set[str]] = {}
+    for group, name in zip(groups, split, strict=True):
+        seen.setdefault(group, set()).add(str(name))
+    bad = {group: names for group, names in seen.items() if len(names) > 1}
+    if bad:
+        rows = [f"{group}: {', '.join(sorted(names))}" for group, names in sorted(bad.items())]
+        raise UserError(f"{len(bad)} {what} stand in more than one split, which would make every "
+                        f"score too good:\n{listing(rows)}\nGive each {what.split()[0]} one split.")

@@ -1,0 +1,200 @@
+"""Tasks: which one a table asks for, its loss, and how logits become predictions."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from slivit.config import Target
+from slivit.errors import UserError, listing
+from slivit.runtime import LOG
+from slivit.scans import SPLITS, Scans
+
+
+def resolve_task(scans: Scans, requested: str = "auto") -> tuple[Scans, Target]:
+    """Find the task and check that the labels fit it.
+
+    Args:
+        scans: the table; `multiclass` takes K columns of which one is 1 in each row, or one
+            column of class numbers, which becomes such columns here.
+        requested: `auto` or one of config.TASKS.
+
+    Returns:
+        The scans with the label columns of the task, and the target (for regression with the
+        mean and standard deviation of the training labels).
+
+    Raises:
+        UserError: labels that do not fit the task, listing them, or a label with one value only
+            in training.
+    """
+    known = scans.labels[~np.isnan(scans.labels)]
+    zero_one = bool(np.isin(known, (0, 1)).all())
+    if requested == "auto":
+        if scans.task is not None and (scans.task != "multiclass" or _one_hot_rows(scans).all()):
+            requested = scans.task
+        elif not zero_one:
+            requested = "regression"
+        else:
+            requested = "binary" if len(scans.label_names) == 1 else "multilabel"
+        if requested == "multilabel" and len(scans.label_names) == 1:
+            requested = "binary"
+    count = len(scans.label_names)
+    if requested == "binary" and count != 1:
+        raise UserError(f"--task binary: found {count} label columns "
+                        f"({', '.join(scans.label_names)}); name one with --pathologies")
+    column = None
+    if requested == "multiclass":
+        if count == 1:
+            column = scans.label_names[0]
+            scans = expand_classes(scans, column)
+        _check_one_hot(scans)
+    elif requested in ("binary", "multilabel"):
+        _check_zero_one(scans)
+    if requested == "regression":
+        mean, std = _moments(scans)
+        target = Target("regression", scans.label_names, mean=mean, std=std)
+    else:
+        _check_both_values(scans)
+        target = Target(requested, scans.label_names, column=column)
+    LOG.info("task: %s of %s", target.task, ", ".join(target.labels))
+    return scans, target
+
+
+def fit_to_target(scans: Scans, target: Target) -> Scans:
+    """Return the scans with the label columns of a trained model's target.
+
+    Raises:
+        UserError: a label is missing, or its values do not fit the task.
+    """
+    if target.column is not None and target.column in scans.label_names:
+        scans = expand_classes(scans.select_labels([target.column]), target.column, target.labels)
+    scans = scans.select_labels(target.labels)
+    if target.task == "multiclass":
+        _check_one_hot(scans)
+    elif target.task != "regression":
+        _check_zero_one(scans)
+    return scans
+
+
+def expand_classes(scans: Scans, column: str, labels: Sequence[str] | None = None) -> Scans:
+    """Turn one column of class numbers into 0/1 columns called `COLUMN_NUMBER`."""
+    values = scans.labels[:, 0]
+    known = ~np.isnan(values)
+    if not (values[known] == np.round(values[known])).all() or (values[known] < 0).any():
+        raise UserError(f"--task multiclass: column {column} must hold class numbers 0, 1, 2, ..., "
+                        f"found {', '.join(f'{v:g}' for v in np.unique(values[known])[:10])}")
+    if labels is None:
+        labels = [f"{column}_{int(value)}" for value in np.unique(values[known])]
+    names = np.array([f"{column}_{int(v)}" if k else "" for v, k in zip(values, known,
+                                                                        strict=True)])
+    strange = sorted(set(names[known]) - set(labels))
+    if strange:
+        raise UserError(f"column {column} holds classes that the model does not know: "
+                        f"{', '.join(strange)}; it knows {', '.join(labels)}")
+    hot = (names[:, None] == np.array(labels)[None, :]).astype(np.float32)
+    hot[~known] = np.nan
+    return scans.with_labels(labels, hot)
+
+
+def _one_hot_rows(scans: Scans) -> np.ndarray:
+    unknown = np.isnan(scans.labels).all(axis=1)
+    hot = np.isin(scans.labels, (0, 1)).all(axis=1) & (scans.labels.sum(axis=1) == 1)
+    return unknown | hot
+
+
+def _check_one_hot(scans: Scans) -> None:
+    good = _one_hot_rows(scans)
+    if not good.all():
+        rows = [f"{scans.ids[i]}: " + ", ".join(f"{v:g}" for v in scans.labels[i])
+                for i in np.flatnonzero(~good)]
+        raise UserError(f"--task multiclass: expected exactly one 1 among "
+                        f"{', '.join(scans.label_names)}; {len(rows)} rows differ:\n"
+                        f"{listing(rows)}\nUse --task multilabel, or correct them.")
+
+
+def _check_zero_one(scans: Scans) -> None:
+    rows, columns = np.nonzero(~(np.isnan(scans.labels) | np.isin(scans.labels, (0, 1))))
+    if len(rows):
+        bad = [f"{scans.ids[i]}: {scans.label_names[k]} = {scans.labels[i, k]:g}"
+               for i, k in zip(rows, columns, strict=True)]
+        raise UserError(f"{scans.name}: {len(bad)} labels are neither 0, 1 nor empty:\n"
+                        f"{listing(bad)}\nName the 0/1 columns with --pathologies, or (volumes) "
+                        "use --task regression.")
+
+
+def _check_both_values(scans: Scans) -> None:
+    bad = []
+    for split in SPLITS:
+        rows = scans.rows(split)
+        for name, column in zip(scans.label_names, scans.labels[rows].T, strict=True):
+            for value, word in ((1, "positives"), (0, "negatives")):
+                if len(rows) and not (column == value).any():
+                    if split == "train":
+                        bad.append(f"{name}: no {word}")
+                    else:
+                        LOG.warning("warning: %s has no %s in %s: its scores are left empty "
+                                    "there", name, word, split)
+    if bad:
+        raise UserError(f"{scans.name}: these labels cannot be learned from the training split:\n"
+                        f"{listing(bad)}\nLeave them out with --pathologies, or split anew.")
+
+
+def _moments(scans: Scans) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    values = scans.labels[scans.rows("train")].astype(np.float64)
+    bad = [name for name, column in zip(scans.label_names, values.T, strict=True)
+           if len(np.unique(column[~np.isnan(column)])) < 2]
+    if bad:
+        raise UserError(f"{scans.name}: these labels have fewer than two different values in the "
+                        f"training split:\n{listing(bad)}")
+    return tuple(np.nanmean(values, axis=0).tolist()), tuple(np.nanstd(values, axis=0).tolist())
+
+
+def loss_per_label(logits: torch.Tensor, labels: torch.Tensor, target: Target) -> torch.Tensor:
+    """Return the mean loss over the known labels of a batch, a scalar.
+
+    Binary and multi-label: binary cross-entropy; multi-class: cross-entropy; regression: squared
+    error of the standardised label. Unknown labels (NaN) count neither in loss nor in gradient.
+
+    Args:
+        logits: (B, K) float.
+        labels: (B, K) float, NaN where unknown.
+        target: what the model predicts.
+    """
+    known = ~torch.isnan(labels)
+    if target.task == "multiclass":
+        rows = known.all(dim=1)
+        total = F.cross_entropy(logits[rows], labels[rows].argmax(dim=1), reduction="sum")
+        return total / rows.sum().clamp(min=1)
+    filled = torch.where(known, labels, torch.zeros_like(labels))
+    if target.task == "regression":
+        mean, std = logits.new_tensor(target.mean), logits.new_tensor(target.std)
+        each = F.mse_loss(logits, (filled - mean) / std, reduction="none")
+    else:
+        each = F.binary_cross_entropy_with_logits(logits, filled, reduction="none")
+    return torch.where(known, each, torch.zeros_like(each)).sum() / known.sum().clamp(min=1)
+
+
+def to_predictions(logits: np.ndarray, target: Target) -> np.ndarray:
+    """Turn logits (n, K) into probabilities in 0..1, or into values in the label's own unit."""
+    logits = torch.from_numpy(np.asarray(logits, dtype=np.float64))
+    if target.task == "multiclass":
+        return torch.softmax(logits, dim=1).numpy()
+    if target.task == "regression":
+        return (logits * logits.new_tensor(target.std) + logits.new_tensor(target.mean)).numpy()
+    return torch.sigmoid(logits).numpy()
+
+
+def check_splits(scans: Scans, needed: Sequence[str]) -> None:
+    """Refuse a table without rows in a split that is needed.
+
+    Raises:
+        UserError: naming the empty splits and the sizes of the others.
+    """
+    counts = {split: len(scans.rows(split)) for split in SPLITS}
+    empty = [split for split in needed if not counts.get(split, len(scans))]
+    if empty:
+        raise UserError(f"{scans.name}: no rows in the split {' and '.join(empty)}; found "
+                        + ", ".join(f"{name} {n}" for name, n in counts.items())
+                        + ". Give rows to it in a Split column or by folders in Path, or drop "
+                        "both to have the table divided by --split_ratio")
