@@ -6,7 +6,7 @@ BIN := .venv/bin
 .PHONY: demo test lint
 
 demo: .venv/run.stamp
-	$(BIN)/python data/demo.py
+	$(BIN)/python -m slivit.demo
 
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest -n 2

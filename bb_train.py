@@ -1,7 +1,7 @@
 """Pre-train the 2D backbone on labelled images.
 
     python bb_train.py                                    # the embedded nodule slices
-    python bb_train.py --meta_csv kermany_meta.csv --pathologies Drusen,CNV,DME,Normal --out_dir out/
+    python bb_train.py --meta_csv kermany_meta.csv --pathologies Drusen,CNV,DME,Normal
     python bb_train.py --dataset chestmnist --b_size 64 --gpu_id 0 --n_cpu 8
 
 Writes backbone.safetensors, which finetune.py takes as --bb_path, and what README.md lists.
@@ -19,8 +19,16 @@ from slivit.engine import fit, parameter_groups
 from slivit.errors import UserError, run_script
 from slivit.model import ImageClassifier
 from slivit.report import measure
-from slivit.runtime import (LOG, check_out_dir, choose_device, choose_workers, open_out_dir,
-                            setup_logging, versions, write_json)
+from slivit.runtime import (
+    LOG,
+    check_out_dir,
+    choose_device,
+    choose_workers,
+    open_out_dir,
+    setup_logging,
+    versions,
+    write_json,
+)
 from slivit.scans import check_scans, summarise
 from slivit.tasks import check_splits, resolve_task
 from slivit.weights import load_weights

@@ -16,8 +16,16 @@ from slivit import checkpoint, options
 from slivit.checkpoint import Card
 from slivit.errors import run_script
 from slivit.report import measure
-from slivit.runtime import (LOG, check_out_dir, choose_device, choose_workers, open_out_dir,
-                            setup_logging, versions, write_json)
+from slivit.runtime import (
+    LOG,
+    check_out_dir,
+    choose_device,
+    choose_workers,
+    open_out_dir,
+    setup_logging,
+    versions,
+    write_json,
+)
 from slivit.scans import Scans, check_scans
 from slivit.tasks import check_splits, fit_to_target
 

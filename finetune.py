@@ -16,15 +16,24 @@ import torch
 from slivit import checkpoint, options
 from slivit.backbone import input_statistics
 from slivit.checkpoint import Card
-from slivit.config import TASKS, IntegratorConfig
+from slivit.config import TASKS
 from slivit.datasets import scan_training_set
 from slivit.engine import fit, parameter_groups
 from slivit.errors import UserError, run_script
 from slivit.features import frozen_training_set
 from slivit.model import SLIViT
 from slivit.report import measure
-from slivit.runtime import (LOG, check_out_dir, choose_device, choose_workers, open_out_dir,
-                            scratch_dir, setup_logging, versions, write_json)
+from slivit.runtime import (
+    LOG,
+    check_out_dir,
+    choose_device,
+    choose_workers,
+    open_out_dir,
+    scratch_dir,
+    setup_logging,
+    versions,
+    write_json,
+)
 from slivit.scans import check_scans, summarise
 from slivit.tasks import check_splits, resolve_task
 from slivit.weights import load_into, load_weights

@@ -107,14 +107,16 @@ def weighted_mean(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 def regression_scorers(truth: np.ndarray, value: np.ndarray
                        ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """Return functions of row weights (b, n) that give weighted r2, pearson, mae and rmse."""
-    truth, value = truth - truth.mean(), value - truth.mean()  # for precision; scores stay
-    error = weighted_mean((truth - value) ** 2)
+    absolute = np.abs(truth - value)
+    scale = truth.std() or 1.0
+    truth, value = (truth - truth.mean()) / scale, (value - truth.mean()) / scale
+    error = weighted_mean((truth - value) ** 2)  # r2 and pearson do not depend on the scale
     return {
         "r2": lambda w: 1 - _ratio(error(w), _cov(w, truth, truth)),
         "pearson": lambda w: _ratio(_cov(w, truth, value),
                                     np.sqrt(_cov(w, truth, truth) * _cov(w, value, value))),
-        "mae": weighted_mean(np.abs(truth - value)),
-        "rmse": lambda w: np.sqrt(error(w)),
+        "mae": weighted_mean(absolute),
+        "rmse": lambda w: scale * np.sqrt(error(w)),
     }
 
 

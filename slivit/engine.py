@@ -99,6 +99,10 @@ def fit(module: nn.Module, groups: list[dict], forward: Forward, data: TrainingS
                                   options, device, (epoch, data.steps, warmup, total), log, score)
         module.eval()
         logits, labels = predict(forward, data.validation(), device, "validation")
+        if not np.isfinite(logits).all():
+            raise RunError(f"the model's outputs became NaN or infinite in epoch {epoch}; the "
+                           "files of the last epoch are intact. Lower --lr (and --bb_lr), then "
+                           "start again with --overwrite")
         val_loss = float(loss_per_label(torch.from_numpy(logits), torch.from_numpy(labels), target))
         scores = quick_scores(labels, to_predictions(logits, target), target)
         row = {"epoch": epoch, "lr": optimizer.param_groups[0]["lr"], "train_loss": train_loss,

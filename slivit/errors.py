@@ -8,7 +8,7 @@ MAX_LISTED = 100
 
 
 class UserError(Exception):
-    """Bad input: the message says what was found, what was expected and what to do (exit code 2)."""
+    """Bad input (exit code 2): the message says what was found, what was expected, what to do."""
 
 
 class RunError(Exception):
@@ -42,6 +42,6 @@ def run_script(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("\ninterrupted: the last finished epoch is saved; run the same command with --resume "
-              "to go on", file=sys.stderr)
+        print("\ninterrupted; a training run goes on from its last finished epoch with the same "
+              "command and --resume", file=sys.stderr)
         sys.exit(130)

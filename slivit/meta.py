@@ -1,6 +1,5 @@
 """Read and validate a meta.csv: F_Name, Path, label columns, optional Split and patient."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
@@ -43,7 +42,8 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
                         f"There are: {', '.join(table.columns)}")
     f_name, scan_path = columns["f_name"], columns["path"]
     patient = _patient_column(table, path, pid_col)
-    special = {f_name, scan_path, patient, columns.get("split")}
+    special = {f_name, scan_path, patient, columns.get("split"),
+               *(name for name in table.columns if name.lower() in PATIENT_NAMES)}
     label_columns = _label_columns(table, path, pathologies, special)
     labels = _parse_labels(table, path, label_columns)
     paths = tuple((path.parent / cell) for cell in table[scan_path])
@@ -79,6 +79,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"--meta_csv {path}: cannot be read as a CSV table ({error})") from None
     table = table.fillna("").map(str.strip)
+    table = table.loc[:, (table != "").any()]  # spreadsheets leave empty columns at the end
     names = list(table.iloc[0])
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
@@ -117,7 +118,7 @@ def _label_columns(table: pd.DataFrame, path: Path, pathologies: Sequence[str] |
 
 def _is_number(cell: str) -> bool:
     try:
-        return math.isfinite(float(cell))
+        return abs(float(cell)) <= np.finfo(np.float32).max
     except ValueError:
         return False
 

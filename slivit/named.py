@@ -114,8 +114,8 @@ def _read_npz(path: Path, ndim: int) -> tuple[tuple[np.ndarray, ...], np.ndarray
             raise UserError(f"{path}: {split} has {images.dtype} images of shape {images.shape} "
                             f"and labels of shape {labels.shape}; expected uint8 (n, "
                             f"{'D, ' if ndim == 3 else ''}H, W) and (n, K)")
-    labels = np.concatenate([part[:, None] if part.ndim == 1 else part for part in parts]).astype(np.float32)
-    return blocks, labels, [len(block) for block in blocks]
+    labels = np.concatenate([part[:, None] if part.ndim == 1 else part for part in parts])
+    return blocks, labels.astype(np.float32), [len(block) for block in blocks]
 
 
 def _download(class_name: str, path: Path, size: int, url: str) -> None:

@@ -18,7 +18,7 @@ class ReadError(UserError):
 
 def natural_key(name: str) -> list[tuple[int, object]]:
     """Return a sorting key that puts `slice2` before `slice10`."""
-    return [(0, int(part)) if part.isdigit() else (1, part.lower())
+    return [(0, int(part)) if part.isdecimal() else (1, part.lower())
             for part in re.split(r"(\d+)", name) if part]
 
 
@@ -31,7 +31,7 @@ def read_image(path: Path) -> np.ndarray:
         picture with three equal channels is grey, and EXIF orientation is applied.
 
     Raises:
-        ReadError: missing, truncated, not a picture, or with several pages.
+        ReadError: missing, truncated, not a picture, with several pages, or with NaN in it.
     """
     path = Path(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
@@ -40,10 +40,15 @@ def read_image(path: Path) -> np.ndarray:
         with Image.open(path) as picture:
             if getattr(picture, "n_frames", 1) > 1:
                 raise ReadError(f"{path}: has {picture.n_frames} pages, expected one picture")
-            return _to_array(ImageOps.exif_transpose(picture))
+            image = _to_array(ImageOps.exif_transpose(picture))
+        if image.dtype.kind == "f" and not np.isfinite(image).all():
+            raise ReadError(f"{path}: holds NaN or infinite values")
+        return image
     except FileNotFoundError:
         raise ReadError(f"{path}: does not exist") from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except ReadError:
+        raise
+    except Exception as error:  # Pillow raises a dozen kinds for a damaged file
         reason = str(error).replace(f"'{path}'", "").strip() or type(error).__name__
         raise ReadError(f"{path}: cannot be read as an image ({reason})") from None
 
@@ -88,7 +93,7 @@ def read_volume(path: Path) -> np.ndarray:
 def _read_folder(path: Path) -> np.ndarray:
     files = sorted((file for file in path.iterdir()
                     if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")),
-                   key=lambda file: natural_key(file.name))
+                   key=lambda file: (natural_key(file.name), file.name))
     if not files:
         raise ReadError(f"{path}: holds no slices ({', '.join(IMAGE_SUFFIXES)})")
     slices = [read_image(file) for file in files]

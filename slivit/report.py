@@ -31,7 +31,7 @@ def measure(model: nn.Module, scans: Scans, split: str, target: Target, device: 
         out_dir: gets `metrics.json`, `predictions.csv` and the plots.
         seed: of the bootstrap.
         blank: ids of blank scans, to be recorded.
-        only: labels to report; default all of the model's. Not for one-of-K classes.
+        only: labels to report; default all of the model's.
 
     Returns:
         The content of `metrics.json`.
@@ -61,8 +61,12 @@ def measure(model: nn.Module, scans: Scans, split: str, target: Target, device: 
 
 def _keep_labels(scans: Scans, pred: np.ndarray, target: Target,
                  only: list[str]) -> tuple[Scans, np.ndarray, Target]:
-    """Return scans, predictions (n, k) and target of some of the labels."""
+    """Return scans, predictions (n, k) and target of some of the labels.
+
+    Some of several classes are scored each on its own, as in multi-label.
+    """
     columns = match_names(only, target.labels, "labels of the checkpoint")
-    labels = [target.labels[k] for k in columns]
+    labels = tuple(target.labels[k] for k in columns)
+    task = "multilabel" if target.task == "multiclass" else target.task
     return (scans.select_labels(labels), pred[:, columns],
-            dataclasses.replace(target, labels=tuple(labels)))
+            dataclasses.replace(target, task=task, labels=labels))

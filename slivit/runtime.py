@@ -57,6 +57,9 @@ def choose_device(gpu_id: str | None) -> torch.device:
         names = ", ".join(f"{i} ({torch.cuda.get_device_name(i)})" for i in range(found))
         raise UserError(f"--gpu_id {gpu_id}: there is no such GPU; found {names or 'none'}. "
                         "Choose another number, or --gpu_id cpu")
+    # The same numbers again: deterministic kernels, for which cuBLAS wants a fixed workspace.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
     device = torch.device("cuda", int(gpu_id))
     torch.cuda.set_device(device)
     LOG.info("device: GPU %s (%s)", gpu_id, torch.cuda.get_device_name(device))

@@ -96,8 +96,10 @@ class Scans:
         return dataclasses.replace(self, label_names=tuple(names), labels=labels)
 
     def groups(self) -> tuple[str, ...]:
-        """Return what must not be divided between splits: the patient, else the row's id."""
-        return self.patients if self.patients is not None else self.ids
+        """Return what counts as one in the bootstrap: the patient, else the row (ids may repeat)."""
+        if self.patients is not None:
+            return self.patients
+        return tuple(map(str, range(len(self))))
 
     def select_labels(self, wanted: Sequence[str]) -> "Scans":
         """Return the scans with the wanted label columns, in that order.

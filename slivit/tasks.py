@@ -67,7 +67,7 @@ def fit_to_target(scans: Scans, target: Target) -> Scans:
     Raises:
         UserError: a label is missing, or its values do not fit the task.
     """
-    if target.column is not None and target.column in scans.label_names:
+    if target.column is not None and len(scans.label_names) == 1:
         scans = expand_classes(scans.select_labels([target.column]), target.column, target.labels)
     scans = scans.select_labels(target.labels)
     if target.task == "multiclass":

@@ -22,7 +22,8 @@ def parse_window(text: str) -> str:
     except ValueError:
         low, high = 0.0, 0.0
     if not (np.isfinite([low, high]).all() and low < high):
-        raise UserError(f"--window {text}: expected percentile, full, or LOW,HIGH such as -1000,400")
+        raise UserError(f"--window {text}: expected percentile, full, or LOW,HIGH "
+                        "such as -1000,400")
     return text
 
 
@@ -47,6 +48,7 @@ def window_to_uint8(scan: np.ndarray, window: str) -> np.ndarray:
         low, high = (0, np.iinfo(scan.dtype).max) if unsigned else (scan.min(), scan.max())
     else:
         low, high = (float(part) for part in window.split(","))
+    low, high = float(low), float(high)  # their difference may not fit the scan's own type
     if not low < high:
         low, high = float(scan.min()), float(scan.max())
     if not low < high:
