@@ -8,6 +8,7 @@ Writes backbone.safetensors, which finetune.py takes as --bb_path, and what READ
 """
 
 import argparse
+from pathlib import Path
 
 import torch
 
@@ -54,7 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     """Options, data, model, loop, report."""
     args = build_parser().parse_args(argv)
     setup_logging()
-    check_out_dir(args.out_dir, args.resume, args.overwrite)
+    check_out_dir(args.out_dir, args.resume, args.overwrite,
+                  (args.meta_csv, Path(args.weights or "")))
     device = choose_device(args.gpu_id)
     n_workers = choose_workers(args.n_cpu, device)
 

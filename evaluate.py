@@ -26,7 +26,7 @@ from slivit.runtime import (
     versions,
     write_json,
 )
-from slivit.scans import Scans, check_scans
+from slivit.scans import Scans, check_scans, match_names
 from slivit.tasks import check_splits, fit_to_target
 
 
@@ -51,12 +51,14 @@ def main(argv: list[str] | None = None) -> None:
     """Options, model, data, report."""
     args = build_parser().parse_args(argv)
     setup_logging()
-    check_out_dir(args.out_dir, overwrite=args.overwrite)
+    check_out_dir(args.out_dir, overwrite=args.overwrite,
+                  inputs=(args.meta_csv, args.checkpoint))
     card, model = checkpoint.load(args.checkpoint)
     device = choose_device(args.gpu_id)
     LOG.info("checkpoint: %s, %s of %s, trained on %s", card.kind, card.backbone,
              ", ".join(card.target.labels), card.data["name"])
 
+    match_names(args.pathologies or [], card.target.labels, "labels of the checkpoint")
     wanted = [card.target.column] if card.target.column else list(card.target.labels)
     scans = options.load_scans(args, 2 if card.kind == "backbone" else 3,
                                wanted if args.meta_csv else None, card.data["split_ratio"],

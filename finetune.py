@@ -90,7 +90,8 @@ def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     check_args(args)
     setup_logging()
-    check_out_dir(args.out_dir, args.resume, args.overwrite)
+    check_out_dir(args.out_dir, args.resume, args.overwrite,
+                  (args.meta_csv, args.bb_path, Path(args.weights or "")))
     device = choose_device(args.gpu_id)
     n_workers = choose_workers(args.n_cpu, device)
 

@@ -8,6 +8,23 @@ from torch import nn
 from slivit.errors import UserError, nearest
 
 
+def check_name(name: str) -> None:
+    """Refuse a name that is no ConvNeXt of timm, or a tag that it does not have.
+
+    Raises:
+        UserError: with the nearest names, or the tags that there are.
+    """
+    known = timm.list_models(["convnext_*", "convnextv2_*"])
+    base, dot, tag = name.partition(".")
+    if base not in known:
+        raise UserError(f"--backbone {name}: not a ConvNeXt of timm. Nearest: "
+                        f"{nearest(base, known)}. There are: {', '.join(known)}")
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{base}.*")]
+    if dot and tag not in tags:
+        raise UserError(f"--backbone {name}: {base} has no weights tagged {tag!r}; "
+                        f"there are: {', '.join(tags) or 'none'}")
+
+
 def create_backbone(name: str, num_classes: int = 0, drop_path: float = 0.0) -> nn.Module:
     """Create a timm ConvNeXt with random weights.
 
@@ -23,15 +40,7 @@ def create_backbone(name: str, num_classes: int = 0, drop_path: float = 0.0) -> 
     Raises:
         UserError: unknown name or tag, with the nearest ones.
     """
-    known = timm.list_models(["convnext_*", "convnextv2_*"])
-    base, _, tag = name.partition(".")
-    if base not in known:
-        raise UserError(f"--backbone {name}: not a ConvNeXt of timm. Nearest: "
-                        f"{nearest(base, known)}. There are: {', '.join(known)}")
-    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{base}.*")]
-    if tag and tag not in tags:
-        raise UserError(f"--backbone {name}: {base} has no weights tagged {tag!r}; "
-                        f"there are: {', '.join(tags) or 'none'}")
+    check_name(name)
     model = timm.create_model(name, pretrained=False, num_classes=num_classes,
                               drop_path_rate=drop_path)
     if num_classes == 0:
@@ -56,7 +65,12 @@ def feature_shape(backbone: nn.Module, img_size: int) -> tuple[int, int, int]:
 
 
 def input_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per channel (0..1 scale) that the weights expect."""
+    """Return mean and standard deviation per channel (0..1 scale) that the weights expect.
+
+    Raises:
+        UserError: unknown name or tag.
+    """
+    check_name(name)
     config = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
     if config is None:
         return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD

@@ -104,6 +104,7 @@ def fit(module: nn.Module, groups: list[dict], forward: Forward, data: TrainingS
                            "files of the last epoch are intact. Lower --lr (and --bb_lr), then "
                            "start again with --overwrite")
         val_loss = float(loss_per_label(torch.from_numpy(logits), torch.from_numpy(labels), target))
+        _check_finite(val_loss, f"validation loss became {val_loss} in epoch {epoch}")
         scores = quick_scores(labels, to_predictions(logits, target), target)
         row = {"epoch": epoch, "lr": optimizer.param_groups[0]["lr"], "train_loss": train_loss,
                "val_loss": val_loss, **{f"val_{key}": value for key, value in scores.items()},
@@ -145,10 +146,7 @@ def _train_epoch(module: nn.Module, optimizer: torch.optim.Optimizer, peaks: lis
         batch = batch.to(device)
         loss = loss_per_label(forward(batch), batch.y, target)
         value = float(loss.detach())
-        if not math.isfinite(value):
-            raise RunError(f"the training loss became {value} in epoch {epoch}, step {i + 1}; the "
-                           "files of the last epoch are intact. Lower --lr (and --bb_lr), then "
-                           "start again with --overwrite")
+        _check_finite(value, f"training loss became {value} in epoch {epoch}, step {i + 1}")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if options.clip_grad:
@@ -161,6 +159,12 @@ def _train_epoch(module: nn.Module, optimizer: torch.optim.Optimizer, peaks: lis
             shown[f"val_{score}"] = f"{log[-1][f'val_{score}']:.4f}"
         bar.set_postfix(shown, refresh=False)
     return loss_sum / seen
+
+
+def _check_finite(loss: float, what: str) -> None:
+    if not math.isfinite(loss):
+        raise RunError(f"the {what}; the files of the last good epoch are intact. Lower --lr (and "
+                       "--bb_lr), then start again with --overwrite")
 
 
 def _load_last(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer,

@@ -45,6 +45,7 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
     special = {f_name, scan_path, patient, columns.get("split"),
                *(name for name in table.columns if name.lower() in PATIENT_NAMES)}
     label_columns = _label_columns(table, path, pathologies, special)
+    _check_label_names(label_columns, path)
     labels = _parse_labels(table, path, label_columns)
     paths = tuple((path.parent / cell) for cell in table[scan_path])
     _check_cells(table, path, [scan_path, f_name] + ([patient] if patient else []))
@@ -116,9 +117,17 @@ def _label_columns(table: pd.DataFrame, path: Path, pathologies: Sequence[str] |
     return labels
 
 
+def _check_label_names(names: list[str], path: Path) -> None:
+    taken = {"id", "patient", "split", *(f"{name}_pred" for name in names)}
+    bad = [name for name in names if name in taken]
+    if bad:
+        raise UserError(f"{path}: {', '.join(bad)} cannot be a label: predictions.csv has a column "
+                        "of that name. Rename it, or choose labels with --pathologies")
+
+
 def _is_number(cell: str) -> bool:
     try:
-        return abs(float(cell)) <= np.finfo(np.float32).max
+        return abs(float(cell)) <= float(np.finfo(np.float32).max)
     except ValueError:
         return False
 

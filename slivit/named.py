@@ -122,7 +122,13 @@ def _download(class_name: str, path: Path, size: int, url: str) -> None:
     """Download a MedMNIST file through its package, whole or not at all."""
     import medmnist
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--data_root {path.parent}: cannot be made ({error.strerror})") from None
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"--data_root {path.parent}: holds no {path.name}, and cannot be written "
+                        "to for a download")
     LOG.info("downloading %s to %s", url, path)
     with scratch_dir(path.parent) as folder:
         try:

@@ -35,6 +35,14 @@ def positive(text: str) -> float:
     return value
 
 
+def seed_number(text: str) -> int:
+    """Parse a whole number of 32 bits."""
+    value = _number(text, int, 0)
+    if value >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number below 2**32")
+    return value
+
+
 def non_negative(text: str) -> float:
     """Parse a finite number of at least 0."""
     return _number(text, float, 0)
@@ -117,7 +125,7 @@ def add_run_options(parser: argparse.ArgumentParser, out_dir: str, resumable: bo
                        help="which GPU, or cpu (default: GPU 0 where there is one, else the CPU)")
     group.add_argument("--n_cpu", type=natural, metavar="N",
                        help="data-loading processes (default: up to 8 with a GPU, 0 on a CPU)")
-    group.add_argument("--seed", type=natural, default=0, metavar="N",
+    group.add_argument("--seed", type=seed_number, default=0, metavar="N",
                        help="of everything random (default %(default)s)")
 
 
@@ -206,7 +214,9 @@ def load_scans(args: argparse.Namespace, ndim: int, pathologies: list[str] | Non
     for flag in ("pid_col", "split_ratio"):
         if getattr(args, flag, None) is not None:
             raise UserError(f"--{flag} goes with --meta_csv; a --dataset has its own split")
-    name = args.dataset or next(key for key, value in EMBEDDED.items() if value == ndim)
+    name = args.dataset
+    if name is None:
+        name = next(key for key, value in EMBEDDED.items() if value == ndim)
     if name.lower() in EMBEDDED and args.medmnist_size is not None:
         raise UserError(f"--medmnist_size goes with a MedMNIST set, not with {name}")
     scans = load_named(name, ndim, args.data_root, args.medmnist_size or 28)

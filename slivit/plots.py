@@ -64,7 +64,8 @@ def plot_scores(truth: np.ndarray, pred: np.ndarray, target: Target, metrics: di
     columns = []
     for k, name in enumerate(target.labels):
         known = ~np.isnan(truth[:, k])
-        columns.append((name, truth[known, k], pred[known, k], metrics["labels"][name]))
+        shown = name.replace("$", r"\$")  # no formula
+        columns.append((shown, truth[known, k], pred[known, k], metrics["labels"][name]))
     title = f"{metrics['split']}: {metrics['n']} scans"
     if target.task == "regression":
         return [_plot_scatter(columns, title, out_dir / "scatter.png")]

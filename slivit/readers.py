@@ -81,8 +81,11 @@ def read_volume(path: Path) -> np.ndarray:
         ReadError: missing, empty, slices of different sizes, not numeric, of another shape.
     """
     path = Path(path)
-    if path.is_dir():
-        return _read_folder(path)
+    try:
+        if path.is_dir():
+            return _read_folder(path)
+    except OSError as error:
+        raise ReadError(f"{path}: cannot be read ({error.strerror})") from None
     if path.suffix.lower() in ARRAY_SUFFIXES:
         return _read_array(path)
     if not path.exists():

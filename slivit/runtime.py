@@ -8,7 +8,7 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,9 @@ from slivit import __version__
 from slivit.errors import UserError
 
 LOG = logging.getLogger("slivit")
+RUN_FILES = ("config.json", "split.csv", "log.csv", "history.png", "last.pt",
+             "backbone.safetensors", "slivit.safetensors", "metrics.json", "predictions.csv",
+             "roc.png", "pr.png", "calibration.png", "scatter.png")
 
 
 def setup_logging() -> None:
@@ -48,10 +51,11 @@ def choose_device(gpu_id: str | None) -> torch.device:
         gpu_id = "0" if found else "cpu"
     if gpu_id.lower() == "cpu":
         # More threads than cores make OpenMP threads spin and wait for each other.
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 0)) or usable_cpus())
+        wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+        torch.set_num_threads(int(wanted) if wanted.isdecimal() and int(wanted) else usable_cpus())
         LOG.info("device: CPU, %d threads", torch.get_num_threads())
         return torch.device("cpu")
-    if not gpu_id.isdigit():
+    if not gpu_id.isdecimal():
         raise UserError(f"--gpu_id {gpu_id}: expected a GPU number or 'cpu'")
     if int(gpu_id) >= found:
         names = ", ".join(f"{i} ({torch.cuda.get_device_name(i)})" for i in range(found))
@@ -123,13 +127,15 @@ def scratch_dir(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def check_out_dir(out_dir: Path, resume: bool = False, overwrite: bool = False) -> None:
+def check_out_dir(out_dir: Path, resume: bool = False, overwrite: bool = False,
+                  inputs: Iterable[Path | None] = ()) -> None:
     """Refuse an output folder that holds something, unless `resume` or `overwrite`.
 
     Nothing is made or removed here: that waits until all input has been found good.
 
     Raises:
-        UserError: not a folder, not empty, or not writable.
+        UserError: not a folder, not empty, not writable, or `overwrite` would remove one of the
+            `inputs`, the files that the run reads.
     """
     if out_dir.exists() and not out_dir.is_dir():
         raise UserError(f"--out_dir {out_dir}: is a file, expected a folder")
@@ -137,16 +143,26 @@ def check_out_dir(out_dir: Path, resume: bool = False, overwrite: bool = False) 
         raise UserError(f"--out_dir {out_dir}: is not empty. Name another folder, or add "
                         "--overwrite to start again there (the training scripts also take "
                         "--resume to go on)")
+    lost = [str(path) for path in inputs if overwrite and path is not None
+            and path.name in RUN_FILES and path.resolve().parent == out_dir.resolve()]
+    if lost:
+        raise UserError(f"--out_dir {out_dir}: --overwrite would remove {', '.join(lost)}, which "
+                        "this run reads. Name another --out_dir")
     existing = next(path for path in (out_dir, *out_dir.absolute().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise UserError(f"--out_dir {out_dir}: cannot write in {existing}")
 
 
 def open_out_dir(out_dir: Path, overwrite: bool = False) -> None:
-    """Make the output folder; with `overwrite`, remove what an earlier run of ours left there."""
+    """Make the output folder and clear what killed runs left half-made.
+
+    With `overwrite`, the files of an earlier run of ours are removed too; others stay.
+    """
     out_dir.mkdir(parents=True, exist_ok=True)
+    for scratch in out_dir.glob(".scratch.*"):
+        shutil.rmtree(scratch, ignore_errors=True)
+    for part in out_dir.glob(".*.part*"):
+        part.unlink(missing_ok=True)
     if overwrite:
-        for name in ("config.json", "split.csv", "log.csv", "history.png", "last.pt",
-                     "backbone.safetensors", "slivit.safetensors", "metrics.json",
-                     "predictions.csv", "roc.png", "pr.png", "calibration.png", "scatter.png"):
+        for name in RUN_FILES:
             (out_dir / name).unlink(missing_ok=True)

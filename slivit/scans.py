@@ -32,7 +32,8 @@ class FileSource:
         """Return what identifies a scan without reading it all: its name and size."""
         path = self.paths[row]
         files = sorted(path.iterdir()) if path.is_dir() else [path]
-        return "\n".join(f"{file.name} {file.stat().st_size}" for file in files).encode()
+        return "\n".join(f"{file.name} {file.stat().st_size if file.exists() else 'missing'}"
+                         for file in files).encode()
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Scans:
         return dataclasses.replace(self, label_names=tuple(names), labels=labels)
 
     def groups(self) -> tuple[str, ...]:
-        """Return what counts as one in the bootstrap: the patient, else the row (ids may repeat)."""
+        """Return the unit of the bootstrap: the patient, else the row (ids may repeat)."""
         if self.patients is not None:
             return self.patients
         return tuple(map(str, range(len(self))))
