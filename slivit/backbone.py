@@ -5,6 +5,7 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
+from slivit.depthwise import speed_up_depthwise
 from slivit.errors import UserError, nearest
 
 
@@ -45,6 +46,7 @@ def create_backbone(name: str, num_classes: int = 0, drop_path: float = 0.0) -> 
                               drop_path_rate=drop_path)
     if num_classes == 0:
         model.head = nn.Identity()
+    speed_up_depthwise(model)
     return model.to(memory_format=torch.channels_last)
 
 

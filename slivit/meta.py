@@ -8,7 +8,7 @@ import pandas as pd
 
 from slivit.errors import UserError, listing
 from slivit.runtime import LOG
-from slivit.scans import SPLITS, FileSource, Scans, match_names
+from slivit.scans import DEFAULT_SIZE, SPLITS, FileSource, Scans, match_names
 from slivit.splits import SPLIT_NAMES, check_no_overlap, split_by_group
 
 PATIENT_NAMES = ("pid", "patient", "patient_id")
@@ -67,7 +67,7 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
         LOG.warning("warning: %s names %d scans more than once", path.name, doubles)
     return Scans(name=path.name, ndim=ndim, ids=tuple(table[f_name]), split=split, labels=labels,
                  label_names=tuple(label_columns), patients=patients,
-                 read=FileSource(paths, ndim), img_size=224 if ndim == 2 else 256)
+                 read=FileSource(paths, ndim), img_size=DEFAULT_SIZE[ndim])
 
 
 def _read_table(path: Path) -> pd.DataFrame:

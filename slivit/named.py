@@ -10,7 +10,7 @@ import pandas as pd
 
 from slivit.errors import UserError, nearest
 from slivit.runtime import LOG, scratch_dir
-from slivit.scans import SPLITS, ArraySource, Scans
+from slivit.scans import DEFAULT_SIZE, SPLITS, ArraySource, Scans
 
 DATA_DIR = Path(__file__).resolve().parent.parent / "data"
 EMBEDDED = {"noduleshapes2d": 2, "noduleshapes3d": 3}
@@ -94,7 +94,7 @@ def _load_medmnist(flag: str, ndim: int, data_root: Path, size: int) -> Scans:
     ids = tuple(f"{split}_{i}" for split, n in zip(SPLITS, counts, strict=True) for i in range(n))
     return Scans(name=flag, ndim=ndim, ids=ids, split=np.repeat(SPLITS, counts), labels=labels,
                  label_names=tuple(names), patients=None, read=ArraySource(blocks), task=task,
-                 window="full", img_size=max(32, size) if ndim == 3 else max(64, size))
+                 window="full", img_size=DEFAULT_SIZE[ndim])
 
 
 def _read_npz(path: Path, ndim: int) -> tuple[tuple[np.ndarray, ...], np.ndarray, list[int]]:

@@ -16,6 +16,7 @@ from slivit.readers import ReadError, missing_or_unreadable, read_image, read_vo
 from slivit.runtime import LOG, usable_cpus, whole_file
 
 SPLITS = ("train", "val", "test")
+DEFAULT_SIZE = {2: 224, 3: 256}  # pixels a side, images and volumes
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,63 @@
+"""Shared fixtures: one table of images, one of volumes, and one trained model of each kind."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # also for the processes that tests start
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import RUN_2D, RUN_3D, write_image_table, write_volume_table
+
+import bb_train
+import finetune
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def messages():
+    """Collect what the package logs, as a list of texts."""
+    texts = []
+    handler = logging.Handler()
+    handler.emit = lambda record: texts.append(record.getMessage())
+    logger = logging.getLogger("slivit")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield texts
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def image_csv(tmp_path_factory) -> Path:
+    """A table of 24 images; see write_image_table."""
+    return write_image_table(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="session")
+def volume_csv(tmp_path_factory) -> Path:
+    """A table of 24 volumes; see write_volume_table."""
+    return write_volume_table(tmp_path_factory.mktemp("volumes"))
+
+
+@pytest.fixture(scope="session")
+def backbone_run(image_csv, tmp_path_factory) -> Path:
+    """The output of bb_train.py on the images, labels A and B."""
+    out = tmp_path_factory.mktemp("runs") / "backbone"
+    bb_train.main(["--meta_csv", str(image_csv), "--n_epochs", "2", *RUN_2D,
+                   "--out_dir", str(out)])
+    return out
+
+
+@pytest.fixture(scope="session")
+def binary_run(volume_csv, backbone_run, tmp_path_factory) -> Path:
+    """The output of finetune.py on the volumes, label A, from that backbone."""
+    out = tmp_path_factory.mktemp("runs") / "binary"
+    options = [*RUN_3D[4:], "--bb_path", str(backbone_run / "backbone.safetensors")]
+    finetune.main(["--meta_csv", str(volume_csv), "--pathologies", "A", "--n_epochs", "2",
+                   "--emb_dropout", "0.3", *options, "--out_dir", str(out)])
+    return out

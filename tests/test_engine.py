@@ -1,0 +1,165 @@
+"""The training loop: learning, choosing, stopping, and going on after a stop."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import BACKBONE, RUN_3D, TINY_VIT, array_scans, preprocess, scan_pixels
+from safetensors.torch import load_file
+
+import finetune
+from slivit import engine
+from slivit.config import FitOptions, Target
+from slivit.datasets import Batch, TrainingSet, scan_training_set
+from slivit.engine import fit, lr_factor, parameter_groups, predict
+from slivit.errors import RunError, UserError
+from slivit.model import SLIViT
+from slivit.tasks import to_predictions
+
+CPU = torch.device("cpu")
+BINARY = Target("binary", ("a",))
+LINE = Batch(torch.tensor([[-1.0], [1.0]]), None, torch.tensor([[0.0], [1.0]]))
+REVERSED = Batch(LINE.x, None, LINE.y.flip(0))
+
+
+def options(**changes):
+    """Return options of the loop for tiny problems."""
+    return FitOptions(**{"n_epochs": 1, "b_size": 2, "lr": 0.1, "weight_decay": 0.0,
+                         "warmup_epochs": 0, "patience": 0, "seed": 0, **changes})
+
+
+def fit_line(folder, batches, target=BINARY, scale=1, **changes):
+    """Fit y = scale (a x + b), validate on LINE; return the log and the epochs that were best."""
+    line, best = torch.nn.Linear(1, 1), []
+    torch.nn.init.constant_(line.weight, -0.05)
+    log = fit(line, parameter_groups(line, changes.get("lr", 0.1), 0.0),
+              lambda batch: scale * line(batch.x), TrainingSet(batches, 1, lambda: [LINE]), target,
+              options(**changes), CPU, folder, lambda epoch, scores: best.append(epoch))
+    return log, best
+
+
+def test_learning_rate_warms_up_and_falls_to_one_percent():
+    factors = [lr_factor(step, 10, 100) for step in (0, 4, 9, 10, 55, 100)]
+    assert factors == pytest.approx([0.1, 0.5, 1, 1, 0.505, 0.01])
+
+
+def test_no_weight_decay_on_norms_biases_and_embeddings():
+    model = SLIViT(BACKBONE, 1, preprocess(4), TINY_VIT)
+    decayed, plain = parameter_groups(model, 0.1, 0.5)
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.5, 0)
+    assert all(p.ndim >= 2 for p in decayed["params"])
+    assert {id(model.integrator.pos_embed), id(model.integrator.cls_token)} <= {
+        id(p) for p in plain["params"]}
+    count = len(list(model.parameters()))
+    assert len({id(p) for p in decayed["params"] + plain["params"]}) == count
+
+
+def test_model_overfits_one_batch(tmp_path):
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    volumes = np.stack([scan_pixels(rng, bright, (3, 32, 32))
+                        for bright in (False, True, True, False)])
+    scans = array_scans(volumes, [0, 1, 1, 0], ["train"] * 4)
+    batch = next(iter(scan_training_set(scans, preprocess(4), 4, 0, "", 0, CPU).batches(1)))
+    model = SLIViT(BACKBONE, 1, preprocess(4), TINY_VIT)
+    fit(model, parameter_groups(model, 2e-3, 0.0), model,
+        TrainingSet(lambda epoch: [batch] * 25, 25, lambda: [batch]), BINARY,
+        options(lr=2e-3), CPU, tmp_path, lambda epoch, scores: None)
+    logits, labels = predict(model.eval(), [batch], CPU)
+    assert np.abs(to_predictions(logits, BINARY) - labels).max() < 0.1
+
+
+def test_best_epoch_is_kept_and_not_the_last(tmp_path):
+    log, best = fit_line(tmp_path, lambda epoch: [LINE if epoch == 1 else REVERSED], n_epochs=6,
+                         lr=0.2)
+    assert best == [1]
+    assert [row["val_roc_auc"] for row in log][::5] == [1.0, 0.0]
+    table = pd.read_csv(tmp_path / "log.csv")
+    assert table["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert table["best"].tolist() == [True] + [False] * 5
+    assert (tmp_path / "history.png").stat().st_size > 1000
+
+
+def test_early_stopping_counts_epochs_without_progress(tmp_path, messages):
+    log, best = fit_line(tmp_path, lambda epoch: [LINE], n_epochs=20, patience=3, lr=0.2)
+    assert best == [1]
+    assert len(log) == 4
+    assert any("stopped early" in text for text in messages)
+
+
+def test_loss_decides_where_validation_has_no_score(tmp_path):
+    one_class = Batch(LINE.x, None, torch.ones(2, 1))
+    line, best = torch.nn.Linear(1, 1), []
+    data = TrainingSet(lambda epoch: [one_class], 1, lambda: [one_class])
+    log = fit(line, parameter_groups(line, 0.1, 0.0), lambda batch: line(batch.x), data, BINARY,
+              options(n_epochs=3), CPU, tmp_path, lambda epoch, scores: best.append(epoch))
+    assert best == [1, 2, 3]
+    assert log[0]["val_roc_auc"] is None
+    assert log[2]["val_loss"] < log[0]["val_loss"]
+
+
+@pytest.mark.parametrize(("steps", "message"), [
+    (3, "training loss became (inf|nan) in epoch 1, step 2"),
+    (1, "outputs became NaN or infinite in epoch 1"),
+])
+def test_divergence_is_a_failure_and_keeps_the_files(tmp_path, steps, message):
+    (tmp_path / "log.csv").write_text("of the last good epoch")
+    target = Target("regression", ("a",), mean=(0.0,), std=(1.0,))
+    with pytest.raises(RunError, match=message):
+        fit_line(tmp_path, lambda epoch: [LINE] * steps, target, scale=1e9, lr=1e30)
+    assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+
+
+def test_training_shuffles_and_validation_does_not():
+    volumes = np.arange(40, dtype=np.uint8)[:, None, None].repeat(32, 1).repeat(32, 2)
+    scans = array_scans(volumes, np.arange(40) % 2, ["train"] * 20 + ["val"] * 20)
+    data = scan_training_set(scans, preprocess(), 8, 0, "", 0, CPU)
+    assert data.steps == 3
+    order = [torch.cat([batch.y for batch in data.batches(epoch)])[:, 0].tolist()
+             for epoch in (1, 1, 2)]
+    assert order[0] == order[1] != order[2]
+    assert [sum(labels) for labels in order] == [10] * 3
+    seen = torch.cat([batch.x for batch in data.validation()])
+    assert seen[:, 0, 0, 0].tolist() == list(range(20, 40))
+
+
+@pytest.fixture(scope="module")
+def command(volume_csv):
+    """Three epochs with everything random switched on."""
+    return ["--meta_csv", str(volume_csv), "--pathologies", "A", *RUN_3D, "--n_epochs", "3",
+            "--dropout", "0.1", "--emb_dropout", "0.1", "--patience", "0"]
+
+
+def test_stopped_and_resumed_equals_uninterrupted(command, tmp_path, monkeypatch):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    finetune.main([*command, "--out_dir", str(whole)])
+
+    plot, calls = engine.plot_history, []
+
+    def stop_in_epoch_2(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        plot(*args)
+    monkeypatch.setattr(engine, "plot_history", stop_in_epoch_2)
+    with pytest.raises(KeyboardInterrupt):
+        finetune.main([*command, "--out_dir", str(parts)])
+    monkeypatch.undo()
+    assert len(torch.load(parts / "last.pt", weights_only=True)["log"]) == 1
+    with pytest.raises(UserError, match="(?s)started differently.*lr: was 0.001, now 0.5"):
+        finetune.main([*command, "--out_dir", str(parts), "--resume", "--lr", "0.5"])
+    finetune.main([*command, "--out_dir", str(parts), "--resume"])
+
+    logs = [pd.read_csv(folder / "log.csv").drop(columns="seconds") for folder in (whole, parts)]
+    assert logs[0].equals(logs[1])
+    assert len(logs[0]) == 3
+    states = [load_file(folder / "slivit.safetensors") for folder in (whole, parts)]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    models = [torch.load(folder / "last.pt", weights_only=True)["model"]
+              for folder in (whole, parts)]
+    assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
+    for name in ("predictions.csv", "metrics.json"):
+        assert (whole / name).read_bytes() == (parts / name).read_bytes()
+    (parts / "last.pt").write_bytes((parts / "last.pt").read_bytes()[:5000])
+    with pytest.raises(UserError, match="last.pt: cannot be resumed from"):
+        finetune.main([*command, "--out_dir", str(parts), "--resume", "--n_epochs", "4"])

@@ -1,0 +1,150 @@
+"""Shapes, tokens and padding of the two models."""
+
+import dataclasses
+
+import pytest
+import torch
+from helpers import BACKBONE, TINY_VIT, preprocess
+
+from slivit.backbone import create_backbone, feature_shape
+from slivit.datasets import Batch
+from slivit.errors import UserError
+from slivit.integrator import Integrator
+from slivit.model import ImageClassifier, SLIViT
+
+SLICES = torch.randint(0, 255, (2, 4, 1, 32, 32), dtype=torch.uint8,
+                       generator=torch.Generator().manual_seed(0))
+
+
+def make_model(n_slices=4, n_outputs=2, **changes):
+    """Return a small SLIViT in evaluation mode, always of the same weights."""
+    torch.manual_seed(0)
+    return SLIViT(BACKBONE, n_outputs, preprocess(n_slices),
+                  dataclasses.replace(TINY_VIT, **changes)).eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model()
+
+
+def batch_of(x, lengths):
+    """Return a batch whose volumes have these numbers of real slices."""
+    mask = torch.arange(x.shape[1])[None] < torch.tensor(lengths)[:, None]
+    return Batch(x, mask, torch.zeros(len(x), 2))
+
+
+@torch.no_grad()
+def test_every_slice_is_a_token_of_its_own(model):
+    batch = batch_of(SLICES, [4, 4])
+    before = model.slice_features(batch.x, batch.mask)
+    changed = SLICES.clone()
+    changed[0, 2] = 255 - changed[0, 2]
+    after = model.slice_features(changed, batch.mask)
+    differs = (before != after).any(dim=2)
+    assert differs.tolist() == [[False, False, True, False], [False] * 4]
+    assert before.shape == (2, 4, model.feature_dim)
+
+
+@torch.no_grad()
+def test_feature_is_what_the_backbone_says_of_the_slice_alone(model):
+    features = model.slice_features(SLICES, torch.ones(2, 4, dtype=torch.bool))
+    picture = ((SLICES[1, 3].float() / 255 - 0.5) / 0.5).expand(1, 3, 32, 32)
+    alone = model.backbone.forward_features(picture).flatten()
+    assert torch.allclose(features[1, 3], alone, atol=1e-4)
+
+
+@torch.no_grad()
+def test_blank_slices_have_the_feature_of_a_blank_slice(model):
+    x = SLICES.clone()
+    x[0, 1] = x[1, 0] = x[1, 3] = 0
+    features = model.slice_features(x, torch.ones(2, 4, dtype=torch.bool))
+    blank = model.backbone.forward_features(torch.full((1, 3, 32, 32), -1.0)).flatten()
+    for i in range(2):
+        for k in range(4):
+            is_blank = (i, k) in ((0, 1), (1, 0), (1, 3))
+            assert torch.allclose(features[i, k], blank, atol=1e-4) == is_blank
+
+
+@torch.no_grad()
+def test_padding_is_never_looked_at(model):
+    garbage = SLICES.clone()
+    garbage[0, 3], garbage[1, 2:] = 255, 99
+    zeros = SLICES.clone()
+    zeros[0, 3], zeros[1, 2:] = 0, 0
+    assert torch.equal(model(batch_of(garbage, [3, 2])), model(batch_of(zeros, [3, 2])))
+    assert not torch.equal(model(batch_of(garbage, [4, 2])), model(batch_of(zeros, [3, 2])))
+
+
+@torch.no_grad()
+def test_integrator_ignores_garbage_features_of_padding():
+    torch.manual_seed(0)
+    integrator = Integrator(6, 4, 2, TINY_VIT).eval()
+    features, mask = torch.randn(1, 4, 6), torch.tensor([[True, True, False, False]])
+    dirty = features.clone()
+    dirty[:, 2:] = float("nan")
+    assert torch.equal(integrator(features, mask), integrator(dirty, mask))
+
+
+@torch.no_grad()
+def test_padded_volume_equals_the_same_volume_without_padding(model):
+    short = make_model(n_slices=2)
+    state = model.state_dict()
+    state["integrator.pos_embed"] = state["integrator.pos_embed"][:, :3]
+    short.load_state_dict(state)
+    padded = model(batch_of(SLICES, [2, 2]))
+    assert torch.allclose(padded, short(batch_of(SLICES[:, :2], [2, 2])), atol=1e-5)
+
+
+@torch.no_grad()
+def test_order_of_slices_matters(model):
+    assert not torch.allclose(model(batch_of(SLICES, [4, 4])),
+                              model(batch_of(SLICES.flip(1), [4, 4])), atol=1e-4)
+
+
+@pytest.mark.parametrize("token", ["flatten", "pool"])
+def test_every_parameter_gets_a_gradient(token):
+    model = make_model(token=token).train()
+    model(batch_of(SLICES, [4, 3])).square().sum().backward()
+    without = [name for name, p in model.named_parameters()
+               if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
+    assert without == []
+
+
+def test_token_is_the_whole_map_or_its_mean():
+    torch.manual_seed(0)
+    flat, pool = (SLIViT(BACKBONE, 1, preprocess(4, img_size=64),
+                         dataclasses.replace(TINY_VIT, token=token)).eval()
+                  for token in ("flatten", "pool"))
+    assert (flat.feature_dim, pool.feature_dim) == (256 * 2 * 2, 256)
+    pool.backbone.load_state_dict(flat.backbone.state_dict())
+    x, mask = torch.zeros(1, 4, 1, 64, 64, dtype=torch.uint8), torch.ones(1, 4, dtype=torch.bool)
+    x[..., :20] = 180
+    with torch.no_grad():
+        cells = flat.slice_features(x, mask).unflatten(2, (256, 4))
+        assert torch.allclose(cells.mean(dim=3), pool.slice_features(x, mask), atol=1e-5)
+
+
+def test_heads_have_a_width_of_their_own():
+    model = make_model(heads=3, head_dim=10)
+    assert model.integrator.blocks[0].attn.qkv.weight.shape == (3 * 3 * 10, 16)
+    assert model(batch_of(SLICES, [4, 4])).shape == (2, 2)
+
+
+def test_paper_size_gives_768_maps_of_8_by_8():
+    assert feature_shape(create_backbone("convnext_tiny"), 256) == (768, 8, 8)
+
+
+def test_image_classifier_takes_grey_and_colour():
+    model = ImageClassifier(BACKBONE, 5, preprocess()).eval()
+    grey = SLICES[0]
+    with torch.no_grad():
+        logits = model(Batch(grey, None, torch.zeros(4, 5)))
+        colour = model(Batch(grey.expand(-1, 3, -1, -1), None, torch.zeros(4, 5)))
+    assert logits.shape == (4, 5)
+    assert torch.equal(logits, colour)
+
+
+def test_slice_too_small_for_the_backbone_is_refused():
+    with pytest.raises(UserError, match="--img_size 16: a ConvNeXt needs at least 32"):
+        feature_shape(create_backbone(BACKBONE), 16)
