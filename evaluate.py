@@ -15,6 +15,7 @@ import numpy as np
 from slivit import checkpoint, options
 from slivit.checkpoint import Card
 from slivit.errors import run_script
+from slivit.named import known_sets
 from slivit.report import measure
 from slivit.runtime import (
     LOG,
@@ -58,6 +59,9 @@ def main(argv: list[str] | None = None) -> None:
     LOG.info("checkpoint: %s, %s of %s, trained on %s", card.kind, card.backbone,
              ", ".join(card.target.labels), card.data["name"])
 
+    if args.meta_csv is None and args.dataset is None:
+        args.dataset, args.medmnist_size = named_training_set(card)
+        LOG.info("neither --meta_csv nor --dataset: measuring on %s", args.dataset)
     match_names(args.pathologies or [], card.target.labels, "labels of the checkpoint")
     wanted = [card.target.column] if card.target.column else list(card.target.labels)
     scans = options.load_scans(args, 2 if card.kind == "backbone" else 3,
@@ -77,6 +81,17 @@ def main(argv: list[str] | None = None) -> None:
     measure(model.to(device), scans, args.split, card.target, device, args.b_size,
             choose_workers(args.n_cpu, device), args.out_dir, args.seed, blank,
             only=args.pathologies)
+
+
+def named_training_set(card: Card) -> tuple[str, int | None]:
+    """Return name and MedMNIST size of the named set a checkpoint was trained on.
+
+    Of one trained on a table, the embedded set of the same kind.
+    """
+    flag, _, size = card.data["name"].partition("_")
+    if flag in known_sets() and (not size or size.isdigit()):
+        return flag, int(size) if size else None
+    return ("noduleshapes2d" if card.kind == "backbone" else "noduleshapes3d"), None
 
 
 def warn_of_training_patients(scans: Scans, rows: np.ndarray, card: Card) -> None:

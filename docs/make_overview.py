@@ -17,8 +17,9 @@ INK, BACKBONE, TOKEN, INTEGRATOR = "#22313f", "#dbe9f6", "#fde8cf", "#dff0d8"
 
 def box(axes, x: float, y: float, width: float, height: float, text: str, colour: str) -> None:
     """Draw a rounded box with centred text; (x, y) is its lower left corner."""
-    axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0.02,rounding_size=0.1",
-                                  facecolor=colour, edgecolor=INK, linewidth=1.0))
+    axes.add_patch(FancyBboxPatch(
+        (x, y), width, height, boxstyle="round,pad=0.02,rounding_size=0.1", facecolor=colour,
+        edgecolor=INK, linewidth=1.0))
     axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=9, color=INK)
 
 
@@ -46,12 +47,13 @@ def main() -> None:
         arrow(axes, (4.5, y + 0.45), (5.2, y + 0.45))
         box(axes, 5.25, y + 0.2, 1.3, 0.5, "token", TOKEN)
         arrow(axes, (6.65, y + 0.45), (7.4, y + 0.45))
-    box(axes, 2.4, 0.2, 2.05, 4.9, "ConvNeXt\nbackbone\n\nsees each\nslice on its own\n\npre-trained on\n2D scans by\nbb_train.py",
-        BACKBONE)
-    box(axes, 7.45, 0.2, 2.05, 4.9, "ViT\nintegrator\n\nclass token,\nslice positions,\npadding masked\n\nfine-tuned by\nfinetune.py",
-        INTEGRATOR)
+    box(axes, 2.4, 0.2, 2.05, 4.9, "ConvNeXt\nbackbone\n\nsees each\nslice on its own\n\n"
+        "pre-trained on\n2D scans by\nbb_train.py", BACKBONE)
+    box(axes, 7.45, 0.2, 2.05, 4.9, "ViT\nintegrator\n\nclass token,\nslice positions,\n"
+        "padding masked\n\nfine-tuned by\nfinetune.py", INTEGRATOR)
     arrow(axes, (9.6, 2.65), (10.2, 2.65))
-    axes.text(10.3, 2.65, "malignant?\none prediction\nper volume", va="center", fontsize=9, color=INK)
+    axes.text(10.3, 2.65, "malignant?\none prediction\nper volume", va="center", fontsize=9,
+              color=INK)
     figure.savefig(HERE / "overview.png", dpi=130)
 
 

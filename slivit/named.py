@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import socket
 import zipfile
 from pathlib import Path
 
@@ -19,7 +20,15 @@ SHAPE_LABELS = {
                        "calcified", "malignant", "benign"),
     "noduleshapes3d": ("malignant",),
 }
+TIMEOUT = 10  # seconds without an answer, in a download
 MEDMNIST_SIZES = {2: (28, 64, 128, 224), 3: (28, 64)}
+
+
+def known_sets() -> dict[str, int]:
+    """Return the names of all data sets, each with 2 for images or 3 for volumes."""
+    from medmnist import INFO
+
+    return EMBEDDED | {key: 3 if key.endswith("3d") else 2 for key in INFO}
 
 
 def load_named(name: str, ndim: int, data_root: Path, size: int = 28) -> Scans:
@@ -38,10 +47,8 @@ def load_named(name: str, ndim: int, data_root: Path, size: int = 28) -> Scans:
     Raises:
         UserError: unknown name, wrong kind, failed download, or a file not in MedMNIST's layout.
     """
-    from medmnist import INFO
-
     flag = name.lower()
-    kinds = EMBEDDED | {key: 3 if key.endswith("3d") else 2 for key in INFO}
+    kinds = known_sets()
     if flag not in kinds:
         raise UserError(f"--dataset {name}: unknown. Nearest: {nearest(name, list(kinds))}. "
                         f"There are: {', '.join(kinds)}")
@@ -92,9 +99,9 @@ def _load_medmnist(flag: str, ndim: int, data_root: Path, size: int) -> Scans:
     if labels.shape[1] != len(names):
         raise UserError(f"{path}: {labels.shape[1]} label columns, expected {len(names)}")
     ids = tuple(f"{split}_{i}" for split, n in zip(SPLITS, counts, strict=True) for i in range(n))
-    return Scans(name=flag, ndim=ndim, ids=ids, split=np.repeat(SPLITS, counts), labels=labels,
-                 label_names=tuple(names), patients=None, read=ArraySource(blocks), task=task,
-                 window="full", img_size=DEFAULT_SIZE[ndim])
+    return Scans(name=flag + suffix, ndim=ndim, ids=ids, split=np.repeat(SPLITS, counts),
+                 labels=labels, label_names=tuple(names), patients=None,
+                 read=ArraySource(blocks), task=task, window="full", img_size=DEFAULT_SIZE[ndim])
 
 
 def _read_npz(path: Path, ndim: int) -> tuple[tuple[np.ndarray, ...], np.ndarray, list[int]]:
@@ -130,13 +137,17 @@ def _download(class_name: str, path: Path, size: int, url: str) -> None:
         raise UserError(f"--data_root {path.parent}: holds no {path.name}, and cannot be written "
                         "to for a download")
     LOG.info("downloading %s to %s", url, path)
+    patience = socket.getdefaulttimeout()
     with scratch_dir(path.parent) as folder:
+        socket.setdefaulttimeout(TIMEOUT)
         try:
             getattr(medmnist, class_name)(split="test", download=True, root=str(folder), size=size)
         except RuntimeError:  # the package's one kind of failure, whatever its cause
             raise UserError(f"download failed: wanted {path.name} from {url}. Fetch that file on a "
                             f"machine with a network and put it at {path} (or name its folder "
                             "with --data_root)") from None
+        finally:
+            socket.setdefaulttimeout(patience)
         os.replace(folder / path.name, path)
 
 

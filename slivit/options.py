@@ -28,10 +28,10 @@ def natural(text: str) -> int:
 
 
 def positive(text: str) -> float:
-    """Parse a finite number above 0."""
+    """Parse a number above 0, and at most a million."""
     value = _number(text, float, 0)
-    if value == 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
+    if not 0 < value <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0, at most 1000000")
     return value
 
 
@@ -167,7 +167,8 @@ def add_input_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
                             "volumes, smaller for small data sets)")
     group.add_argument("--window", metavar="W",
                        help="grey values to use: percentile (2-98 of the scan), full, or LOW,HIGH "
-                            "(default percentile; full for the embedded sets and MedMNIST)")
+                            "as in --window=-1000,400 (default percentile; full for the embedded "
+                            "sets and MedMNIST)")
     return group
 
 
@@ -261,8 +262,8 @@ def check_resume(out_dir: Path, config: dict) -> None:
                             "not a run of this script")
         return
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        before = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
         raise UserError(f"--resume: {path} is damaged ({error}); start again with --overwrite"
                         ) from None
     changed = [f"{key}: was {before.get(key)!r}, now {config.get(key)!r}"

@@ -107,6 +107,10 @@ def _read_folder(path: Path) -> np.ndarray:
     if len(shapes) > 1:
         sizes = ", ".join(sorted(f"{shape[0]}x{shape[1]}" for shape in shapes))
         raise ReadError(f"{path}: slices differ in size ({sizes}), expected one size a volume")
+    types = {str(piece.dtype) for piece in slices}
+    if len(types) > 1:
+        raise ReadError(f"{path}: slices differ in type ({', '.join(sorted(types))}), expected the "
+                        "same number of bits in all")
     return np.stack(slices)
 
 

@@ -30,6 +30,8 @@ def split_by_group(groups: Sequence[str], ratio: tuple[float, float, float],
                    seed: int) -> np.ndarray:
     """Assign whole groups (patients) to train, val and test.
 
+    Shares are rounded; of three groups or more, each share above 0 gets at least one.
+
     Args:
         groups: the group of each of n rows.
         ratio: fractions of the groups for train, val and test.
@@ -40,7 +42,11 @@ def split_by_group(groups: Sequence[str], ratio: tuple[float, float, float],
     """
     names = sorted(set(groups))
     order = np.random.default_rng(seed).permutation(len(names))
-    edges = np.round(np.cumsum(ratio) * len(names)).astype(int)
+    sizes = np.diff(np.round(np.cumsum([0, *ratio]) * len(names)).astype(int))
+    for k in range(3):
+        if len(names) >= 3 and ratio[k] > 0 and sizes[k] == 0:
+            sizes[k], sizes[sizes.argmax()] = 1, sizes.max() - 1
+    edges = np.cumsum(sizes)
     of_group = {names[k]: ("train" if rank < edges[0] else "val" if rank < edges[1] else "test")
                 for rank, k in enumerate(order)}
     return np.array([of_group[group] for group in groups])

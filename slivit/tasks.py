@@ -35,6 +35,7 @@ def resolve_task(scans: Scans, requested: str = "auto") -> tuple[Scans, Target]:
             requested = scans.task
         elif not zero_one:
             requested = "regression"
+            _check_one_kind(scans)
         else:
             requested = "binary" if len(scans.label_names) == 1 else "multilabel"
         if requested == "multilabel" and len(scans.label_names) == 1:
@@ -59,6 +60,16 @@ def resolve_task(scans: Scans, requested: str = "auto") -> tuple[Scans, Target]:
         target = Target(requested, scans.label_names, column=column)
     LOG.info("task: %s of %s", target.task, ", ".join(target.labels))
     return scans, target
+
+
+def _check_one_kind(scans: Scans) -> None:
+    binary = [name for name, column in zip(scans.label_names, scans.labels.T, strict=True)
+              if np.isin(column[~np.isnan(column)], (0, 1)).all()]
+    others = [name for name in scans.label_names if name not in binary]
+    if binary:
+        raise UserError(f"{scans.name}: {', '.join(binary)} hold 0 and 1 only, "
+                        f"{', '.join(others)} other numbers too; say which are the labels with "
+                        "--pathologies, or take all with --task regression")
 
 
 def fit_to_target(scans: Scans, target: Target) -> Scans:
@@ -196,5 +207,5 @@ def check_splits(scans: Scans, needed: Sequence[str]) -> None:
     if empty:
         raise UserError(f"{scans.name}: no rows in the split {' and '.join(empty)}; found "
                         + ", ".join(f"{name} {n}" for name, n in counts.items())
-                        + ". Give rows to it in a Split column or by folders in Path, or drop "
-                        "both to have the table divided by --split_ratio")
+                        + ". Give rows to it, in the Split column or by the folders in Path, or "
+                        "by --split_ratio where the table has neither")

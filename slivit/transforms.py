@@ -23,7 +23,7 @@ def parse_window(text: str) -> str:
         low, high = 0.0, 0.0
     if not (np.isfinite([low, high]).all() and low < high):
         raise UserError(f"--window {text}: expected percentile, full, or LOW,HIGH "
-                        "such as -1000,400")
+                        "(a negative LOW with an equals sign: --window=-1000,400)")
     return text
 
 
@@ -89,11 +89,11 @@ def pick_slices(found: int, wanted: int, sampling: str) -> np.ndarray:
     """Return which of `found` slices to take: all where they are at most `wanted`, else `wanted`.
 
     `uniform` spreads them evenly from the first to the last slice, `middle` takes the central
-    ones; both keep the order.
+    ones; both keep the order, and one slice alone is the middle one.
     """
     if found <= wanted:
         return np.arange(found)
-    if sampling == "middle":
+    if sampling == "middle" or wanted == 1:
         return np.arange(wanted) + (found - wanted) // 2
     return np.round(np.linspace(0, found - 1, wanted)).astype(int)
 

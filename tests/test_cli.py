@@ -243,3 +243,13 @@ def test_table_without_test_rows_is_measured_on_validation(image_csv, tmp_path, 
                    str(tmp_path / "out")])
     assert json.loads((tmp_path / "out/metrics.json").read_text())["split"] == "val"
     assert "has no test split" in capsys.readouterr().out
+
+
+def test_without_data_evaluate_takes_the_named_set_of_the_training(tmp_path):
+    write_medmnist(tmp_path / "vesselmnist3d.npz", (8, 4, 4), (4, 8, 8))
+    finetune.main(["--dataset", "vesselmnist3d", "--data_root", str(tmp_path), *RUN_3D, *ONE_EPOCH,
+                   "--out_dir", str(tmp_path / "run")])
+    evaluate.main(["--checkpoint", str(tmp_path / "run" / "slivit.safetensors"),
+                   "--data_root", str(tmp_path), "--out_dir", str(tmp_path / "measured")])
+    metrics = json.loads((tmp_path / "measured" / "metrics.json").read_text())
+    assert metrics["data"] == "vesselmnist3d"

@@ -90,3 +90,9 @@ def test_without_patients_rows_are_divided_and_that_is_said(read, messages):
 def test_bad_ratios_are_refused(text):
     with pytest.raises(UserError, match="three fractions for train, val and test"):
         parse_ratio(text)
+
+
+def test_small_tables_leave_no_share_empty():
+    found = split_by_group(["a", "b", "c", "d"], (0.7, 0.15, 0.15), seed=0)
+    assert sorted(found) == ["test", "train", "train", "val"]
+    assert set(split_by_group(["a", "b", "c", "d"], (0.8, 0.2, 0), seed=0)) == {"train", "val"}

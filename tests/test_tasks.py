@@ -150,3 +150,10 @@ def test_predictions_are_probabilities():
     shared = to_predictions(logits, Target("multiclass", ("a", "b")))
     assert shared.sum(axis=1).tolist() == pytest.approx([1, 1])
     assert shared[0, 0] == pytest.approx(1 / (1 + np.exp(2)))
+
+
+def test_mixed_columns_are_not_guessed_at():
+    scans = label_scans([[0, 61.5], [1, 70], [1, 48]])
+    with pytest.raises(UserError, match="L0 hold 0 and 1 only, L1 other numbers too"):
+        resolve_task(scans)
+    assert resolve_task(scans, "regression")[1].task == "regression"

@@ -146,3 +146,7 @@ def test_input_is_standardised_per_channel():
     result = to_input(grey, (0.2, 0.1, 0.0), (1.0, 0.1, 0.2))
     assert result.shape == (2, 3, 4, 4)
     assert torch.allclose(result[0, :, 0, 0], torch.tensor([0.0, 1.0, 1.0]), atol=1e-6)
+
+
+def test_one_slice_alone_is_the_middle_one():
+    assert pick_slices(9, 1, "uniform").tolist() == [4]
