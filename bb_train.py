@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     LOG.info(summarise(scans))
 
     name = args.backbone or "convnext_tiny"
-    flips = scans.flips if args.flips is None else args.flips
+    augmentation = options.make_augmentation(args, scans)
     preprocess = options.make_preprocess(args, scans, *input_statistics(name))
     torch.manual_seed(args.seed)
     model = ImageClassifier(name, len(target.labels), preprocess, args.drop_path)
@@ -77,8 +77,8 @@ def main(argv: list[str] | None = None) -> None:
     blank = check_scans(scans)
     data = checkpoint.data_facts(scans, scans.fingerprint(), args.split_ratio, args.seed)
     config = options.make_config(
-        args, script="bb_train", backbone=name, target=target, preprocess=preprocess, flips=flips,
-        data=data, blank_scans=len(blank), versions=versions())
+        args, script="bb_train", backbone=name, target=target, preprocess=preprocess,
+        augmentation=augmentation, data=data, blank_scans=len(blank), versions=versions())
     if args.resume:
         options.check_resume(args.out_dir, config)
 
@@ -92,7 +92,8 @@ def main(argv: list[str] | None = None) -> None:
                                                epoch, scores, args.seed, versions()))
 
     model.to(device)
-    batches = scan_training_set(scans, preprocess, args.b_size, args.seed, flips, n_workers, device)
+    batches = scan_training_set(scans, preprocess, args.b_size, args.seed, augmentation, n_workers,
+                                device)
     fit(model, parameter_groups(model, args.lr, args.weight_decay), model, batches, target,
         options.make_fit_options(args), device, args.out_dir, save_best, args.resume)
 

@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
     statistics = input_statistics(name)
     if pretrained:
         statistics = pretrained[0].preprocess.mean, pretrained[0].preprocess.std
-    flips = scans.flips if args.flips is None else args.flips
+    augmentation = options.make_augmentation(args, scans)
     preprocess = options.make_preprocess(args, scans, *statistics, args.n_slices,
                                          args.slice_sampling)
     integrator = options.make_integrator_config(args)
@@ -118,8 +118,9 @@ def main(argv: list[str] | None = None) -> None:
     blank = check_scans(scans)
     data = checkpoint.data_facts(scans, scans.fingerprint(), args.split_ratio, args.seed)
     config = options.make_config(
-        args, script="finetune", backbone=name, target=target, preprocess=preprocess, flips=flips,
-        integrator=integrator, data=data, blank_scans=len(blank), versions=versions(),
+        args, script="finetune", backbone=name, target=target, preprocess=preprocess,
+        augmentation=augmentation, integrator=integrator, data=data, blank_scans=len(blank),
+        versions=versions(),
         backbone_data=pretrained[0].data["name"] if pretrained else None)
     if args.resume:
         options.check_resume(args.out_dir, config)
@@ -140,12 +141,12 @@ def main(argv: list[str] | None = None) -> None:
             folder = stack.enter_context(scratch_dir(args.out_dir))
             module, forward = model.integrator, lambda batch: model.integrator(batch.x, batch.mask)
             batches = frozen_training_set(model, scans, args.feature_augments or 0, args.b_size,
-                                          args.seed, flips, n_workers, device, folder)
+                                          args.seed, augmentation, n_workers, device, folder)
         else:
             module, forward = model, model
             groups += parameter_groups(model.backbone, args.bb_lr or args.lr / 10,
                                        args.weight_decay)
-            batches = scan_training_set(scans, preprocess, args.b_size, args.seed, flips,
+            batches = scan_training_set(scans, preprocess, args.b_size, args.seed, augmentation,
                                         n_workers, device)
         fit(module, groups, forward, batches, target, options.make_fit_options(args), device,
             args.out_dir, save_best, args.resume)

@@ -27,6 +27,19 @@ class Preprocess:
 
 
 @dataclass(frozen=True)
+class Augmentation:
+    """Random transforms of training scans (see transforms.augment).
+
+    Attributes:
+        flips: any of h (left-right), v (up-down), z (order of slices).
+        jitter: strength of the small changes of geometry and grey values; 0 for none.
+    """
+
+    flips: str = "h"
+    jitter: float = 1.0
+
+
+@dataclass(frozen=True)
 class IntegratorConfig:
     """Sizes of the integrator (Vision Transformer over slice tokens)."""
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from slivit.config import Preprocess
+from slivit.config import Augmentation, Preprocess
 from slivit.runtime import derive_seed
 from slivit.scans import Scans
 from slivit.transforms import augment, pick_slices, resize, window_to_uint8
@@ -44,16 +44,16 @@ class ScanDataset(Dataset):
 
     An item is (slices, label): uint8 (S, C, H, W), with S = 1 for an image and S at most
     `n_slices` for a volume, and float32 (K,). C is 1 or 3. The random transform of an item
-    depends on (augment_seed, row) alone, so neither workers nor a restart change it.
+    depends on (seed, row) alone, so neither workers nor a restart change it.
     """
 
     def __init__(self, scans: Scans, rows: np.ndarray, preprocess: Preprocess,
-                 augment_seed: int | None = None, flips: str = "h") -> None:
+                 augmentation: Augmentation | None = None, seed: int = 0) -> None:
         self.scans = scans
         self.rows = rows
         self.preprocess = preprocess
-        self.augment_seed = augment_seed
-        self.flips = flips
+        self.augmentation = augmentation
+        self.seed = seed
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -61,9 +61,9 @@ class ScanDataset(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         row = int(self.rows[index])
         slices = load_slices(self.scans.read(row), self.scans.ndim, self.preprocess)
-        if self.augment_seed is not None:
-            rng = np.random.default_rng(derive_seed(self.augment_seed, row))
-            slices = augment(slices, rng, self.flips)
+        if self.augmentation is not None:
+            rng = np.random.default_rng(derive_seed(self.seed, row))
+            slices = augment(slices, rng, self.augmentation)
         return slices, torch.from_numpy(self.scans.labels[row])
 
 
@@ -133,16 +133,17 @@ class TrainingSet:
     validation: Callable[[], Iterable[Batch]]
 
 
-def scan_training_set(scans: Scans, preprocess: Preprocess, b_size: int, seed: int, flips: str,
-                      n_workers: int, device: torch.device) -> TrainingSet:
+def scan_training_set(scans: Scans, preprocess: Preprocess, b_size: int, seed: int,
+                      augmentation: Augmentation, n_workers: int,
+                      device: torch.device) -> TrainingSet:
     """Return batches of scans, shuffled and augmented anew in each epoch."""
     rows = scans.rows("train")
     validation = ScanDataset(scans, scans.rows("val"), preprocess)
 
     def batches(epoch: int) -> DataLoader:
         epoch_seed = derive_seed(seed, epoch)
-        return make_loader(ScanDataset(scans, rows, preprocess, epoch_seed, flips), b_size,
-                           n_workers, device, shuffle_seed=epoch_seed)
+        dataset = ScanDataset(scans, rows, preprocess, augmentation, epoch_seed)
+        return make_loader(dataset, b_size, n_workers, device, shuffle_seed=epoch_seed)
 
     return TrainingSet(batches, -(-len(rows) // b_size),
                        lambda: make_loader(validation, b_size, n_workers, device))

@@ -9,6 +9,7 @@ import torch
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
+from slivit.config import Augmentation
 from slivit.datasets import Batch, ScanDataset, TrainingSet, make_loader
 from slivit.model import SLIViT
 from slivit.runtime import derive_seed
@@ -80,7 +81,7 @@ def compute_features(model: SLIViT, datasets: list[ScanDataset], b_size: int, n_
 
 
 def frozen_training_set(model: SLIViT, scans: Scans, copies: int, b_size: int, seed: int,
-                        flips: str, n_workers: int, device: torch.device,
+                        augmentation: Augmentation, n_workers: int, device: torch.device,
                         folder: Path) -> TrainingSet:
     """Compute the features of training and validation volumes and return batches of them.
 
@@ -89,13 +90,13 @@ def frozen_training_set(model: SLIViT, scans: Scans, copies: int, b_size: int, s
         scans: the volumes.
         copies: augmented versions of each training volume beside the plain one.
         b_size: volumes per step.
-        seed, flips: of the augmentation.
+        seed, augmentation: of the augmented versions.
         n_workers, device: how to run.
         folder: where the features lie while they are needed.
     """
     rows = scans.rows("train")
     versions = [ScanDataset(scans, rows, model.preprocess)]
-    versions += [ScanDataset(scans, rows, model.preprocess, derive_seed(seed, copy), flips)
+    versions += [ScanDataset(scans, rows, model.preprocess, augmentation, derive_seed(seed, copy))
                  for copy in range(copies)]
     training = compute_features(model, versions, b_size, n_workers, device, folder / "train.npy")
     validation = compute_features(model, [ScanDataset(scans, scans.rows("val"), model.preprocess)],

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from slivit.config import Augmentation
 from slivit.errors import UserError, nearest
 from slivit.runtime import LOG, scratch_dir
 from slivit.scans import DEFAULT_SIZE, SPLITS, ArraySource, Scans
@@ -69,7 +70,8 @@ def _load_embedded(flag: str) -> Scans:
     split = np.repeat(SPLITS, counts)
     return Scans(name=flag, ndim=EMBEDDED[flag], ids=tuple(table["nodule"]), split=split,
                  labels=labels, label_names=SHAPE_LABELS[flag], patients=tuple(table["patient"]),
-                 read=ArraySource(blocks), window="full", img_size=32, flips="hvz",
+                 read=ArraySource(blocks), window="full", img_size=32,
+                 augmentation=Augmentation(flips="hvz", jitter=0.0),
                  task="binary" if EMBEDDED[flag] == 3 else "multilabel")
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from slivit.config import FitOptions, IntegratorConfig, Preprocess
+from slivit.config import Augmentation, FitOptions, IntegratorConfig, Preprocess
 from slivit.errors import UserError, listing
 from slivit.meta import read_meta
 from slivit.named import EMBEDDED, load_named
@@ -151,6 +151,9 @@ def add_training_options(parser: argparse.ArgumentParser, *, b_size: int, n_epoc
     group.add_argument("--flips", type=flip_axes, metavar="AXES",
                        help="random flips in training: letters of h (left-right), v (up-down), "
                             "z (order of slices), or none (default h; hvz for the embedded sets)")
+    group.add_argument("--jitter", type=non_negative, metavar="X",
+                       help="strength of random rotation, scale, shift and brightness; 0: none "
+                            "(default 1; 0 for the embedded sets, where size is the signal)")
     return group
 
 
@@ -231,6 +234,13 @@ def make_preprocess(args: argparse.Namespace, scans: Scans, mean: tuple, std: tu
                       window=parse_window(args.window or scans.window),
                       mean=tuple(mean), std=tuple(std), n_slices=n_slices,
                       slice_sampling=slice_sampling)
+
+
+def make_augmentation(args: argparse.Namespace, scans: Scans) -> Augmentation:
+    """Resolve the augmentation options against what suits the data set."""
+    return Augmentation(
+        flips=scans.augmentation.flips if args.flips is None else args.flips,
+        jitter=scans.augmentation.jitter if args.jitter is None else args.jitter)
 
 
 def make_fit_options(args: argparse.Namespace) -> FitOptions:

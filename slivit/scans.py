@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from slivit.config import Augmentation
 from slivit.errors import UserError, nearest
 from slivit.readers import ReadError, missing_or_unreadable, read_image, read_volume
 from slivit.runtime import LOG, usable_cpus, whole_file
@@ -70,7 +71,7 @@ class Scans:
         read: row -> array.
         task: the task the source itself declares, or None.
         window, img_size: pre-processing that suits the source (see config.Preprocess).
-        flips: axes along which a mirrored scan is as good (see transforms.augment).
+        augmentation: random transforms that leave such scans as good.
     """
 
     name: str
@@ -84,7 +85,7 @@ class Scans:
     task: str | None = None
     window: str = "percentile"
     img_size: int = 224
-    flips: str = "h"
+    augmentation: Augmentation = Augmentation()
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from slivit.config import Augmentation
 from slivit.errors import UserError
 
 PERCENTILES = (2.0, 98.0)
@@ -98,31 +99,35 @@ def pick_slices(found: int, wanted: int, sampling: str) -> np.ndarray:
     return np.round(np.linspace(0, found - 1, wanted)).astype(int)
 
 
-def augment(slices: torch.Tensor, rng: np.random.Generator, flips: str = "h") -> torch.Tensor:
+def augment(slices: torch.Tensor, rng: np.random.Generator,
+            augmentation: Augmentation) -> torch.Tensor:
     """Apply one random light transform to all slices of a scan alike.
 
-    Flips each with probability 1/2; rotation up to 10 degrees, scale 0.9 to 1.1, shift up to 5 %
-    of the side; gain 0.9 to 1.1 and offset up to 5 % of the grey range.
+    Flips along each named axis with probability 1/2. Jitter of strength 1: rotation up to 10
+    degrees, scale 0.9 to 1.1, shift up to 5 % of the side, gain 0.9 to 1.1 and offset up to 5 % of
+    the grey range (black stays black).
 
     Args:
         slices: uint8 (N, C, H, W); an image is a volume of one slice.
         rng: where all randomness comes from.
-        flips: any of h (left-right), v (up-down), z (order of slices).
+        augmentation: axes of flips and strength of jitter.
 
     Returns:
         uint8 (N, C, H, W).
     """
     dims = [dim for letter, dim in (("z", 0), ("v", 2), ("h", 3))
-            if letter in flips and rng.random() < 0.5]
-    angle, scale = np.deg2rad(rng.uniform(-10, 10)), rng.uniform(0.9, 1.1)
-    shift = rng.uniform(-0.1, 0.1, size=2)  # in half sides
-    gain, offset = rng.uniform(0.9, 1.1), rng.uniform(-0.05, 0.05) * 255
+            if letter in augmentation.flips and rng.random() < 0.5]
+    flipped = torch.flip(slices, dims)
+    if not augmentation.jitter:
+        return flipped
+    angle, scale, x, y, gain, offset = rng.uniform(-1, 1, size=6) * augmentation.jitter
+    angle, scale = np.deg2rad(10 * angle), 1.1 ** scale
     cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
-    theta = torch.tensor([[cos, -sin, shift[0]], [sin, cos, shift[1]]], dtype=torch.float32)
-    moved = torch.flip(slices, dims).float().flatten(0, 1)[None]
+    theta = torch.tensor([[cos, -sin, 0.1 * x], [sin, cos, 0.1 * y]], dtype=torch.float32)
+    moved = flipped.float().flatten(0, 1)[None]
     grid = F.affine_grid(theta[None], list(moved.shape), align_corners=False)
     moved = F.grid_sample(moved, grid, padding_mode="zeros", align_corners=False)
-    moved = (moved * gain + offset * (moved > 0)).clamp(0, 255)
+    moved = (moved * 1.1 ** gain + 0.05 * 255 * offset * (moved > 0)).clamp(0, 255)
     return moved.round().to(torch.uint8).reshape(slices.shape)
 
 

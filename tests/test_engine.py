@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 import finetune
 from slivit import engine
-from slivit.config import FitOptions, Target
+from slivit.config import Augmentation, FitOptions, Target
 from slivit.datasets import Batch, TrainingSet, scan_training_set
 from slivit.engine import fit, lr_factor, parameter_groups, predict
 from slivit.errors import RunError, UserError
@@ -60,7 +60,8 @@ def test_model_overfits_one_batch(tmp_path):
     volumes = np.stack([scan_pixels(rng, bright, (3, 32, 32))
                         for bright in (False, True, True, False)])
     scans = array_scans(volumes, [0, 1, 1, 0], ["train"] * 4)
-    batch = next(iter(scan_training_set(scans, preprocess(4), 4, 0, "", 0, CPU).batches(1)))
+    data = scan_training_set(scans, preprocess(4), 4, 0, Augmentation("", 0), 0, CPU)
+    batch = next(iter(data.batches(1)))
     model = SLIViT(BACKBONE, 1, preprocess(4), TINY_VIT)
     fit(model, parameter_groups(model, 2e-3, 0.0), model,
         TrainingSet(lambda epoch: [batch] * 25, 25, lambda: [batch]), BINARY,
@@ -113,7 +114,7 @@ def test_divergence_is_a_failure_and_keeps_the_files(tmp_path, steps, message):
 def test_training_shuffles_and_validation_does_not():
     volumes = np.arange(40, dtype=np.uint8)[:, None, None].repeat(32, 1).repeat(32, 2)
     scans = array_scans(volumes, np.arange(40) % 2, ["train"] * 20 + ["val"] * 20)
-    data = scan_training_set(scans, preprocess(), 8, 0, "", 0, CPU)
+    data = scan_training_set(scans, preprocess(), 8, 0, Augmentation("", 0), 0, CPU)
     assert data.steps == 3
     order = [torch.cat([batch.y for batch in data.batches(epoch)])[:, 0].tolist()
              for epoch in (1, 1, 2)]

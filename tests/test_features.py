@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 import finetune
 from slivit import checkpoint
+from slivit.config import Augmentation
 from slivit.datasets import ScanDataset, make_loader
 from slivit.features import compute_features
 from slivit.meta import read_meta
@@ -35,7 +36,8 @@ def features(frozen_run, volume_csv, tmp_path_factory):
     _, model = checkpoint.load(frozen_run / "slivit.safetensors")
     scans = read_meta(volume_csv, 3, ["A"])
     rows = scans.rows("test")
-    versions = [ScanDataset(scans, rows, model.preprocess, seed) for seed in (None, 5, 5)]
+    versions = [ScanDataset(scans, rows, model.preprocess),
+                *(ScanDataset(scans, rows, model.preprocess, Augmentation(), 5) for _ in range(2))]
     path = tmp_path_factory.mktemp("features") / "x.npy"
     return model, versions[0], compute_features(model, versions, 4, 0, CPU, path)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from slivit.config import Augmentation
 from slivit.errors import UserError
 from slivit.transforms import (
     augment,
@@ -116,7 +117,7 @@ def test_all_slices_are_taken_where_they_are_few(sampling):
 
 def test_augmentation_is_the_same_for_all_slices_of_a_scan():
     one = torch.from_numpy(RNG.integers(0, 255, (1, 1, 32, 32), dtype=np.uint8))
-    moved = augment(one.repeat(5, 1, 1, 1), np.random.default_rng(4), "hv")
+    moved = augment(one.repeat(5, 1, 1, 1), np.random.default_rng(4), Augmentation("hv"))
     assert (moved == moved[:1]).all()
     assert not torch.equal(moved[:1], one)
 
@@ -124,10 +125,10 @@ def test_augmentation_is_the_same_for_all_slices_of_a_scan():
 def test_augmentation_depends_on_its_generator_alone():
     slices = torch.from_numpy(RNG.integers(0, 255, (3, 1, 32, 32), dtype=np.uint8))
     torch.manual_seed(1)
-    first = augment(slices, np.random.default_rng(7))
+    first = augment(slices, np.random.default_rng(7), Augmentation())
     torch.manual_seed(2)
-    assert torch.equal(first, augment(slices, np.random.default_rng(7)))
-    assert not torch.equal(first, augment(slices, np.random.default_rng(8)))
+    assert torch.equal(first, augment(slices, np.random.default_rng(7), Augmentation()))
+    assert not torch.equal(first, augment(slices, np.random.default_rng(8), Augmentation()))
 
 
 def test_flips_happen_only_along_the_axes_asked_for():
@@ -135,10 +136,17 @@ def test_flips_happen_only_along_the_axes_asked_for():
     half[0, :, :, :16] = 200  # left half of the first slice
     seen = set()
     for seed in range(12):
-        moved = augment(half, np.random.default_rng(seed), "z").float()
+        moved = augment(half, np.random.default_rng(seed), Augmentation("z")).float()
         assert moved[..., :16].sum() > moved[..., 16:].sum()
         seen.add(bool(moved[0].sum() > moved[1].sum()))
     assert seen == {True, False}
+
+
+def test_without_jitter_pixels_are_only_mirrored():
+    slices = torch.from_numpy(RNG.integers(0, 255, (3, 1, 8, 8), dtype=np.uint8))
+    moved = augment(slices, np.random.default_rng(0), Augmentation("hvz", jitter=0))
+    assert torch.equal(moved.flatten().sort().values, slices.flatten().sort().values)
+    assert torch.equal(augment(slices, np.random.default_rng(0), Augmentation("", 0)), slices)
 
 
 def test_input_is_standardised_per_channel():
