@@ -73,7 +73,11 @@ class Target:
 
 @dataclass(frozen=True)
 class FitOptions:
-    """Options of the training loop; learning rates are AdamW's peak values."""
+    """Options of the training loop.
+
+    `lr` is AdamW's peak learning rate; `select` (`score` or `loss`) says by which measure on
+    validation the best epoch is chosen; `patience` 0 never stops early.
+    """
 
     n_epochs: int
     b_size: int
@@ -82,4 +86,5 @@ class FitOptions:
     warmup_epochs: float
     patience: int
     seed: int
+    select: str = "score"
     clip_grad: float = 1.0

@@ -60,8 +60,8 @@ def fit(module: nn.Module, groups: list[dict], forward: Forward, data: TrainingS
     """Train with AdamW, keep the best epoch by validation score, stop early.
 
     After each epoch `log.csv`, `history.png` and `last.pt` are written whole, and `save_best` is
-    called when the score (mean ROC-AUC, or R2 for regression) is the best so far; where no label
-    has a score on validation, the loss decides.
+    called when the validation score (mean ROC-AUC, or R2 for regression) is the best so far; with
+    `select="loss"`, or where no label has a score on validation, when the validation loss is.
 
     Args:
         module: what is trained.
@@ -99,17 +99,16 @@ def fit(module: nn.Module, groups: list[dict], forward: Forward, data: TrainingS
                                   options, device, (epoch, data.steps, warmup, total), log, score)
         module.eval()
         logits, labels = predict(forward, data.validation(), device, "validation")
-        if not np.isfinite(logits).all():
-            raise RunError(f"the model's outputs became NaN or infinite in epoch {epoch}; the "
-                           "files of the last epoch are intact. Lower --lr (and --bb_lr), then "
-                           "start again with --overwrite")
+        _check_finite(float(np.abs(logits).max()),
+                      f"model's outputs became NaN or infinite in epoch {epoch}")
         val_loss = float(loss_per_label(torch.from_numpy(logits), torch.from_numpy(labels), target))
         _check_finite(val_loss, f"validation loss became {val_loss} in epoch {epoch}")
         scores = quick_scores(labels, to_predictions(logits, target), target)
         row = {"epoch": epoch, "lr": optimizer.param_groups[0]["lr"], "train_loss": train_loss,
                "val_loss": val_loss, **{f"val_{key}": value for key, value in scores.items()},
                "best": False, "seconds": round(time.monotonic() - start, 1)}
-        value = -val_loss if scores[score] is None else scores[score]
+        by_loss = options.select == "loss" or scores[score] is None
+        value = -val_loss if by_loss else scores[score]
         row["best"], stale = (True, 0) if value > best else (False, stale + 1)
         log.append(row)
         if row["best"]:

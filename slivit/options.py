@@ -146,6 +146,10 @@ def add_training_options(parser: argparse.ArgumentParser, *, b_size: int, n_epoc
     group.add_argument("--patience", type=natural, default=patience, metavar="N",
                        help="stop after N epochs without a better validation score; 0: never "
                             "(default %(default)s)")
+    group.add_argument("--select", choices=("score", "loss"), default="score",
+                       help="keep the epoch with the best validation score (mean ROC-AUC or R2) or "
+                            "the lowest validation loss, which is steadier where validation is "
+                            "small (default %(default)s)")
     group.add_argument("--drop_path", type=rate, default=0.1, metavar="X",
                        help="stochastic depth of the backbone (default %(default)s)")
     group.add_argument("--flips", type=flip_axes, metavar="AXES",
@@ -247,7 +251,7 @@ def make_fit_options(args: argparse.Namespace) -> FitOptions:
     """Gather the options of the loop."""
     return FitOptions(n_epochs=args.n_epochs, b_size=args.b_size, lr=args.lr,
                       weight_decay=args.weight_decay, warmup_epochs=args.warmup_epochs,
-                      patience=args.patience, seed=args.seed)
+                      patience=args.patience, seed=args.seed, select=args.select)
 
 
 def make_config(args: argparse.Namespace, **resolved: object) -> dict:

@@ -27,7 +27,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def plot_history(log: list[dict], score: str, path: Path) -> None:
-    """Draw loss and validation score over epochs; a dotted line marks the best epoch."""
+    """Draw loss and validation score over epochs; a dotted line marks the epoch kept."""
     figure, (left, right) = _figure(9, 3.8, 2)
     epochs = [row["epoch"] for row in log]
     left.plot(epochs, [row["train_loss"] for row in log], marker=".", label="training")
@@ -36,10 +36,9 @@ def plot_history(log: list[dict], score: str, path: Path) -> None:
     values = [np.nan if row[f"val_{score}"] is None else row[f"val_{score}"] for row in log]
     right.plot(epochs, values, marker=".", color="tab:orange", label="validation")
     right.set(xlabel="epoch", ylabel=SCORE_NAMES.get(score, score))
-    if np.isfinite(values).any():
-        best = int(np.nanargmax(values))
-        right.axvline(epochs[best], linestyle=":", color="grey",
-                      label=f"best: epoch {epochs[best]}, {values[best]:.3f}")
+    best = max(i for i, row in enumerate(log) if row["best"])
+    right.axvline(epochs[best], linestyle=":", color="grey",
+                  label=f"kept: epoch {epochs[best]}, {values[best]:.3f}")
     for axes in (left, right):
         axes.legend(frameon=False)
         axes.grid(alpha=0.3)

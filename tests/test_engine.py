@@ -99,6 +99,12 @@ def test_loss_decides_where_validation_has_no_score(tmp_path):
     assert log[2]["val_loss"] < log[0]["val_loss"]
 
 
+def test_select_by_loss_goes_on_where_the_score_cannot_rise(tmp_path):
+    log, best = fit_line(tmp_path, lambda epoch: [LINE], n_epochs=3, lr=0.2, select="loss")
+    assert [row["val_roc_auc"] for row in log] == [1.0, 1.0, 1.0]
+    assert best == [1, 2, 3]
+
+
 @pytest.mark.parametrize(("steps", "message"), [
     (3, "training loss became (inf|nan) in epoch 1, step 2"),
     (1, "outputs became NaN or infinite in epoch 1"),
