@@ -8,7 +8,6 @@ split is measured once, at the end.
 
 import argparse
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -18,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from slivit import bootstrap
 from slivit.config import Target
 from slivit.errors import RunError, run_script
-from slivit.metrics import evaluate, score_text
+from slivit.metrics import N_BOOT, evaluate, score_text
 from slivit.named import DATA_DIR
 
 PRETRAIN = ("--backbone convnext_atto --weights none --drop_path 0 --n_epochs 12 --patience 0 "
@@ -69,9 +69,7 @@ def run(script: str, *options: str) -> None:
     """
     command = [sys.executable, str(DATA_DIR.parent / script), *options, "--overwrite"]
     print("\n$", shlex.join(["python", script, *command[2:]]), flush=True)
-    # Threads that wait asleep, not spinning, do not slow down a machine that is busy otherwise.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-    if subprocess.run(command, check=False, env=environment).returncode:
+    if subprocess.run(command, check=False).returncode:
         raise RunError(f"{script} failed")
 
 
@@ -81,9 +79,9 @@ def summary(measured: Path, seconds: float) -> str:
     predictions = pd.read_csv(measured / "predictions.csv")
     sizes = pd.read_csv(DATA_DIR / "noduleshapes3d.csv").set_index("nodule")["volume_mm3"]
     volume = sizes.loc[predictions["id"]].to_numpy()
-    alone = evaluate(predictions[["malignant"]].to_numpy(dtype=np.float32),
-                     (volume / volume.max())[:, None], Target("binary", ("malignant",)),
-                     predictions["patient"], metrics["split"])
+    truth = predictions["malignant"].to_numpy(dtype=np.float32)
+    alone = evaluate(truth[:, None], (volume / volume.max())[:, None],
+                     Target("binary", ("malignant",)), predictions["patient"], metrics["split"])
     rows = [("SLIViT", metrics["labels"]["malignant"]),
             ("nodule volume alone", alone["labels"]["malignant"])]
     lines = ["", f"Malignant or benign, {metrics['n']} test nodules of {metrics['n_groups']} "
@@ -91,6 +89,12 @@ def summary(measured: Path, seconds: float) -> str:
              "  " + "".ljust(22) + "ROC-AUC (95 % interval)".ljust(28) + "PR-AUC (95 % interval)"]
     lines += ["  " + name.ljust(22) + score_text(scores, "roc_auc").ljust(28)
               + score_text(scores, "pr_auc") for name, scores in rows]
+    counts, member = bootstrap.cluster_counts(predictions["patient"], truth == 1, N_BOOT, seed=0)
+    ours, theirs = (bootstrap.replicate(bootstrap.ranking_scorer(truth, score)[0], counts, member)
+                    for score in (predictions["malignant_pred"].to_numpy(), volume))
+    gain = {"roc_auc": rows[0][1]["roc_auc"] - rows[1][1]["roc_auc"],
+            "roc_auc_ci": bootstrap.interval(ours - theirs)}
+    lines.append("  " + "difference".ljust(22) + score_text(gain, "roc_auc"))
     return "\n".join([*lines, ""])
 
 

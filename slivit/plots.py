@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn import metrics as sk
@@ -12,6 +13,7 @@ from slivit.config import Target
 from slivit.metrics import score_text
 from slivit.runtime import whole_file
 
+FEW_LABELS = 3  # more have their legend below the plot
 SCORE_NAMES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "r2": "R²"}
 
 
@@ -19,6 +21,13 @@ def _figure(width: float = 5.5, height: float = 5.0, columns: int = 1):
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(1, columns)
+
+
+def _curves(count: int):
+    """Return a figure and axes whose colours tell `count` curves apart (up to 20)."""
+    figure, axes = _figure()
+    axes.set_prop_cycle(color=colormaps["tab10" if count <= 10 else "tab20"].colors)
+    return figure, axes
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -37,9 +46,13 @@ def plot_history(log: list[dict], score: str, path: Path) -> None:
     right.plot(epochs, values, marker=".", color="tab:orange", label="validation")
     right.set(xlabel="epoch", ylabel=SCORE_NAMES.get(score, score))
     best = max(i for i, row in enumerate(log) if row["best"])
-    right.axvline(epochs[best], linestyle=":", color="grey",
-                  label=f"kept: epoch {epochs[best]}, {values[best]:.3f}")
-    for axes in (left, right):
+    if np.isfinite(values).any():  # at least 0.05 high, so that noise does not look like a trend
+        low, high = np.nanmin(values), np.nanmax(values)
+        half = max(0.025, 0.55 * (high - low))
+        right.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
+    for axes, kept in ((left, log[best]["val_loss"]), (right, values[best])):
+        axes.axvline(epochs[best], linestyle=":", color="grey",
+                     label=f"kept: epoch {epochs[best]}, {kept:.3f}")
         axes.legend(frameon=False)
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -77,7 +90,7 @@ def plot_scores(truth: np.ndarray, pred: np.ndarray, target: Target, metrics: di
 
 
 def _plot_roc(columns: list, title: str, path: Path) -> Path:
-    figure, axes = _figure()
+    figure, axes = _curves(len(columns))
     for name, truth, pred, scores in columns:
         fpr, tpr, _ = sk.roc_curve(truth, pred)
         axes.plot(fpr, tpr, label=f"{name}: {score_text(scores, 'roc_auc')}")
@@ -88,7 +101,7 @@ def _plot_roc(columns: list, title: str, path: Path) -> Path:
 
 
 def _plot_pr(columns: list, title: str, path: Path) -> Path:
-    figure, axes = _figure()
+    figure, axes = _curves(len(columns))
     for name, truth, pred, scores in columns:
         precision, recall, _ = sk.precision_recall_curve(truth, pred)
         line, = axes.step(recall, precision, where="post",
@@ -101,7 +114,7 @@ def _plot_pr(columns: list, title: str, path: Path) -> Path:
 
 
 def _plot_calibration(columns: list, title: str, path: Path) -> Path:
-    figure, axes = _figure()
+    figure, axes = _curves(len(columns))
     for name, truth, pred, scores in columns:
         bins = int(np.clip(len(truth) // 20, 2, 10))
         observed, expected = calibration_curve(truth, pred, n_bins=bins, strategy="quantile")
@@ -130,6 +143,12 @@ def _plot_scatter(columns: list, title: str, path: Path) -> Path:
 def _finish(figure: Figure, axes, path: Path, place: str) -> Path:
     axes.set_aspect("equal")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=True, fontsize=8, loc=place)
+    labelled = len(axes.get_legend_handles_labels()[0])
+    if labelled > FEW_LABELS:
+        rows = -(-labelled // 2)
+        figure.set_figheight(figure.get_figheight() + 0.2 * rows)
+        figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
+    else:
+        axes.legend(frameon=True, fontsize=8, loc=place)
     _save(figure, path)
     return path
