@@ -51,13 +51,7 @@ def create_backbone(name: str, num_classes: int = 0, drop_path: float = 0.0) -> 
 
 
 def feature_shape(backbone: nn.Module, img_size: int) -> tuple[int, int, int]:
-    """Return (C, h, w) of the feature map of one slice of `img_size` pixels a side.
-
-    Raises:
-        UserError: the slice is too small for the backbone's strides.
-    """
-    if img_size < 32:
-        raise UserError(f"--img_size {img_size}: a ConvNeXt needs at least 32 pixels a side")
+    """Return (C, h, w) of the feature map of one slice of `img_size` pixels a side (32 or more)."""
     training = backbone.training
     backbone.eval()
     with torch.no_grad():

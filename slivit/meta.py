@@ -78,7 +78,8 @@ def _read_table(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig",
                             skipinitialspace=True, header=None, skip_blank_lines=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"--meta_csv {path}: cannot be read as a CSV table ({error})") from None
+        raise UserError(f"--meta_csv {path}: cannot be read as a CSV table ({error}); "
+                        "save it as comma-separated text in UTF-8") from None
     table = table.fillna("").map(str.strip)
     table = table.loc[:, (table != "").any()]  # spreadsheets leave empty columns at the end
     names = list(table.iloc[0])

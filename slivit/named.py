@@ -100,7 +100,7 @@ def _load_medmnist(flag: str, ndim: int, data_root: Path, size: int) -> Scans:
         labels = np.eye(len(names), dtype=np.float32)[labels[:, 0].astype(int)]
     if labels.shape[1] != len(names):
         raise UserError(f"{path}: {labels.shape[1]} label columns, expected {len(names)}")
-    ids = tuple(f"{split}_{i}" for split, n in zip(SPLITS, counts, strict=True) for i in range(n))
+    ids = tuple(str(i) for n in counts for i in range(n))  # the index in the split's arrays
     return Scans(name=flag + suffix, ndim=ndim, ids=ids, split=np.repeat(SPLITS, counts),
                  labels=labels, label_names=tuple(names), patients=None,
                  read=ArraySource(blocks), task=task, window="full", img_size=DEFAULT_SIZE[ndim])

@@ -233,7 +233,13 @@ def load_scans(args: argparse.Namespace, ndim: int, pathologies: list[str] | Non
 
 def make_preprocess(args: argparse.Namespace, scans: Scans, mean: tuple, std: tuple,
                     n_slices: int = 0, slice_sampling: str = "uniform") -> Preprocess:
-    """Resolve the input options against what suits the data set."""
+    """Resolve the input options against what suits the data set.
+
+    Raises:
+        UserError: a window that is none, or slices too small for a ConvNeXt's strides.
+    """
+    if args.img_size is not None and args.img_size < 32:
+        raise UserError(f"--img_size {args.img_size}: a ConvNeXt needs at least 32 pixels a side")
     return Preprocess(img_size=args.img_size or scans.img_size,
                       window=parse_window(args.window or scans.window),
                       mean=tuple(mean), std=tuple(std), n_slices=n_slices,

@@ -19,7 +19,7 @@ from slivit.tasks import to_predictions
 
 def measure(model: nn.Module, scans: Scans, split: str, target: Target, device: torch.device,
             b_size: int, n_workers: int, out_dir: Path, seed: int = 0,
-            blank: list[str] | None = None, only: list[str] | None = None) -> dict:
+            blank: list[int] | None = None, only: list[str] | None = None) -> dict:
     """Predict every row of a split in order; write scores, predictions and plots; print scores.
 
     Args:
@@ -30,7 +30,7 @@ def measure(model: nn.Module, scans: Scans, split: str, target: Target, device: 
         device, b_size, n_workers: how to run.
         out_dir: gets `metrics.json`, `predictions.csv` and the plots.
         seed: of the bootstrap.
-        blank: ids of blank scans, to be recorded.
+        blank: rows of blank scans, to be recorded.
         only: labels to report; default all of the model's.
 
     Returns:
@@ -47,7 +47,7 @@ def measure(model: nn.Module, scans: Scans, split: str, target: Target, device: 
     metrics = evaluate(scans.labels[rows], pred, target, groups, split, seed)
     metrics["data"] = scans.name
     metrics["intervals_by"] = "row" if scans.patients is None else "patient"
-    metrics["blank_scans"] = sorted(set(blank or []) & {scans.ids[row] for row in rows})
+    metrics["blank_scans"] = [scans.ids[row] for row in sorted(set(blank or []) & set(rows))]
     write_json(out_dir / "metrics.json", metrics)
     with whole_file(out_dir / "predictions.csv") as part:
         predictions_table(scans, rows, pred, target, split == "all").to_csv(part, index=False)

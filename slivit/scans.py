@@ -162,8 +162,8 @@ def match_names(wanted: Sequence[str], known: Sequence[str], what: str) -> list[
     return positions
 
 
-def check_scans(scans: Scans, rows: np.ndarray | None = None) -> list[str]:
-    """Read every scan once and return the ids of blank ones (all values equal to 0).
+def check_scans(scans: Scans, rows: np.ndarray | None = None) -> list[int]:
+    """Read every scan once and return the rows of blank ones (all values equal to 0).
 
     Args:
         scans: the table.
@@ -187,10 +187,11 @@ def check_scans(scans: Scans, rows: np.ndarray | None = None) -> list[str]:
     errors = [answer for answer in found if isinstance(answer, ReadError)]
     if errors:
         raise missing_or_unreadable(errors, len(rows))
-    blank = [scans.ids[row] for row, answer in zip(rows, found, strict=True) if answer]
+    blank = [int(row) for row, answer in zip(rows, found, strict=True) if answer]
     if blank:
         LOG.warning("warning: %d of %d scans are blank (all zero) and are kept: %s", len(blank),
-                    len(rows), ", ".join(blank[:10]) + (", ..." if len(blank) > 10 else ""))
+                    len(rows), ", ".join(f"{scans.split[row]} {scans.ids[row]}"
+                                         for row in blank[:10]) + ", ..." * (len(blank) > 10))
     return blank
 
 

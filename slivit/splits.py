@@ -65,4 +65,4 @@ def check_no_overlap(groups: Sequence[str], split: np.ndarray, what: str) -> Non
     if bad:
         rows = [f"{group}: {', '.join(sorted(names))}" for group, names in sorted(bad.items())]
         raise UserError(f"{len(bad)} {what} stand in more than one split, which would make every "
-                        f"score too good:\n{listing(rows)}\nGive each {what.split()[0]} one split.")
+                        f"score too good:\n{listing(rows)}\nGive each of them one split.")

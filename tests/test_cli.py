@@ -203,7 +203,7 @@ def test_medmnist_file_trains_and_gives_a_prediction_a_volume(tmp_path, backbone
                    "--bb_path", str(backbone_run / "backbone.safetensors"), *ONE_EPOCH,
                    "--out_dir", str(tmp_path / "run")])
     found = pd.read_csv(tmp_path / "run/predictions.csv")
-    assert found["id"].tolist() == [f"test_{i}" for i in range(5)]
+    assert found["id"].tolist() == [0, 1, 2, 3, 4]
     assert found["malignant"].tolist() == [0, 1, 0, 1, 0]
 
 

@@ -39,6 +39,8 @@ ONE_EPOCH = ["--n_epochs", "1"]
     (finetune, "--bb_path absent.safetensors", "no such checkpoint file"),
     (finetune, "--task multiclass --weights none --pathologies benign", "not found: 'benign'"),
     (evaluate, "--checkpoint absent.safetensors", "no such checkpoint file"),
+    (bb_train, "--img_size 16", "--img_size 16: a ConvNeXt needs at least 32"),
+    (finetune, "--img_size 31", "--img_size 31: a ConvNeXt needs at least 32"),
 ])
 def test_bad_options_are_refused_before_anything_is_written(script, options, message, tmp_path,
                                                             monkeypatch):

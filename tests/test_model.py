@@ -8,7 +8,6 @@ from helpers import BACKBONE, TINY_VIT, preprocess
 
 from slivit.backbone import create_backbone, feature_shape
 from slivit.datasets import Batch
-from slivit.errors import UserError
 from slivit.integrator import Integrator
 from slivit.model import ImageClassifier, SLIViT
 
@@ -143,8 +142,3 @@ def test_image_classifier_takes_grey_and_colour():
         colour = model(Batch(grey.expand(-1, 3, -1, -1), None, torch.zeros(4, 5)))
     assert logits.shape == (4, 5)
     assert torch.equal(logits, colour)
-
-
-def test_slice_too_small_for_the_backbone_is_refused():
-    with pytest.raises(UserError, match="--img_size 16: a ConvNeXt needs at least 32"):
-        feature_shape(create_backbone(BACKBONE), 16)

@@ -30,7 +30,7 @@ def test_every_medmnist_set_loads_in_its_own_format(tmp_path, flag):
     assert target.task == ("multilabel" if several else "binary" if count == 2 else "multiclass")
     assert (len(scans), scans.ndim) == (3 * n, ndim)
     assert scans.read(n).shape == shape
-    assert scans.ids[n] == "val_0"
+    assert scans.ids[n] == "0"
 
 
 def test_class_name_is_as_good_as_the_flag(tmp_path):

@@ -159,5 +159,6 @@ def test_check_lists_every_unreadable_scan_at_once(tmp_path):
 def test_blank_scans_are_counted_and_named(messages):
     volumes = np.ones((4, 2, 3, 3), np.uint8)
     volumes[[1, 3]] = 0
-    assert check_scans(array_scans(volumes, [0, 1, 0, 1])) == ["r1", "r3"]
-    assert any("2 of 4 scans are blank" in text and "r1, r3" in text for text in messages)
+    assert check_scans(array_scans(volumes, [0, 1, 0, 1])) == [1, 3]
+    assert any("2 of 4 scans are blank" in text and "train r1, train r3" in text
+               for text in messages)
