@@ -17,9 +17,9 @@ from slivit.backbone import input_statistics
 from slivit.checkpoint import Card
 from slivit.datasets import scan_training_set
 from slivit.engine import fit, parameter_groups
-from slivit.errors import UserError, run_script
+from slivit.errors import run_script
 from slivit.model import ImageClassifier
-from slivit.report import measure
+from slivit.report import closing_split, measure
 from slivit.runtime import (
     LOG,
     check_out_dir,
@@ -62,10 +62,10 @@ def main(argv: list[str] | None = None) -> None:
 
     scans = options.load_scans(args, 2, args.pathologies, args.split_ratio, args.seed)
     check_splits(scans, ("train", "val"))
-    scans, target = resolve_task(scans, args.task)
-    if target.task == "regression":
-        raise UserError(f"{scans.name}: labels other than 0 and 1; the backbone is trained on 0/1 "
-                        "labels, name them with --pathologies")
+    task = args.task
+    if task == "auto" and scans.task is None:  # a table: its labels must be 0 and 1
+        task = "binary" if len(scans.label_names) == 1 else "multilabel"
+    scans, target = resolve_task(scans, task)
     LOG.info(summarise(scans))
 
     name = args.backbone or "convnext_tiny"
@@ -98,12 +98,8 @@ def main(argv: list[str] | None = None) -> None:
         options.make_fit_options(args), device, args.out_dir, save_best, args.resume)
 
     _, best = checkpoint.load(best_path)
-    split = "test" if len(scans.rows("test")) else "val"
-    if split == "val":
-        LOG.info("%s has no test split: the scores below are of the validation split, on which "
-                 "the epoch was chosen", scans.name)
-    measure(best.to(device), scans, split, target, device, args.b_size, n_workers, args.out_dir,
-            args.seed, blank)
+    measure(best.to(device), scans, closing_split(scans), target, device, args.b_size, n_workers,
+            args.out_dir, args.seed, blank)
     LOG.info("backbone: %s", best_path)
 
 

@@ -22,7 +22,7 @@ from slivit.engine import fit, parameter_groups
 from slivit.errors import UserError, run_script
 from slivit.features import frozen_training_set
 from slivit.model import SLIViT
-from slivit.report import measure
+from slivit.report import closing_split, measure
 from slivit.runtime import (
     LOG,
     check_out_dir,
@@ -152,12 +152,8 @@ def main(argv: list[str] | None = None) -> None:
             args.out_dir, save_best, args.resume)
 
     _, best = checkpoint.load(best_path)
-    split = "test" if len(scans.rows("test")) else "val"
-    if split == "val":
-        LOG.info("%s has no test split: the scores below are of the validation split, on which "
-                 "the epoch was chosen", scans.name)
-    measure(best.to(device), scans, split, target, device, args.b_size, n_workers, args.out_dir,
-            args.seed, blank)
+    measure(best.to(device), scans, closing_split(scans), target, device, args.b_size, n_workers,
+            args.out_dir, args.seed, blank)
     LOG.info("model: %s", best_path)
 
 

@@ -6,6 +6,7 @@
 Writes noduleshapes3d.npz, noduleshapes2d.npz and a row-aligned .csv beside each; data/README.md
 describes them. Needs numpy, pandas and scipy. The same database gives the same bytes again.
 """
+
 import argparse
 import contextlib
 import os

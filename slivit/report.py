@@ -17,6 +17,15 @@ from slivit.scans import Scans, match_names
 from slivit.tasks import to_predictions
 
 
+def closing_split(scans: Scans) -> str:
+    """Return the split a finished training is measured on: test, or else validation, and say so."""
+    if len(scans.rows("test")):
+        return "test"
+    LOG.info("%s has no test split: the scores below are of the validation split, on which the "
+             "epoch was chosen", scans.name)
+    return "val"
+
+
 def measure(model: nn.Module, scans: Scans, split: str, target: Target, device: torch.device,
             b_size: int, n_workers: int, out_dir: Path, seed: int = 0,
             blank: list[int] | None = None, only: list[str] | None = None) -> dict:
