@@ -71,13 +71,18 @@ def main(argv: list[str] | None = None) -> None:
     if args.split != "all":
         check_splits(scans, (args.split,))
     rows = scans.rows(args.split)
+    fingerprint = scans.fingerprint()
+    if scans.drawn and args.split != "all" and fingerprint != card.data["fingerprint"]:
+        LOG.warning("warning: %s has no splits and is not the table of the training; its %s rows "
+                    "were drawn anew and may hold scans the model was trained on. Measure a table "
+                    "from elsewhere with --split all", scans.name, args.split)
     warn_of_training_patients(scans, rows, card)
     blank = check_scans(scans, rows)
 
     open_out_dir(args.out_dir, args.overwrite)
     write_json(args.out_dir / "config.json", options.make_config(
         args, script="evaluate", card=card, versions=versions(),
-        data={"name": scans.name, "fingerprint": scans.fingerprint()}))
+        data={"name": scans.name, "fingerprint": fingerprint}))
     measure(model.to(device), scans, args.split, card.target, device, args.b_size,
             choose_workers(args.n_cpu, device), args.out_dir, args.seed, blank,
             only=args.pathologies)

@@ -193,15 +193,13 @@ def render_nodule(scan, annotations):
 def describe_nodule(scan, annotations):
     """Return one nodule as (row for the CSV, volume as `render_nodule` gives it)."""
     volume, extent = render_nodule(scan, annotations)
-    ratings = np.mean([annotation["ratings"] for annotation in annotations], axis=0)
     diameters = [max(pdist(xy).max(initial=0) for _, _, xy in annotation["outlines"])
                  for annotation in annotations]  # pixels, between two points of one outline
-    row = {"nodule": f"{scan['patient']}_s{scan['id']}_a{annotations[0]['id']}",
-           "patient": scan["patient"], "n_annotators": len(annotations),
-           **dict(zip(RATINGS, ratings, strict=True)),
-           "diameter_mm": np.mean(diameters) * scan["spacing"],
-           "volume_mm3": volume.sum() / 255, "extent_mm": extent}
-    return row, volume
+    return {"nodule": f"{scan['patient']}_s{scan['id']}_a{annotations[0]['id']}",
+            "patient": scan["patient"], "n_annotators": len(annotations),
+            **dict(zip(RATINGS, np.mean([a["ratings"] for a in annotations], axis=0), strict=True)),
+            "diameter_mm": np.mean(diameters) * scan["spacing"],
+            "volume_mm3": volume.sum() / 255, "extent_mm": extent}, volume
 
 
 def build_nodules(scans):

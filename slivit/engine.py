@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from slivit.config import FitOptions, Target
 from slivit.datasets import Batch, TrainingSet
-from slivit.errors import RunError, UserError
+from slivit.errors import RunError, UserError, first_line
 from slivit.metrics import quick_scores
 from slivit.plots import plot_history
 from slivit.runtime import LOG, derive_seed, whole_file
@@ -174,5 +174,5 @@ def _load_last(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer,
         optimizer.load_state_dict(state["optimizer"])
         return state["log"], state["best"], state["stale"]
     except Exception as error:  # torch.load raises many kinds for a damaged file
-        raise UserError(f"{path}: cannot be resumed from ({str(error).splitlines()[0]}); start "
+        raise UserError(f"{path}: cannot be resumed from ({first_line(error)}); start "
                         "again with --overwrite") from None

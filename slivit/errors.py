@@ -31,6 +31,11 @@ def nearest(name: str, known: Sequence[str], count: int = 3) -> str:
     return ", ".join(by_lower[item] for item in close)
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its kind where it has none."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`; turn the errors above into one message on stderr and an exit code."""
     try:

@@ -51,7 +51,8 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
     _check_cells(table, path, [scan_path, f_name] + ([patient] if patient else []))
     patients = tuple(table[patient]) if patient else None
     split = _find_split(table, path, scan_path, columns.get("split"))
-    if split is None:
+    drawn = split is None
+    if drawn:
         groups = patients or tuple(str(p) for p in paths)
         split = split_by_group(groups, ratio, seed)
         LOG.info("%s has no splits: divided %s by %s with seed %d", path.name,
@@ -67,7 +68,8 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
         LOG.warning("warning: %s names %d scans more than once", path.name, doubles)
     return Scans(name=path.name, ndim=ndim, ids=tuple(table[f_name]), split=split, labels=labels,
                  label_names=tuple(label_columns), patients=patients,
-                 read=FileSource(paths, ndim), img_size=DEFAULT_SIZE[ndim])
+                 read=FileSource(paths, ndim), img_size=DEFAULT_SIZE[ndim],
+                 drawn=drawn)
 
 
 def _read_table(path: Path) -> pd.DataFrame:

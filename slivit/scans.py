@@ -72,6 +72,7 @@ class Scans:
         task: the task the source itself declares, or None.
         window, img_size: pre-processing that suits the source (see config.Preprocess).
         augmentation: random transforms that leave such scans as good.
+        drawn: whether the split was drawn by ratio and seed, for want of one in the source.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Scans:
     window: str = "percentile"
     img_size: int = 224
     augmentation: Augmentation = Augmentation()
+    drawn: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)

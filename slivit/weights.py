@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import nn
 
-from slivit.errors import UserError, listing
+from slivit.errors import UserError, first_line, listing
 
 HUB_TIMEOUT = 10  # seconds
 
@@ -57,7 +57,7 @@ def load_imagenet(backbone: nn.Module, name: str) -> None:
                 pass
         pretrained = timm.create_model(name, pretrained=True, num_classes=0)
     except (OSError, urllib.error.URLError, RuntimeError, ValueError) as error:
-        reason = getattr(error, "reason", None) or str(error).splitlines()[0]
+        reason = getattr(error, "reason", None) or first_line(error)
         raise UserError(
             f"--weights imagenet: could not get the weights of {name} from {url} ({reason}). "
             "Fetch that file on a machine with a network and give it as --weights FILE, or train "
@@ -83,7 +83,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     except SafetensorError as error:
         raise UserError(f"{path}: is not a whole safetensors file ({error})") from None
     except Exception as error:  # torch.load raises many kinds for a file that is not its own
-        raise UserError(f"{path}: cannot be read as weights ({str(error).splitlines()[0]}). "
+        raise UserError(f"{path}: cannot be read as weights ({first_line(error)}). "
                         "Only files of plain tensors are read, never pickled code") from None
     for key in ("model", "state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):

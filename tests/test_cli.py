@@ -253,3 +253,24 @@ def test_without_data_evaluate_takes_the_named_set_of_the_training(tmp_path):
                    "--data_root", str(tmp_path), "--out_dir", str(tmp_path / "measured")])
     metrics = json.loads((tmp_path / "measured" / "metrics.json").read_text())
     assert metrics["data"] == "vesselmnist3d"
+
+
+def test_a_split_drawn_anew_for_another_table_is_a_warning(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        write_image(tmp_path / f"{i}.png", scan_pixels(rng, i % 2 == 1, (32, 32)))
+    table = pd.DataFrame({"F_Name": range(24), "Path": [f"{i}.png" for i in range(24)],
+                          "A": [i % 2 for i in range(24)]})
+    table.to_csv(tmp_path / "own.csv", index=False)
+    table.iloc[1:].to_csv(tmp_path / "other.csv", index=False)
+    bb_train.main(["--meta_csv", str(tmp_path / "own.csv"), *RUN_2D, *ONE_EPOCH, "--out_dir",
+                   str(tmp_path / "run")])
+    warned = {}
+    for name, split in (("own", "test"), ("other", "test"), ("other", "all")):
+        capsys.readouterr()
+        run_evaluate(tmp_path / "run/backbone.safetensors", tmp_path / f"{name}_{split}",
+                     "--meta_csv", tmp_path / f"{name}.csv", "--split", split)
+        warned[name, split] = "were drawn anew" in capsys.readouterr().out
+    assert warned == {("own", "test"): False, ("other", "test"): True, ("other", "all"): False}
+    own = pd.read_csv(tmp_path / "own_test/predictions.csv")
+    assert own.equals(pd.read_csv(tmp_path / "run/predictions.csv"))

@@ -12,7 +12,7 @@ from helpers import BACKBONE
 from safetensors.torch import save_file
 
 from slivit.backbone import create_backbone, input_statistics
-from slivit.errors import UserError
+from slivit.errors import UserError, first_line
 from slivit.weights import load_weights
 
 
@@ -101,3 +101,8 @@ def test_failed_download_is_one_message_at_once(monkeypatch):
 def test_backbone_without_imagenet_weights_is_refused():
     with pytest.raises(UserError, match="timm has no weights for convnextv2_small; use --weights"):
         load_weights(torch.nn.Identity(), "convnextv2_small", "imagenet")
+
+
+def test_errors_without_a_text_are_called_by_their_kind():
+    assert first_line(TimeoutError()) == "TimeoutError"
+    assert first_line(ValueError("one\ntwo")) == "one"
