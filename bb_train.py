@@ -18,6 +18,7 @@ from slivit.checkpoint import Card
 from slivit.datasets import scan_training_set
 from slivit.engine import fit, parameter_groups
 from slivit.errors import run_script
+from slivit.headers import check_headers
 from slivit.model import ImageClassifier
 from slivit.report import closing_split, measure
 from slivit.runtime import (
@@ -30,7 +31,7 @@ from slivit.runtime import (
     versions,
     write_json,
 )
-from slivit.scans import check_scans, summarise
+from slivit.scans import summarise
 from slivit.tasks import check_splits, resolve_task
 from slivit.weights import load_weights
 
@@ -42,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False)
     options.add_data_options(parser, "images")
     options.add_split_options(parser)
+    options.add_cache_option(parser)
     parser.add_argument("--task", choices=("auto", "multilabel", "multiclass"), default="auto",
                         help="multilabel: a probability per label; multiclass: exactly one label "
                              "an image (default auto: what the data set says, else multilabel)")
@@ -69,16 +71,16 @@ def main(argv: list[str] | None = None) -> None:
     LOG.info(summarise(scans))
 
     name = args.backbone or "convnext_tiny"
+    scans = check_headers(scans)
     augmentation = options.make_augmentation(args, scans)
     preprocess = options.make_preprocess(args, scans, *input_statistics(name))
     torch.manual_seed(args.seed)
     model = ImageClassifier(name, len(target.labels), preprocess, args.drop_path)
     load_weights(model.backbone, name, args.weights or "imagenet")
-    blank = check_scans(scans)
     data = checkpoint.data_facts(scans, scans.fingerprint(), args.split_ratio, args.seed)
     config = options.make_config(
         args, script="bb_train", backbone=name, target=target, preprocess=preprocess,
-        augmentation=augmentation, data=data, blank_scans=len(blank), versions=versions())
+        augmentation=augmentation, data=data, versions=versions())
     if args.resume:
         options.check_resume(args.out_dir, config)
 
@@ -99,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
 
     _, best = checkpoint.load(best_path)
     measure(best.to(device), scans, closing_split(scans), target, device, args.b_size, n_workers,
-            args.out_dir, args.seed, blank)
+            args.out_dir, args.seed)
     LOG.info("backbone: %s", best_path)
 
 

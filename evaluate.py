@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from slivit import checkpoint, options
+from slivit import option_types as types
 from slivit.checkpoint import Card
 from slivit.errors import run_script
+from slivit.headers import check_headers
 from slivit.named import known_sets
 from slivit.report import measure
 from slivit.runtime import (
@@ -27,7 +29,7 @@ from slivit.runtime import (
     versions,
     write_json,
 )
-from slivit.scans import Scans, check_scans, match_names
+from slivit.scans import Scans, match_names
 from slivit.tasks import check_splits, fit_to_target
 
 
@@ -41,9 +43,10 @@ def build_parser() -> argparse.ArgumentParser:
                              "bb_train.py")
     parser.add_argument("--split", choices=("test", "val", "train", "all"), default="test",
                         help="rows to measure (default %(default)s)")
-    parser.add_argument("--b_size", type=options.positive_int, default=16, metavar="N",
+    parser.add_argument("--b_size", type=types.positive_int, default=16, metavar="N",
                         help="scans at a time (default %(default)s)")
     options.add_data_options(parser, "images or volumes, as the checkpoint takes them")
+    options.add_cache_option(parser)
     options.add_run_options(parser, "runs/evaluate", resumable=False)
     return parser
 
@@ -77,14 +80,14 @@ def main(argv: list[str] | None = None) -> None:
                     "were drawn anew and may hold scans the model was trained on. Measure a table "
                     "from elsewhere with --split all", scans.name, args.split)
     warn_of_training_patients(scans, rows, card)
-    blank = check_scans(scans, rows)
+    check_headers(scans, rows, card.preprocess.views)
 
     open_out_dir(args.out_dir, args.overwrite)
     write_json(args.out_dir / "config.json", options.make_config(
         args, script="evaluate", card=card, versions=versions(),
         data={"name": scans.name, "fingerprint": fingerprint}))
     measure(model.to(device), scans, args.split, card.target, device, args.b_size,
-            choose_workers(args.n_cpu, device), args.out_dir, args.seed, blank,
+            choose_workers(args.n_cpu, device), args.out_dir, args.seed,
             only=args.pathologies)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from slivit import checkpoint, options
+from slivit import option_types as types
 from slivit.backbone import input_statistics
 from slivit.checkpoint import Card
 from slivit.config import TASKS
@@ -21,6 +22,7 @@ from slivit.datasets import scan_training_set
 from slivit.engine import fit, parameter_groups
 from slivit.errors import UserError, run_script
 from slivit.features import frozen_training_set
+from slivit.headers import check_headers
 from slivit.model import SLIViT
 from slivit.report import closing_split, measure
 from slivit.runtime import (
@@ -34,7 +36,7 @@ from slivit.runtime import (
     versions,
     write_json,
 )
-from slivit.scans import check_scans, summarise
+from slivit.scans import summarise
 from slivit.tasks import check_splits, resolve_task
 from slivit.weights import load_into, load_weights
 
@@ -46,24 +48,21 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False)
     options.add_data_options(parser, "volumes")
     options.add_split_options(parser)
+    options.add_cache_option(parser)
     parser.add_argument("--task", choices=("auto", *TASKS), default="auto",
                         help="auto (default): what the data set says; else 0/1 labels are binary "
                              "or multilabel, other numbers regression")
     group = options.add_input_options(parser)
     group.add_argument("--bb_path", type=Path, metavar="FILE",
                        help="a backbone.safetensors of bb_train.py; gives architecture and weights")
-    group.add_argument("--n_slices", type=options.positive_int, default=28, metavar="N",
-                       help="slices per volume: fewer are padded and masked, more are sampled "
-                            "(default %(default)s)")
-    group.add_argument("--slice_sampling", choices=("uniform", "middle"), default="uniform",
-                       help="which slices of a longer volume (default %(default)s)")
+    options.add_slice_options(group)
     options.add_integrator_options(parser)
     group = options.add_training_options(parser, b_size=4, n_epochs=20, lr=1e-4, patience=5)
-    group.add_argument("--bb_lr", type=options.positive, metavar="X",
+    group.add_argument("--bb_lr", type=types.positive, metavar="X",
                        help="peak learning rate of the backbone (default: a tenth of --lr)")
     group.add_argument("--freeze_backbone", action="store_true",
                        help="train the integrator alone, on slice features computed once")
-    group.add_argument("--feature_augments", type=options.natural, metavar="K",
+    group.add_argument("--feature_augments", type=types.natural, metavar="K",
                        help="with --freeze_backbone: augmented versions of each training volume "
                             "(default 0)")
     options.add_run_options(parser, "runs/finetune")
@@ -83,6 +82,8 @@ def check_args(args: argparse.Namespace) -> None:
                         "--bb_path or other --weights")
     if args.feature_augments and not args.freeze_backbone:
         raise UserError("--feature_augments goes with --freeze_backbone")
+    if args.views is not None and args.slice_axis is not None:
+        raise UserError("--views and --slice_axis contradict each other; give one of them")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -105,9 +106,9 @@ def main(argv: list[str] | None = None) -> None:
     statistics = input_statistics(name)
     if pretrained:
         statistics = pretrained[0].preprocess.mean, pretrained[0].preprocess.std
+    scans = check_headers(scans, views=options.chosen_views(args))
     augmentation = options.make_augmentation(args, scans)
-    preprocess = options.make_preprocess(args, scans, *statistics, args.n_slices,
-                                         args.slice_sampling)
+    preprocess = options.make_preprocess(args, scans, *statistics, args.n_slices)
     integrator = options.make_integrator_config(args)
     torch.manual_seed(args.seed)
     model = SLIViT(name, len(target.labels), preprocess, integrator, args.drop_path)
@@ -115,12 +116,10 @@ def main(argv: list[str] | None = None) -> None:
         load_into(model.backbone, pretrained[1], str(args.bb_path))
     else:
         load_weights(model.backbone, name, args.weights or "imagenet")
-    blank = check_scans(scans)
     data = checkpoint.data_facts(scans, scans.fingerprint(), args.split_ratio, args.seed)
     config = options.make_config(
         args, script="finetune", backbone=name, target=target, preprocess=preprocess,
-        augmentation=augmentation, integrator=integrator, data=data, blank_scans=len(blank),
-        versions=versions(),
+        augmentation=augmentation, integrator=integrator, data=data, versions=versions(),
         backbone_data=pretrained[0].data["name"] if pretrained else None)
     if args.resume:
         options.check_resume(args.out_dir, config)
@@ -153,7 +152,7 @@ def main(argv: list[str] | None = None) -> None:
 
     _, best = checkpoint.load(best_path)
     measure(best.to(device), scans, closing_split(scans), target, device, args.b_size, n_workers,
-            args.out_dir, args.seed, blank)
+            args.out_dir, args.seed)
     LOG.info("model: %s", best_path)
 
 

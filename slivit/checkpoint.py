@@ -110,7 +110,8 @@ def read(path: Path, kind: str | None = None) -> tuple[Card, dict[str, torch.Ten
             target=Target(target["task"], tuple(target["labels"]), target["column"],
                           tuple(target["mean"]), tuple(target["std"])),
             preprocess=Preprocess(**{**preprocess, "mean": tuple(preprocess["mean"]),
-                                     "std": tuple(preprocess["std"])}))
+                                     "std": tuple(preprocess["std"]),
+                                     "views": tuple(preprocess.get("views", ["acquisition"]))}))
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{path}: is a safetensors file without this project's header; expected a "
                         "slivit.safetensors or backbone.safetensors written by finetune.py or "

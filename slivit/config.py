@@ -16,6 +16,8 @@ class Preprocess:
         mean, std: per channel, of the 0..1 image.
         n_slices: slices per volume (0 for 2D images).
         slice_sampling: `uniform` or `middle`; which slices of a longer volume are taken.
+        views: how a volume is cut into slices, each of readers.orientation.VIEWS; `n_slices` of
+            each view are taken.
     """
 
     img_size: int
@@ -24,6 +26,7 @@ class Preprocess:
     std: tuple[float, float, float]
     n_slices: int = 0
     slice_sampling: str = "uniform"
+    views: tuple[str, ...] = ("acquisition",)
 
 
 @dataclass(frozen=True)

@@ -1,50 +1,72 @@
-"""Scans as a torch Dataset, batches with padded and masked slices, and the three loaders."""
+"""Scans as a torch Dataset, batches with padded and masked slices, and their loaders."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from slivit.cache import Prepared, cached
 from slivit.config import Augmentation, Preprocess
+from slivit.errors import RunError, UserError
+from slivit.readers.orientation import cut
 from slivit.runtime import derive_seed
 from slivit.scans import Scans
-from slivit.transforms import augment, pick_slices, resize, window_to_uint8
+from slivit.sources import FileSource
+from slivit.transforms import (
+    augment,
+    draw_transform,
+    pick_slices,
+    resize,
+    to_uint8,
+    window_range,
+)
 
 
 @dataclass
 class Batch:
-    """A batch of B scans.
+    """A batch of B scans, as it is sent to the device.
 
     Attributes:
-        x: uint8 (B, C, H, W) for images; (B, S, C, H, W) for volumes, padded with 0 at the end.
-        mask: bool (B, S), True where a slice is real; None for images.
+        x: uint8 (B, S, C, h, w); slices not yet resized, padded with 0 at the end of each view.
+            S is the number of views times `n_slices`, 1 for images. With a frozen backbone, the
+            slices' features instead: float32 (B, S, F).
+        mask: bool (B, S), True where a slice is real.
         y: float32 (B, K), NaN where unknown.
+        transforms: float64 (B, 9) on the CPU, the random transform of each scan, or None.
     """
 
     x: torch.Tensor
-    mask: torch.Tensor | None
+    mask: torch.Tensor
     y: torch.Tensor
+    transforms: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on another device."""
-        mask = None if self.mask is None else self.mask.to(device, non_blocking=True)
-        return Batch(self.x.to(device, non_blocking=True), mask,
-                     self.y.to(device, non_blocking=True))
+        return Batch(self.x.to(device, non_blocking=True), self.mask.to(device, non_blocking=True),
+                     self.y.to(device, non_blocking=True), self.transforms)
 
     def pin_memory(self) -> "Batch":
         """Return the batch in pinned memory (called by the loader)."""
-        mask = None if self.mask is None else self.mask.pin_memory()
-        return Batch(self.x.pin_memory(), mask, self.y.pin_memory())
+        return Batch(self.x.pin_memory(), self.mask.pin_memory(), self.y.pin_memory(),
+                     self.transforms)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One prepared scan, its label (K,), and its random transform (9,) or None."""
+
+    prepared: Prepared
+    label: torch.Tensor
+    transform: torch.Tensor | None
 
 
 class ScanDataset(Dataset):
-    """Some rows of a table, pre-processed.
+    """Some rows of a table, pre-processed: Item, or the error of a scan that cannot be read.
 
-    An item is (slices, label): uint8 (S, C, H, W), with S = 1 for an image and S at most
-    `n_slices` for a volume, and float32 (K,). C is 1 or 3. The random transform of an item
-    depends on (seed, row) alone, so neither workers nor a restart change it.
+    The random transform of an item depends on (seed, row) alone, so neither workers nor a restart
+    change it.
     """
 
     def __init__(self, scans: Scans, rows: np.ndarray, preprocess: Preprocess,
@@ -58,63 +80,132 @@ class ScanDataset(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, index: int) -> Item | UserError | RunError:
         row = int(self.rows[index])
-        slices = load_slices(self.scans.read(row), self.scans.ndim, self.preprocess)
+        try:
+            prepared = prepare(self.scans, row, self.preprocess)
+        except (UserError, RunError) as error:  # raised in the main process, see Loader
+            return error
+        transform = None
         if self.augmentation is not None:
             rng = np.random.default_rng(derive_seed(self.seed, row))
-            slices = augment(slices, rng, self.augmentation)
-        return slices, torch.from_numpy(self.scans.labels[row])
+            transform = draw_transform(rng, self.augmentation)
+        return Item(prepared, torch.from_numpy(self.scans.labels[row]), transform)
 
 
-def load_slices(scan: np.ndarray, ndim: int, preprocess: Preprocess) -> torch.Tensor:
-    """Pre-process one scan: window over the whole scan, choose slices, resize.
+def prepare(scans: Scans, row: int, preprocess: Preprocess) -> Prepared:
+    """Return a scan's slices as they are sent to the device, from the cache where there is one.
 
-    Args:
-        scan: (H, W[, 3]) for `ndim` 2, (N, H, W[, 3]) for 3.
-        ndim: 2 or 3.
-        preprocess: how.
+    Slices larger than the model's input are made as small here; smaller ones are enlarged on the
+    device (see `model_slices`).
 
-    Returns:
-        uint8 (S, C, img_size, img_size).
+    Raises:
+        ReadError: the scan cannot be read.
+        RunError: the cache cannot be written.
     """
-    scan = window_to_uint8(scan, preprocess.window)
-    if ndim == 2:
-        scan = scan[None]
-    else:
-        scan = scan[pick_slices(len(scan), preprocess.n_slices, preprocess.slice_sampling)]
-    return resize(scan, preprocess.img_size)
+    if scans.cache_dir is None or not isinstance(scans.read, FileSource):
+        return _prepare(scans, row, preprocess)
+    return cached(scans.cache_dir, scans.read.paths[row], scans.read.identity(row), preprocess,
+                  lambda: _prepare(scans, row, preprocess))
+
+
+def _prepare(scans: Scans, row: int, preprocess: Preprocess) -> Prepared:
+    """Read, cut the views, choose slices, map grey values over the whole scan, shrink."""
+    def pick(found: int) -> np.ndarray:
+        wanted = preprocess.n_slices or 1
+        return pick_slices(found, wanted, preprocess.slice_sampling)
+
+    few = preprocess.views == ("acquisition",) and preprocess.window != "percentile"
+    volume = scans.read(row, pick if few else None)
+    if few and preprocess.window == "full" and volume.slices.dtype not in (np.uint8, np.uint16):
+        few, volume = False, scans.read(row)  # here the whole scan's range is the window
+    low, high = window_range(volume.slices, preprocess.window)
+    views = [cut(volume.slices, volume.axes, view) for view in preprocess.views]
+    views = [view if few else view[pick(len(view))] for view in views]
+    views = [_channels_first(to_uint8(view, low, high)) for view in views]
+    size = preprocess.img_size
+    one_shape = len({view.shape[2:] for view in views}) == 1
+    views = [resize(view, size) if view.shape[2] * view.shape[3] > size ** 2 or not one_shape
+             else view for view in views]
+    return Prepared(torch.cat(views).numpy(), tuple(map(len, views)))
+
+
+def _channels_first(slices: np.ndarray) -> torch.Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(slices))
+    return tensor[:, None] if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2).contiguous()
 
 
 @dataclass(frozen=True)
 class Collate:
-    """Make a Batch of items; `n_slices` 0 for images, else the length volumes are padded to."""
+    """Make a Batch of items, or pass on the first error among them."""
 
-    n_slices: int
+    preprocess: Preprocess
 
-    def __call__(self, items: list[tuple[torch.Tensor, torch.Tensor]]) -> Batch:
-        channels = max(slices.shape[1] for slices, _ in items)
-        size = items[0][0].shape[-2:]
-        y = torch.stack([label for _, label in items])
-        length = self.n_slices or 1
-        x = torch.zeros((len(items), length, channels, *size), dtype=torch.uint8)
-        mask = torch.zeros((len(items), length), dtype=torch.bool)
-        for i, (slices, _) in enumerate(items):
-            x[i, :len(slices)] = slices
-            mask[i, :len(slices)] = True
-        return Batch(x, mask, y) if self.n_slices else Batch(x[:, 0], None, y)
+    def __call__(self, items: list[Item | UserError | RunError]) -> Batch | UserError | RunError:
+        for item in items:
+            if not isinstance(item, Item):
+                return item
+        stacks = [torch.from_numpy(item.prepared.slices) for item in items]
+        if len({stack.shape[2:] for stack in stacks}) > 1:
+            stacks = [resize(stack, self.preprocess.img_size) for stack in stacks]
+        length = self.preprocess.n_slices or 1
+        total = length * len(self.preprocess.views)
+        channels = max(stack.shape[1] for stack in stacks)
+        x = torch.zeros((len(items), total, channels, *stacks[0].shape[2:]), dtype=torch.uint8)
+        mask = torch.zeros((len(items), total), dtype=torch.bool)
+        for i, (item, stack) in enumerate(zip(items, stacks, strict=True)):
+            for view, part in enumerate(stack.split(list(item.prepared.counts))):
+                x[i, view * length:view * length + len(part)] = part
+                mask[i, view * length:view * length + len(part)] = True
+        transforms = None
+        if items[0].transform is not None:
+            transforms = torch.stack([item.transform for item in items])
+        return Batch(x, mask, torch.stack([item.label for item in items]), transforms)
+
+
+@torch.no_grad()
+def model_slices(batch: Batch, preprocess: Preprocess) -> torch.Tensor:
+    """Return the real slices of a batch, resized and augmented on the batch's device.
+
+    Returns:
+        uint8 (n, C, img_size, img_size), n slices where the mask is True, in its order.
+    """
+    slices = resize(batch.x[batch.mask], preprocess.img_size)
+    if batch.transforms is None:
+        return slices
+    views = preprocess.views
+    counts = batch.mask.view(len(batch.mask), len(views), -1).sum(dim=2).tolist()
+    parts = iter(slices.split([count for row in counts for count in row]))
+    return torch.cat([augment(next(parts), transform, view)
+                      for transform in batch.transforms for view in views])
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Batches of a data set; a scan that cannot be read ends them with its error."""
+
+    batches: DataLoader
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self.batches:
+            if not isinstance(batch, Batch):
+                raise batch
+            yield batch
+
+    def __len__(self) -> int:
+        return len(self.batches)
 
 
 def make_loader(dataset: ScanDataset, b_size: int, n_workers: int, device: torch.device,
-                shuffle_seed: int | None = None) -> DataLoader:
+                shuffle_seed: int | None = None) -> Loader:
     """Return a loader of Batch; every row once, in order unless `shuffle_seed` is given."""
     generator = None
     if shuffle_seed is not None:
         generator = torch.Generator().manual_seed(shuffle_seed)
-    return DataLoader(dataset, batch_size=b_size, shuffle=shuffle_seed is not None,
-                      generator=generator, num_workers=n_workers,
-                      collate_fn=Collate(dataset.preprocess.n_slices),
-                      pin_memory=device.type == "cuda")
+    return Loader(DataLoader(dataset, batch_size=b_size, shuffle=shuffle_seed is not None,
+                             generator=generator, num_workers=n_workers,
+                             collate_fn=Collate(dataset.preprocess),
+                             pin_memory=device.type == "cuda"))
 
 
 @dataclass(frozen=True)
@@ -140,7 +231,7 @@ def scan_training_set(scans: Scans, preprocess: Preprocess, b_size: int, seed: i
     rows = scans.rows("train")
     validation = ScanDataset(scans, scans.rows("val"), preprocess)
 
-    def batches(epoch: int) -> DataLoader:
+    def batches(epoch: int) -> Loader:
         epoch_seed = derive_seed(seed, epoch)
         dataset = ScanDataset(scans, rows, preprocess, augmentation, epoch_seed)
         return make_loader(dataset, b_size, n_workers, device, shuffle_seed=epoch_seed)

@@ -25,7 +25,8 @@ Forward = Callable[[Batch], torch.Tensor]
 def parameter_groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict]:
     """Return AdamW groups: weight decay on matrices only, none on biases, norms and embeddings."""
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    plain = [p for name, p in named if p.ndim < 2 or name.endswith(("cls_token", "pos_embed"))]
+    embeddings = ("cls_token", "pos_embed", "view_embed")
+    plain = [p for name, p in named if p.ndim < 2 or name.endswith(embeddings)]
     skip = {id(p) for p in plain}
     decayed = [p for _, p in named if id(p) not in skip]
     return [{"params": decayed, "lr": lr, "weight_decay": weight_decay},
@@ -42,13 +43,15 @@ def lr_factor(step: int, warmup: int, total: int) -> float:
 
 @torch.no_grad()
 def predict(forward: Forward, batches: Iterable[Batch], device: torch.device,
-            progress: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+            progress: str | None = None,
+            total: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return logits and labels of all batches, both float32 (n, K), in order.
 
-    The caller has put the model in evaluation mode. With `progress`, a bar of that name is shown.
+    The caller has put the model in evaluation mode. With `progress`, a bar of that name over the
+    `total` number of batches is shown.
     """
     logits, labels = [], []
-    for batch in tqdm(batches, desc=progress, leave=False, disable=progress is None):
+    for batch in tqdm(batches, desc=progress, total=total, leave=False, disable=progress is None):
         logits.append(forward(batch.to(device)).float().cpu().numpy())
         labels.append(batch.y.numpy())
     return np.concatenate(logits), np.concatenate(labels)

@@ -60,7 +60,7 @@ def compute_features(model: SLIViT, datasets: list[ScanDataset], b_size: int, n_
         path: the `.npy` file that holds the features, as long as they are needed.
     """
     model.eval()
-    n, length = len(datasets[0]), model.preprocess.n_slices
+    n, length = len(datasets[0]), model.preprocess.n_slices * len(model.preprocess.views)
     x = open_memmap(path, mode="w+", dtype=np.float32,
                     shape=(len(datasets), n, length, model.feature_dim))
     mask = torch.zeros((n, length), dtype=torch.bool)
@@ -71,7 +71,7 @@ def compute_features(model: SLIViT, datasets: list[ScanDataset], b_size: int, n_
             for batch in make_loader(dataset, b_size, n_workers, device):
                 moved = batch.to(device)
                 rows = slice(done, done + len(batch.y))
-                x[copy, rows] = model.slice_features(moved.x, moved.mask).cpu().numpy()
+                x[copy, rows] = model.slice_features(moved).cpu().numpy()
                 if copy == 0:
                     mask[rows] = batch.mask
                     labels.append(batch.y)

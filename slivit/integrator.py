@@ -20,10 +20,12 @@ class Integrator(nn.Module):
         n_slices: longest volume; positions beyond a volume's last slice are padding.
         n_outputs: K.
         config: sizes.
+        n_views: V; the tokens are those of V views, `n_slices` each. Slices at the same place in
+            their views share a position embedding, slices of a view its view embedding.
     """
 
     def __init__(self, in_dim: int, n_slices: int, n_outputs: int,
-                 config: IntegratorConfig) -> None:
+                 config: IntegratorConfig, n_views: int = 1) -> None:
         super().__init__()
         dim = config.dim
         self.embed = nn.Sequential(nn.LayerNorm(in_dim), nn.Linear(in_dim, dim), nn.LayerNorm(dim))
@@ -31,6 +33,10 @@ class Integrator(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, n_slices + 1, dim))
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        self.view_embed = None
+        if n_views > 1:
+            self.view_embed = nn.Parameter(torch.zeros(1, n_views, dim))
+            nn.init.trunc_normal_(self.view_embed, std=0.02)
         self.emb_drop = nn.Dropout(config.emb_dropout)
         self.blocks = nn.ModuleList(_block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(dim)
@@ -40,7 +46,8 @@ class Integrator(nn.Module):
         """Integrate.
 
         Args:
-            features: (B, S, in_dim) float32; what stands where `mask` is False has no influence.
+            features: (B, S, in_dim) float32, S = V * n_slices; what stands where `mask` is False
+                has no influence.
             mask: (B, S) bool, True for real slices.
 
         Returns:
@@ -49,11 +56,19 @@ class Integrator(nn.Module):
         features = features.masked_fill(~mask[..., None], 0.0)
         tokens = self.embed(features)  # (B, S, dim)
         tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
-        tokens = self.emb_drop(tokens + self.pos_embed)  # (B, S + 1, dim)
+        tokens = self.emb_drop(tokens + self._places())  # (B, S + 1, dim)
         attends = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)[:, None, None, :]
         for block in self.blocks:
             tokens = block(tokens, attn_mask=attends)
         return self.head(self.norm(tokens[:, 0]))
+
+    def _places(self) -> torch.Tensor:
+        """Return what the tokens' places add to them, (1, S + 1, dim); the class token first."""
+        if self.view_embed is None:
+            return self.pos_embed
+        cls, positions = self.pos_embed[:, :1], self.pos_embed[:, 1:]
+        views = [positions + view for view in self.view_embed.split(1, dim=1)]
+        return torch.cat([cls, *views], dim=1)
 
 
 def _block(config: IntegratorConfig) -> Block:

@@ -8,7 +8,8 @@ import pandas as pd
 
 from slivit.errors import UserError, listing
 from slivit.runtime import LOG
-from slivit.scans import DEFAULT_SIZE, SPLITS, FileSource, Scans, match_names
+from slivit.scans import DEFAULT_SIZE, SPLITS, Scans, match_names
+from slivit.sources import FileSource
 from slivit.splits import SPLIT_NAMES, check_no_overlap, split_by_group
 
 PATIENT_NAMES = ("pid", "patient", "patient_id")
@@ -17,7 +18,7 @@ UNKNOWN = ("", "na", "n/a", "nan")
 
 def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
               pid_col: str | None = None, ratio: tuple[float, float, float] = (0.7, 0.15, 0.15),
-              seed: int = 0) -> Scans:
+              seed: int = 0, refuse_overlap: bool = True) -> Scans:
     """Read a meta.csv.
 
     Args:
@@ -27,6 +28,7 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
             patient and holds at least one number.
         pid_col: the patient column; default the one called pid, patient or patient_id.
         ratio, seed: of the split by patient, where neither Split nor Path tells.
+        refuse_overlap: whether a patient or a file in two splits is an error.
 
     Returns:
         Scans with float32 labels, NaN where a cell is empty (or NA).
@@ -58,10 +60,10 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
         LOG.info("%s has no splits: divided %s by %s with seed %d", path.name,
                  ",".join(f"{share:g}" for share in ratio),
                  "patient" if patients else "row (no patient column)", seed)
-    check_no_overlap([str(p) for p in paths], split, "files")
-    if patients:
-        check_no_overlap(patients, split, "patients")
-    else:
+    if refuse_overlap:
+        check_no_overlap([str(p) for p in paths], split, "files")
+        check_no_overlap(patients or (), split, "patients")
+    if not patients:
         LOG.info("%s has no patient column: rows count as independent", path.name)
     doubles = len(paths) - len(set(paths))
     if doubles:

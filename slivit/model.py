@@ -5,13 +5,13 @@ from torch import nn
 
 from slivit.backbone import create_backbone, feature_shape
 from slivit.config import IntegratorConfig, Preprocess
-from slivit.datasets import Batch
+from slivit.datasets import Batch, model_slices
 from slivit.integrator import Integrator
 from slivit.transforms import to_input
 
 
 class ImageClassifier(nn.Module):
-    """Backbone with its classifier: Batch of uint8 images (B, C, H, W) -> logits (B, K)."""
+    """Backbone with its classifier: Batch of images -> logits (B, K)."""
 
     def __init__(self, backbone_name: str, n_outputs: int, preprocess: Preprocess,
                  drop_path: float = 0.0) -> None:
@@ -21,7 +21,8 @@ class ImageClassifier(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return the logits (B, K)."""
-        return self.backbone(to_input(batch.x, self.preprocess.mean, self.preprocess.std))
+        images = model_slices(batch, self.preprocess)
+        return self.backbone(to_input(images, self.preprocess.mean, self.preprocess.std))
 
 
 class SLIViT(nn.Module):
@@ -43,31 +44,28 @@ class SLIViT(nn.Module):
         self.backbone = create_backbone(backbone_name, 0, drop_path)
         channels, height, width = feature_shape(self.backbone, preprocess.img_size)
         self.feature_dim = channels * (height * width if self.token == "flatten" else 1)
-        self.integrator = Integrator(self.feature_dim, preprocess.n_slices, n_outputs, config)
+        self.integrator = Integrator(self.feature_dim, preprocess.n_slices, n_outputs, config,
+                                     len(preprocess.views))
 
-    def slice_features(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def slice_features(self, batch: Batch) -> torch.Tensor:
         """Run the backbone over every real slice, each on its own; padding is never looked at.
-
-        Args:
-            x: uint8 (B, S, C, H, W).
-            mask: bool (B, S), True for real slices.
 
         Returns:
             (B, S, feature_dim) float32: the slice's own feature map, flattened or averaged over
             its cells (`token`); 0 for padding. Slices of zeros are all alike, so that one of
             them is run for all.
         """
-        slices = x[mask]  # (n, C, H, W)
+        slices = model_slices(batch, self.preprocess)  # (n, C, H, W)
         full = (slices != 0).flatten(1).any(dim=1)
         distinct = torch.cat([slices[full], slices[~full][:1]])
         which = torch.where(full, full.cumsum(0) - 1, full.sum())
         images = to_input(distinct, self.preprocess.mean, self.preprocess.std)
         maps = self.backbone.forward_features(images)  # (distinct, C, h, w)
         flat = maps.flatten(1) if self.token == "flatten" else maps.mean(dim=(2, 3))
-        features = flat.new_zeros((*mask.shape, self.feature_dim))
-        features[mask] = flat[which]
+        features = flat.new_zeros((*batch.mask.shape, self.feature_dim))
+        features[batch.mask] = flat[which]
         return features
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return the logits (B, K) of a batch of volumes."""
-        return self.integrator(self.slice_features(batch.x, batch.mask), batch.mask)
+        return self.integrator(self.slice_features(batch), batch.mask)

@@ -12,7 +12,8 @@ import pandas as pd
 from slivit.config import Augmentation
 from slivit.errors import UserError, nearest
 from slivit.runtime import LOG, scratch_dir
-from slivit.scans import DEFAULT_SIZE, SPLITS, ArraySource, Scans
+from slivit.scans import DEFAULT_SIZE, SPLITS, Scans
+from slivit.sources import ArraySource
 
 DATA_DIR = Path(__file__).resolve().parent.parent / "data"
 EMBEDDED = {"noduleshapes2d": 2, "noduleshapes3d": 3}
@@ -70,7 +71,7 @@ def _load_embedded(flag: str) -> Scans:
     split = np.repeat(SPLITS, counts)
     return Scans(name=flag, ndim=EMBEDDED[flag], ids=tuple(table["nodule"]), split=split,
                  labels=labels, label_names=SHAPE_LABELS[flag], patients=tuple(table["patient"]),
-                 read=ArraySource(blocks), window="full", img_size=32,
+                 read=ArraySource(blocks, EMBEDDED[flag]), window="full", img_size=32,
                  augmentation=Augmentation(flips="hvz", jitter=0.0),
                  task="binary" if EMBEDDED[flag] == 3 else "multilabel")
 
@@ -103,7 +104,8 @@ def _load_medmnist(flag: str, ndim: int, data_root: Path, size: int) -> Scans:
     ids = tuple(str(i) for n in counts for i in range(n))  # the index in the split's arrays
     return Scans(name=flag + suffix, ndim=ndim, ids=ids, split=np.repeat(SPLITS, counts),
                  labels=labels, label_names=tuple(names), patients=None,
-                 read=ArraySource(blocks), task=task, window="full", img_size=DEFAULT_SIZE[ndim])
+                 read=ArraySource(blocks, ndim), task=task, window="full",
+                 img_size=DEFAULT_SIZE[ndim])
 
 
 def _read_npz(path: Path, ndim: int) -> tuple[tuple[np.ndarray, ...], np.ndarray, list[int]]:

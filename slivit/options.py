@@ -5,83 +5,19 @@ import dataclasses
 import json
 from pathlib import Path
 
+from slivit import option_types as types
 from slivit.config import Augmentation, FitOptions, IntegratorConfig, Preprocess
 from slivit.errors import UserError, listing
 from slivit.meta import read_meta
 from slivit.named import EMBEDDED, load_named
+from slivit.runtime import check_writable
 from slivit.scans import Scans
 from slivit.splits import parse_ratio
 from slivit.transforms import parse_window
 
+SPLIT_RATIO = "0.7,0.15,0.15"
 MAY_CHANGE = {"resume", "overwrite", "out_dir", "gpu_id", "n_cpu", "n_epochs", "patience",
-              "data_root", "versions"}
-
-
-def positive_int(text: str) -> int:
-    """Parse a whole number of at least 1."""
-    return _number(text, int, 1)
-
-
-def natural(text: str) -> int:
-    """Parse a whole number of at least 0."""
-    return _number(text, int, 0)
-
-
-def positive(text: str) -> float:
-    """Parse a number above 0, and at most a million."""
-    value = _number(text, float, 0)
-    if not 0 < value <= 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0, at most 1000000")
-    return value
-
-
-def seed_number(text: str) -> int:
-    """Parse a whole number of 32 bits."""
-    value = _number(text, int, 0)
-    if value >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number below 2**32")
-    return value
-
-
-def non_negative(text: str) -> float:
-    """Parse a finite number of at least 0."""
-    return _number(text, float, 0)
-
-
-def rate(text: str) -> float:
-    """Parse a number from 0 to below 1."""
-    value = _number(text, float, 0)
-    if value >= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to below 1")
-    return value
-
-
-def names(text: str) -> list[str]:
-    """Parse comma-separated names."""
-    found = [part.strip() for part in text.split(",")]
-    if not all(found):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected comma-separated names")
-    return found
-
-
-def flip_axes(text: str) -> str:
-    """Parse the axes of random flips: letters of h, v and z, or `none`."""
-    if text == "none":
-        return ""
-    if not text or set(text) - set("hvz"):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected letters of h, v, z, or none")
-    return text
-
-
-def _number(text: str, kind: type, least: float) -> int | float:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = None
-    if value is None or not least <= value < float("inf"):
-        word = "a whole number" if kind is int else "a number"
-        raise argparse.ArgumentTypeError(f"{text!r}: expected {word} of at least {least}")
-    return value
+              "data_root", "cache_dir", "versions"}
 
 
 def add_data_options(parser: argparse.ArgumentParser, what: str) -> None:
@@ -97,10 +33,17 @@ def add_data_options(parser: argparse.ArgumentParser, what: str) -> None:
                        help="where MedMNIST files are, or are downloaded to (default %(default)s)")
     group.add_argument("--medmnist_size", type=int, metavar="N",
                        help="side of MedMNIST's pictures: 28 (default), 64, and in 2D 128, 224")
-    group.add_argument("--pathologies", type=names, metavar="A,B",
+    group.add_argument("--pathologies", type=types.names, metavar="A,B",
                        help="label columns (default: every label the data set has)")
     group.add_argument("--pid_col", metavar="NAME",
                        help="patient column of --meta_csv (default: pid, patient or patient_id)")
+
+
+def add_cache_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says where prepared scans are kept."""
+    parser.add_argument("--cache_dir", type=Path, metavar="DIR",
+                        help="where decoded and resized scans of --meta_csv are kept for the next "
+                             "epoch and the next run (default: nowhere)")
 
 
 def add_split_options(parser: argparse.ArgumentParser) -> None:
@@ -123,9 +66,9 @@ def add_run_options(parser: argparse.ArgumentParser, out_dir: str, resumable: bo
                            help="go on after the last finished epoch in --out_dir")
     group.add_argument("--gpu_id", metavar="N",
                        help="which GPU, or cpu (default: GPU 0 where there is one, else the CPU)")
-    group.add_argument("--n_cpu", type=natural, metavar="N",
+    group.add_argument("--n_cpu", type=types.natural, metavar="N",
                        help="data-loading processes (default: up to 8 with a GPU, 0 on a CPU)")
-    group.add_argument("--seed", type=seed_number, default=0, metavar="N",
+    group.add_argument("--seed", type=types.seed_number, default=0, metavar="N",
                        help="of everything random (default %(default)s)")
 
 
@@ -133,29 +76,29 @@ def add_training_options(parser: argparse.ArgumentParser, *, b_size: int, n_epoc
                          lr: float, patience: int) -> argparse._ArgumentGroup:
     """Add the options of the training loop; return their group."""
     group = parser.add_argument_group("training")
-    group.add_argument("--b_size", type=positive_int, default=b_size, metavar="N",
+    group.add_argument("--b_size", type=types.positive_int, default=b_size, metavar="N",
                        help="scans per step (default %(default)s)")
-    group.add_argument("--n_epochs", type=positive_int, default=n_epochs, metavar="N",
+    group.add_argument("--n_epochs", type=types.positive_int, default=n_epochs, metavar="N",
                        help="most epochs (default %(default)s)")
-    group.add_argument("--lr", type=positive, default=lr, metavar="X",
+    group.add_argument("--lr", type=types.positive, default=lr, metavar="X",
                        help="peak learning rate of AdamW (default %(default)s)")
-    group.add_argument("--weight_decay", type=non_negative, default=0.05, metavar="X",
+    group.add_argument("--weight_decay", type=types.non_negative, default=0.05, metavar="X",
                        help="on matrices only (default %(default)s)")
-    group.add_argument("--warmup_epochs", type=non_negative, default=1.0, metavar="X",
+    group.add_argument("--warmup_epochs", type=types.non_negative, default=1.0, metavar="X",
                        help="of linear warm-up, before the cosine (default %(default)s)")
-    group.add_argument("--patience", type=natural, default=patience, metavar="N",
+    group.add_argument("--patience", type=types.natural, default=patience, metavar="N",
                        help="stop after N epochs without a better validation score; 0: never "
                             "(default %(default)s)")
     group.add_argument("--select", choices=("score", "loss"), default="score",
                        help="keep the epoch with the best validation score (mean ROC-AUC or R2) or "
                             "the lowest validation loss, which is steadier where validation is "
                             "small (default %(default)s)")
-    group.add_argument("--drop_path", type=rate, default=0.1, metavar="X",
+    group.add_argument("--drop_path", type=types.rate, default=0.1, metavar="X",
                        help="stochastic depth of the backbone (default %(default)s)")
-    group.add_argument("--flips", type=flip_axes, metavar="AXES",
+    group.add_argument("--flips", type=types.flip_axes, metavar="AXES",
                        help="random flips in training: letters of h (left-right), v (up-down), "
                             "z (order of slices), or none (default h; hvz for the embedded sets)")
-    group.add_argument("--jitter", type=non_negative, metavar="X",
+    group.add_argument("--jitter", type=types.non_negative, metavar="X",
                        help="strength of random rotation, scale, shift and brightness; 0: none "
                             "(default 1; 0 for the embedded sets, where size is the signal)")
     return group
@@ -169,14 +112,30 @@ def add_input_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
                             "(default convnext_tiny)")
     group.add_argument("--weights", metavar="W",
                        help="imagenet (default), none, or a file of ConvNeXt weights")
-    group.add_argument("--img_size", type=positive_int, metavar="N",
+    group.add_argument("--img_size", type=types.positive_int, metavar="N",
                        help="side to which slices are resized (default 224 for images, 256 for "
                             "volumes, smaller for small data sets)")
     group.add_argument("--window", metavar="W",
                        help="grey values to use: percentile (2-98 of the scan), full, or LOW,HIGH "
-                            "as in --window=-1000,400 (default percentile; full for the embedded "
-                            "sets and MedMNIST)")
+                            "as in --window=-1000,400 (default percentile; -1000,1000 Hounsfield "
+                            "units for CT in DICOM; full for videos, the embedded sets and "
+                            "MedMNIST)")
     return group
+
+
+def add_slice_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options that say which slices of a volume are looked at."""
+    group.add_argument("--n_slices", type=types.positive_int, default=28, metavar="N",
+                       help="slices per volume, and per view: fewer are padded and masked, more "
+                            "are sampled (default %(default)s)")
+    group.add_argument("--slice_sampling", choices=("uniform", "middle"), default="uniform",
+                       help="which slices of a longer volume (default %(default)s)")
+    group.add_argument("--slice_axis", type=types.view, metavar="AXIS",
+                       help="cut volumes along another axis: axial, coronal or sagittal, or the "
+                            "array's axis 0, 1 or 2 (default acquisition: the slices as they are)")
+    group.add_argument("--views", type=types.views, metavar="A,B",
+                       help="cut near-isotropic volumes in several planes at once: some of axial, "
+                            "coronal, sagittal (default: one, see --slice_axis)")
 
 
 def add_integrator_options(parser: argparse.ArgumentParser) -> None:
@@ -189,11 +148,11 @@ def add_integrator_options(parser: argparse.ArgumentParser) -> None:
     for flag, what in (("dim", "width of the tokens"), ("depth", "transformer blocks"),
                        ("heads", "attention heads"), ("head_dim", "width of a head"),
                        ("mlp_dim", "hidden width of the MLP")):
-        group.add_argument(f"--vit_{flag}", type=positive_int, default=getattr(default, flag),
+        group.add_argument(f"--vit_{flag}", type=types.positive_int, default=getattr(default, flag),
                            metavar="N", help=f"{what} (default %(default)s)")
-    group.add_argument("--dropout", type=rate, default=default.dropout, metavar="X",
+    group.add_argument("--dropout", type=types.rate, default=default.dropout, metavar="X",
                        help="in attention and MLP (default %(default)s)")
-    group.add_argument("--emb_dropout", type=rate, default=default.emb_dropout, metavar="X",
+    group.add_argument("--emb_dropout", type=types.rate, default=default.emb_dropout, metavar="X",
                        help="of the tokens (default %(default)s)")
 
 
@@ -217,11 +176,15 @@ def load_scans(args: argparse.Namespace, ndim: int, pathologies: list[str] | Non
     if args.meta_csv is not None:
         if args.medmnist_size is not None:
             raise UserError("--medmnist_size goes with --dataset, not with --meta_csv")
-        return read_meta(args.meta_csv, ndim, pathologies, args.pid_col,
-                         parse_ratio(ratio or "0.7,0.15,0.15"), seed)
-    for flag in ("pid_col", "split_ratio"):
+        if getattr(args, "cache_dir", None) is not None:
+            check_writable(args.cache_dir, "--cache_dir")
+        scans = read_meta(args.meta_csv, ndim, pathologies, args.pid_col,
+                          parse_ratio(ratio or SPLIT_RATIO), seed)
+        return dataclasses.replace(scans, cache_dir=getattr(args, "cache_dir", None))
+    for flag in ("pid_col", "split_ratio", "cache_dir"):
         if getattr(args, flag, None) is not None:
-            raise UserError(f"--{flag} goes with --meta_csv; a --dataset has its own split")
+            raise UserError(f"--{flag} goes with --meta_csv; a --dataset is in memory and has its "
+                            "own split")
     name = args.dataset
     if name is None:
         name = next(key for key, value in EMBEDDED.items() if value == ndim)
@@ -232,7 +195,7 @@ def load_scans(args: argparse.Namespace, ndim: int, pathologies: list[str] | Non
 
 
 def make_preprocess(args: argparse.Namespace, scans: Scans, mean: tuple, std: tuple,
-                    n_slices: int = 0, slice_sampling: str = "uniform") -> Preprocess:
+                    n_slices: int = 0) -> Preprocess:
     """Resolve the input options against what suits the data set.
 
     Raises:
@@ -243,7 +206,14 @@ def make_preprocess(args: argparse.Namespace, scans: Scans, mean: tuple, std: tu
     return Preprocess(img_size=args.img_size or scans.img_size,
                       window=parse_window(args.window or scans.window),
                       mean=tuple(mean), std=tuple(std), n_slices=n_slices,
-                      slice_sampling=slice_sampling)
+                      slice_sampling=getattr(args, "slice_sampling", "uniform"),
+                      views=chosen_views(args))
+
+
+def chosen_views(args: argparse.Namespace) -> tuple[str, ...]:
+    """Return how volumes are cut, from --views or --slice_axis."""
+    return (getattr(args, "views", None)
+            or (getattr(args, "slice_axis", None) or "acquisition",))
 
 
 def make_augmentation(args: argparse.Namespace, scans: Scans) -> Augmentation:

@@ -1,6 +1,7 @@
 """Measure a model on a split and write what was found: used at the end of all three scripts."""
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from slivit.config import Target
-from slivit.datasets import ScanDataset, make_loader
+from slivit.datasets import Batch, ScanDataset, make_loader
 from slivit.engine import predict
 from slivit.metrics import evaluate, format_scores, predictions_table
 from slivit.plots import plot_scores
@@ -28,7 +29,7 @@ def closing_split(scans: Scans) -> str:
 
 def measure(model: nn.Module, scans: Scans, split: str, target: Target, device: torch.device,
             b_size: int, n_workers: int, out_dir: Path, seed: int = 0,
-            blank: list[int] | None = None, only: list[str] | None = None) -> dict:
+            only: list[str] | None = None) -> dict:
     """Predict every row of a split in order; write scores, predictions and plots; print scores.
 
     Args:
@@ -39,7 +40,6 @@ def measure(model: nn.Module, scans: Scans, split: str, target: Target, device: 
         device, b_size, n_workers: how to run.
         out_dir: gets `metrics.json`, `predictions.csv` and the plots.
         seed: of the bootstrap.
-        blank: rows of blank scans, to be recorded.
         only: labels to report; default all of the model's.
 
     Returns:
@@ -47,8 +47,10 @@ def measure(model: nn.Module, scans: Scans, split: str, target: Target, device: 
     """
     rows = scans.rows(split)
     dataset = ScanDataset(scans, rows, model.preprocess)
-    logits, _ = predict(model.eval(), make_loader(dataset, b_size, n_workers, device), device,
-                        f"predict {split}")
+    blank = []
+    loader = make_loader(dataset, b_size, n_workers, device)
+    logits, _ = predict(model.eval(), _note_blank(loader, blank), device, f"predict {split}",
+                        len(loader))
     pred = to_predictions(logits, target)
     if only:
         scans, pred, target = _keep_labels(scans, pred, target, only)
@@ -56,16 +58,28 @@ def measure(model: nn.Module, scans: Scans, split: str, target: Target, device: 
     metrics = evaluate(scans.labels[rows], pred, target, groups, split, seed)
     metrics["data"] = scans.name
     metrics["intervals_by"] = "row" if scans.patients is None else "patient"
-    metrics["blank_scans"] = [scans.ids[row] for row in sorted(set(blank or []) & set(rows))]
+    metrics["blank_scans"] = [scans.ids[row] for row, empty in zip(rows, blank, strict=True)
+                              if empty]
     write_json(out_dir / "metrics.json", metrics)
     with whole_file(out_dir / "predictions.csv") as part:
         predictions_table(scans, rows, pred, target, split == "all").to_csv(part, index=False)
     plots = plot_scores(scans.labels[rows], pred, target, metrics, out_dir)
     LOG.info("%s, %s: %d scans, intervals by %s\n%s", scans.name, split, len(rows),
              metrics["intervals_by"], format_scores(metrics))
+    if metrics["blank_scans"]:
+        LOG.warning("warning: %d of these scans show nothing in the window %s (every pixel alike) "
+                    "and are scored all the same; metrics.json names them",
+                    len(metrics["blank_scans"]), model.preprocess.window)
     LOG.info("written to %s: %s", out_dir, ", ".join(
         ["metrics.json", "predictions.csv", *(plot.name for plot in plots)]))
     return metrics
+
+
+def _note_blank(batches: Iterable[Batch], blank: list[bool]) -> Iterator[Batch]:
+    """Pass batches on, and note of each scan whether all of its pixels are 0."""
+    for batch in batches:
+        blank += (~batch.x.flatten(1).any(dim=1)).tolist()
+        yield batch
 
 
 def _keep_labels(scans: Scans, pred: np.ndarray, target: Target,

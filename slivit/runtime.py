@@ -20,7 +20,8 @@ from slivit.errors import UserError
 LOG = logging.getLogger("slivit")
 RUN_FILES = ("config.json", "split.csv", "log.csv", "history.png", "last.pt",
              "backbone.safetensors", "slivit.safetensors", "metrics.json", "predictions.csv",
-             "roc.png", "pr.png", "calibration.png", "scatter.png")
+             "roc.png", "pr.png", "calibration.png", "scatter.png", "data_report.csv",
+             "contact_sheet.png")
 
 
 def setup_logging() -> None:
@@ -148,9 +149,18 @@ def check_out_dir(out_dir: Path, resume: bool = False, overwrite: bool = False,
     if lost:
         raise UserError(f"--out_dir {out_dir}: --overwrite would remove {', '.join(lost)}, which "
                         "this run reads. Name another --out_dir")
-    existing = next(path for path in (out_dir, *out_dir.absolute().parents) if path.exists())
+    check_writable(out_dir, "--out_dir")
+
+
+def check_writable(folder: Path, flag: str) -> None:
+    """Refuse a folder in which nothing can be written, or that cannot be made.
+
+    Raises:
+        UserError: with the flag that named it.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise UserError(f"--out_dir {out_dir}: cannot write in {existing}")
+        raise UserError(f"{flag} {folder}: cannot write in {existing}")
 
 
 def open_out_dir(out_dir: Path, overwrite: bool = False) -> None:

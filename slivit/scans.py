@@ -1,59 +1,21 @@
 """One table of scans: what every source of data is turned into."""
 
-import concurrent.futures
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from slivit.config import Augmentation
 from slivit.errors import UserError, nearest
-from slivit.readers import ReadError, missing_or_unreadable, read_image, read_volume
-from slivit.runtime import LOG, usable_cpus, whole_file
+from slivit.runtime import whole_file
+from slivit.sources import ArraySource, FileSource
 
 SPLITS = ("train", "val", "test")
 DEFAULT_SIZE = {2: 224, 3: 256}  # pixels a side, images and volumes
-
-
-@dataclass(frozen=True)
-class FileSource:
-    """Scans in files: row -> array, read on demand."""
-
-    paths: tuple[Path, ...]
-    ndim: int
-
-    def __call__(self, row: int) -> np.ndarray:
-        return (read_image if self.ndim == 2 else read_volume)(self.paths[row])
-
-    def describe(self, row: int) -> bytes:
-        """Return what identifies a scan without reading it all: its name and size."""
-        path = self.paths[row]
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        return "\n".join(f"{file.name} {file.stat().st_size if file.exists() else 'missing'}"
-                         for file in files).encode()
-
-
-@dataclass(frozen=True)
-class ArraySource:
-    """Scans in memory: consecutive blocks of rows, each an array (n, ...)."""
-
-    blocks: tuple[np.ndarray, ...]
-
-    def __call__(self, row: int) -> np.ndarray:
-        for block in self.blocks:
-            if row < len(block):
-                return block[row]
-            row -= len(block)
-        raise IndexError(row)
-
-    def describe(self, row: int) -> bytes:
-        """Return the scan's bytes."""
-        return np.ascontiguousarray(self(row)).tobytes()
 
 
 @dataclass(frozen=True)
@@ -68,11 +30,13 @@ class Scans:
         labels: float32 (n, K); NaN where unknown.
         label_names: K names.
         patients: patient of each row, or None where unknown.
-        read: row -> array.
+        read: gives a row's Volume, or its Header.
         task: the task the source itself declares, or None.
-        window, img_size: pre-processing that suits the source (see config.Preprocess).
+        window, img_size: pre-processing that suits the source (see config.Preprocess); of files,
+            the window is known once their headers are (headers.check_headers).
         augmentation: random transforms that leave such scans as good.
         drawn: whether the split was drawn by ratio and seed, for want of one in the source.
+        cache_dir: where prepared scans are kept, or None.
     """
 
     name: str
@@ -82,12 +46,13 @@ class Scans:
     labels: np.ndarray
     label_names: tuple[str, ...]
     patients: tuple[str, ...] | None
-    read: Callable[[int], np.ndarray]
+    read: FileSource | ArraySource
     task: str | None = None
     window: str = "percentile"
     img_size: int = 224
     augmentation: Augmentation = Augmentation()
     drawn: bool = False
+    cache_dir: Path | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -162,39 +127,6 @@ def match_names(wanted: Sequence[str], known: Sequence[str], what: str) -> list[
     if len(set(positions)) < len(positions):
         raise UserError(f"{what}: a name is given twice in {', '.join(wanted)}")
     return positions
-
-
-def check_scans(scans: Scans, rows: np.ndarray | None = None) -> list[int]:
-    """Read every scan once and return the rows of blank ones (all values equal to 0).
-
-    Args:
-        scans: the table.
-        rows: rows to look at; default all.
-
-    Raises:
-        UserError: listing every scan that is missing or cannot be read.
-    """
-    rows = np.arange(len(scans)) if rows is None else rows
-
-    def look(row: int) -> ReadError | bool:
-        try:
-            return not scans.read(row).any()
-        except ReadError as error:
-            return error
-
-    in_files = isinstance(scans.read, FileSource)
-    with concurrent.futures.ThreadPoolExecutor(usable_cpus() if in_files else 1) as pool:
-        found = list(tqdm(pool.map(look, rows), total=len(rows), desc="check scans",
-                          disable=not in_files, leave=False))
-    errors = [answer for answer in found if isinstance(answer, ReadError)]
-    if errors:
-        raise missing_or_unreadable(errors, len(rows))
-    blank = [int(row) for row, answer in zip(rows, found, strict=True) if answer]
-    if blank:
-        LOG.warning("warning: %d of %d scans are blank (all zero) and are kept: %s", len(blank),
-                    len(rows), ", ".join(f"{scans.split[row]} {scans.ids[row]}"
-                                         for row in blank[:10]) + ", ..." * (len(blank) > 10))
-    return blank
 
 
 def summarise(scans: Scans) -> str:

@@ -58,11 +58,16 @@ def check_no_overlap(groups: Sequence[str], split: np.ndarray, what: str) -> Non
     Raises:
         UserError: listing every such patient (or file) with its splits.
     """
-    seen: dict[str, set[str]] = {}
-    for group, name in zip(groups, split, strict=True):
-        seen.setdefault(group, set()).add(str(name))
-    bad = {group: names for group, names in seen.items() if len(names) > 1}
+    bad = in_several(groups, split)
     if bad:
-        rows = [f"{group}: {', '.join(sorted(names))}" for group, names in sorted(bad.items())]
         raise UserError(f"{len(bad)} {what} stand in more than one split, which would make every "
-                        f"score too good:\n{listing(rows)}\nGive each of them one split.")
+                        f"score too good:\n{listing(bad.values())}\nGive each of them one split.")
+
+
+def in_several(groups: Sequence[str], split: np.ndarray) -> dict[str, str]:
+    """Return the groups that stand in more than one split, each with a line that says in which."""
+    seen: dict[str, set[str]] = {}
+    for group, name in zip(groups, split, strict=False):
+        seen.setdefault(group, set()).add(str(name))
+    return {group: f"{group}: {', '.join(sorted(names))}"
+            for group, names in sorted(seen.items()) if len(names) > 1}

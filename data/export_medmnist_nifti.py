@@ -1,0 +1,117 @@
+"""Export a named set of volumes to NIfTI, to look at it in a viewer or to train from files.
+
+    python data/export_medmnist_nifti.py --dataset nodulemnist3d --out_dir nodules
+    python data/export_medmnist_nifti.py --dataset noduleshapes3d --limit 20 --out_dir few
+
+Writes SPLIT_INDEX.nii.gz for each volume, INDEX being its row in the split's arrays, and meta.csv:
+F_Name, Path, labels, Split, and patient where known. The same command gives the same bytes.
+
+An array's slices are taken to run to superior, its rows to posterior, its columns to left, with
+voxels of 1 mm. That is so for noduleshapes3d; MedMNIST publishes neither directions nor voxel size,
+so its volumes cannot be measured in a viewer.
+"""
+
+import argparse
+import gzip
+import re
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+
+if __name__ == "__main__":  # the packages of the repository lie one folder up
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from slivit.errors import UserError, run_script
+from slivit.named import EMBEDDED, load_named
+from slivit.option_types import positive_int
+from slivit.runtime import LOG, check_out_dir, setup_logging, whole_file
+from slivit.scans import Scans
+
+SPLITS = ("train", "val", "test")
+OURS = re.compile(r"(train|val|test)_[0-9]{4,}\.nii\.gz|meta\.csv")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of this script's options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False)
+    parser.add_argument("--dataset", required=True, metavar="NAME",
+                        help="a 3D MedMNIST set such as nodulemnist3d, or noduleshapes3d")
+    parser.add_argument("--data_root", type=Path, default=Path("data/medmnist"), metavar="DIR",
+                        help="where MedMNIST files are, or are downloaded to (default %(default)s)")
+    parser.add_argument("--medmnist_size", type=int, metavar="N",
+                        help="side of MedMNIST's volumes: 28 (default) or 64")
+    parser.add_argument("--split", choices=("test", "val", "train", "all"), default="all",
+                        help="which volumes (default %(default)s)")
+    parser.add_argument("--limit", type=positive_int, metavar="N",
+                        help="only the first N volumes of each split")
+    parser.add_argument("--out_dir", type=Path, required=True, metavar="DIR",
+                        help="where everything is written")
+    parser.add_argument("--overwrite", action="store_true",
+                        help="replace an earlier export in an --out_dir that is not empty")
+    return parser
+
+
+def to_nifti(volume: np.ndarray) -> bytes:
+    """Return the bytes of a .nii.gz; the same volume always gives the same.
+
+    Args:
+        volume: (N, H, W) uint8, slices to superior, rows to posterior, columns to left.
+    """
+    data = volume.transpose(2, 1, 0)  # to left, to posterior, to superior
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    affine[:3, 3] = -affine[:3, :3] @ (np.array(data.shape) - 1) / 2  # the centre is the origin
+    image = nibabel.Nifti1Image(data, affine)
+    image.header.set_xyzt_units("mm")
+    image.header.set_dim_info(slice=2)
+    return gzip.compress(image.to_bytes(), mtime=0)
+
+
+def export(scans: Scans, splits: tuple[str, ...], limit: int | None, out_dir: Path) -> None:
+    """Write the volumes, and then their meta.csv, to an existing folder."""
+    kept, names = [], []
+    for split in splits:
+        rows = scans.rows(split)[:limit]
+        for index, row in enumerate(rows):
+            volume = scans.read(row).slices
+            name = f"{split}_{index:04d}"
+            with whole_file(out_dir / f"{name}.nii.gz") as part:
+                part.write_bytes(to_nifti(volume))
+            names.append(name)
+        kept.extend(rows)
+        LOG.info("%s: %d volumes", split, len(rows))
+    table = pd.DataFrame({"F_Name": names, "Path": [f"{name}.nii.gz" for name in names]})
+    for label, column in zip(scans.label_names, scans.labels[kept].T, strict=True):
+        table[label] = ["" if np.isnan(value) else f"{value:g}" for value in column]
+    table["Split"] = scans.split[kept]
+    if scans.patients is not None:
+        table["patient"] = [scans.patients[row] for row in kept]
+    with whole_file(out_dir / "meta.csv") as part:
+        part.write_bytes(table.to_csv(index=False, lineterminator="\n").encode())
+    LOG.info("wrote %s", out_dir / "meta.csv")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Load the set, clear an earlier export, write the files."""
+    args = build_parser().parse_args(argv)
+    setup_logging()
+    check_out_dir(args.out_dir, overwrite=args.overwrite)
+    if args.dataset.lower() in EMBEDDED and args.medmnist_size is not None:
+        raise UserError(f"--medmnist_size goes with a MedMNIST set, not with {args.dataset}")
+    scans = load_named(args.dataset, 3, args.data_root, args.medmnist_size or 28)
+    splits = SPLITS if args.split == "all" else (args.split,)
+    if not any(len(scans.rows(split)) for split in splits):
+        raise UserError(f"--split {args.split}: {scans.name} has no volumes there")
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    for file in args.out_dir.iterdir():
+        if OURS.fullmatch(file.name):
+            file.unlink()
+    export(scans, splits, args.limit, args.out_dir)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,79 @@
+"""What the makers of a meta.csv in this folder share: their options, Path cells, the file."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from slivit.errors import UserError, listing
+from slivit.runtime import LOG, whole_file
+
+
+def table_parser(text: str, root: str, out: str) -> argparse.ArgumentParser:
+    """Return a parser of ROOT, --out and --overwrite; `root` and `out` say what they are."""
+    parser = argparse.ArgumentParser(
+        description=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("root", metavar="ROOT", type=Path, help=root)
+    parser.add_argument("--out", metavar="FILE", type=Path, help=f"the table (default {out})")
+    parser.add_argument("--overwrite", action="store_true", help="replace the table if it exists")
+    return parser
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Refuse to replace a file.
+
+    Raises:
+        UserError: `out` exists, and `overwrite` is not given.
+    """
+    if out.exists() and not overwrite:
+        raise UserError(f"--out {out}: exists already. Name another file, or add --overwrite to "
+                        "replace it")
+
+
+def path_cells(names: Sequence[str], root: Path, out: Path) -> list[str]:
+    """Return the Path cells of scans.
+
+    Args:
+        names: the scans' paths relative to `root`.
+        root: their folder.
+        out: the table, to whose folder the cells are relative.
+
+    Raises:
+        UserError: listing the cells with a blank at either end, which reading a table strips.
+    """
+    folder = Path(os.path.relpath(root.resolve(), out.parent.resolve()))
+    cells = [(folder / name).as_posix() for name in names]
+    bad = [repr(cell) for cell in cells if cell != cell.strip()]
+    if bad:
+        raise UserError(f"{len(bad)} Path cells would begin or end with a blank, which is lost "
+                        f"when the table is read:\n{listing(bad)}\nRename these files or folders, "
+                        f"or put the table into the folder itself: --out '{root / out.name}'")
+    return cells
+
+
+def write_table(table: pd.DataFrame, out: Path, labels: Sequence[str]) -> None:
+    """Write the table, whole or not at all, and log its counts.
+
+    Args:
+        table: F_Name, Path, the labels, and maybe Split and patient.
+        out: the CSV.
+        labels: the 0/1 columns to count.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    try:
+        with whole_file(out) as part:
+            part.write_bytes(table.to_csv(index=False, lineterminator="\n").encode())
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror}). Name another file"
+                        ) from None
+    parts = [table.assign(Split="all")]
+    if "Split" in table:
+        parts = [table[table["Split"] == split] for split in ("train", "val", "test")]
+    rows = [{"split": part["Split"].iloc[0], "scans": len(part),
+             **({"patients": part["patient"].nunique()} if "patient" in part else {}),
+             **{name: part[name].eq(1).sum() for name in labels}} for part in parts if len(part)]
+    LOG.info("%s\nwrote %s", pd.DataFrame(rows).to_string(index=False), out)

@@ -1,0 +1,257 @@
+"""DICOM: folders of single slices, and multi-frame files, by pydicom."""
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+
+from slivit.readers.base import (
+    Header,
+    Pick,
+    ReadError,
+    Volume,
+    check_same_size,
+    check_values,
+    grey_if_equal,
+    picked,
+    reason,
+)
+from slivit.readers.geometry import Geometry, frame_geometry, slice_geometry
+
+SUFFIXES = (".dcm", ".dicom", ".ima")
+UNDEFINED = 0xFFFFFFFF  # length of compressed pixels, which end with a delimiter
+
+
+def is_dicom(path: Path) -> bool:
+    """Return whether a file is DICOM by its suffix, or by the four letters at byte 128."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM" and path.name.upper() != "DICOMDIR"
+    except OSError:
+        return False
+
+
+def folder_header(path: Path, files: list[Path]) -> Header:
+    """Return the header of a folder that holds one series.
+
+    Raises:
+        ReadError: a file that is cut off or not DICOM; several series, sizes or orientations;
+            two slices at one place.
+    """
+    if len(slices := _open_series(path, files)) == 1 and _frames(slices[0]) > 1:
+        return header(Path(slices[0].filename))
+    return _header(slices[0], len(slices), slice_geometry(slices, path))
+
+
+def read_folder(path: Path, files: list[Path], pick: Pick | None = None) -> Volume:
+    """Read the series in a folder: one slice a file, sorted by position along the slice normal.
+
+    Rows and columns stay as they are stored. Values are rescaled (CT: Hounsfield units), and
+    MONOCHROME1 is inverted.
+
+    Raises:
+        ReadError: see `folder_header`; or pixels that cannot be decoded.
+    """
+    if len(slices := _open_series(path, files)) == 1 and _frames(slices[0]) > 1:
+        return read(Path(slices[0].filename), pick)
+    geometry = slice_geometry(slices, path)
+    slices = [slices[geometry.order[i]] for i in picked(len(slices), pick)]
+    return _volume([_pixels(piece) for piece in slices], slices, geometry, path)
+
+
+def header(path: Path) -> Header:
+    """Return the header of a multi-frame file.
+
+    Raises:
+        ReadError: missing, not DICOM, cut off, or of a single frame.
+    """
+    dataset = _open_frames(path)
+    return _header(dataset, _frames(dataset), frame_geometry(dataset, path))
+
+
+def read(path: Path, pick: Pick | None = None) -> Volume:
+    """Read a multi-frame file (ultrasound, OCT, enhanced CT and MR).
+
+    Frames that have positions are sorted by them; others stay as they are stored.
+
+    Raises:
+        ReadError: see `header`; or pixels that cannot be decoded.
+    """
+    dataset = _open_frames(path)
+    geometry = frame_geometry(dataset, path)
+    order = geometry.order[picked(_frames(dataset), pick)]
+    frames = _pixels(dataset)[order]
+    scales = [(geometry.scales or [dataset] * _frames(dataset))[i] for i in order]
+    return _volume(list(frames), scales, geometry, path)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read a single-frame file as an image (H, W) or (H, W, 3).
+
+    Raises:
+        ReadError: as `read`; or of several frames.
+    """
+    dataset = _open_image(path)
+    return _volume([_pixels(dataset).reshape(image_shape(dataset))], [dataset], Geometry(),
+                   path).slices[0]
+
+
+def image_header(path: Path) -> Header:
+    """Return the header of a single-frame file; errors as `read_image`."""
+    dataset = _open_image(path)
+    found = _header(dataset, 1, Geometry())
+    return Header("dicom", found.shape[1:], found.dtype, modality=found.modality)
+
+
+def image_shape(dataset: Dataset) -> tuple[int, ...]:
+    """Return (H, W) or (H, W, 3) of one frame."""
+    colour = (3,) if dataset.SamplesPerPixel == 3 else ()
+    return (int(dataset.Rows), int(dataset.Columns), *colour)
+
+
+def _open(path: Path) -> Dataset:
+    """Read all but the pixels, and check that these are all there."""
+    if not path.exists():
+        raise ReadError(f"{path}: does not exist")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd but readable headers
+            forced = path.suffix.lower() in SUFFIXES  # old files have no preamble
+            dataset = pydicom.dcmread(path, defer_size=1024, force=forced)
+    except Exception as error:  # pydicom raises many kinds for a damaged file
+        raise ReadError(f"{path}: cannot be read as DICOM ({reason(error, path)})") from None
+    if "PixelData" in dataset:
+        element = dataset.get_item("PixelData")
+        if isinstance(element, RawDataElement) and element.length != UNDEFINED:
+            end = element.value_tell + element.length
+            if end > path.stat().st_size:
+                raise ReadError(f"{path}: is cut off: {path.stat().st_size} bytes, expected {end}")
+    if "Rows" in dataset and "SamplesPerPixel" not in dataset:
+        dataset.SamplesPerPixel = 1
+    return dataset
+
+
+def _has_pixels(dataset: Dataset) -> bool:
+    return "Rows" in dataset and ("PixelData" in dataset or "FloatPixelData" in dataset
+                                  or "DoubleFloatPixelData" in dataset)
+
+
+def _frames(dataset: Dataset) -> int:
+    return int(dataset.get("NumberOfFrames") or 1)
+
+
+def _open_frames(path: Path) -> Dataset:
+    dataset = _open(path)
+    if not _has_pixels(dataset):
+        raise ReadError(f"{path}: is not a DICOM image; it holds no pixels")
+    if _frames(dataset) == 1:
+        raise ReadError(f"{path}: is a DICOM file of one frame, expected several; for a series of "
+                        "such files, name their folder")
+    return dataset
+
+
+def _open_image(path: Path) -> Dataset:
+    dataset = _open(path)
+    if not _has_pixels(dataset):
+        raise ReadError(f"{path}: is not a DICOM image; it holds no pixels")
+    if _frames(dataset) > 1:
+        raise ReadError(f"{path}: has {_frames(dataset)} frames, expected one image")
+    return dataset
+
+
+def _open_series(path: Path, files: list[Path]) -> list[Dataset]:
+    """Open the images among the files, which have to be of one series and size."""
+    found = [dataset for file in files if _has_pixels(dataset := _open(file))]
+    if not found:
+        raise ReadError(f"{path}: none of its {len(files)} DICOM files is an image")
+    series = Counter(str(dataset.get("SeriesInstanceUID", "unknown")) for dataset in found)
+    if len(series) > 1:
+        first = {str(dataset.get("SeriesInstanceUID", "unknown")): dataset
+                 for dataset in reversed(found)}
+        listed = "; ".join(
+            f"{uid} ({first[uid].get('Modality', '')} "
+            f"{str(first[uid].get('SeriesDescription', '')).strip() or 'no description'}, "
+            f"{count} files, such as {Path(first[uid].filename).name})"
+            for uid, count in list(series.items())[:10])
+        raise ReadError(f"{path}: holds {len(series)} series, expected one; give each a folder of "
+                        f"its own: {listed}{'; ...' if len(series) > 10 else ''}")
+    if len(found) > 1 and any(_frames(dataset) > 1 for dataset in found):
+        raise ReadError(f"{path}: holds {len(found)} files, some of several frames; expected one "
+                        "multi-frame file, or single slices")
+    check_same_size([image_shape(dataset) for dataset in found], path)
+    return found
+
+
+def _header(dataset: Dataset, count: int, geometry: Geometry) -> Header:
+    bits = max(8, dataset.get("BitsAllocated", 16))  # one-bit masks are read as bytes
+    dtype = f"{'int' if dataset.get('PixelRepresentation') else 'uint'}{bits}"
+    if "PixelData" not in dataset:
+        dtype = "float32" if "FloatPixelData" in dataset else "float64"
+    shape = image_shape(dataset)
+    if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
+        shape, dtype = (*shape[:2], 3), "uint8"
+    return Header("dicom", (count, *shape), dtype, geometry.spacing, geometry.axes,
+                  str(dataset.get("Modality", "")) or None, geometry.notes)
+
+
+def _pixels(dataset: Dataset) -> np.ndarray:
+    """Return stored values, (H, W) or (N, H, W), in colour with a last axis of 3 (RGB)."""
+    path = Path(dataset.filename)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return pixel_array(dataset)
+    except Exception as error:  # pydicom and its codecs raise many kinds
+        raise ReadError(f"{path}: its pixels cannot be decoded ({reason(error, path)})") from None
+
+
+def _volume(frames: list[np.ndarray], headers: Sequence[Dataset], geometry: Geometry,
+            path: Path) -> Volume:
+    """Rescale stored values, each frame by its own header."""
+    first = headers[0]
+    kind = str(first.get("PhotometricInterpretation", "MONOCHROME2"))
+    if kind == "PALETTE COLOR":
+        frames = [apply_color_lut(frame, first) for frame in frames]
+        return Volume(_colour(np.stack(frames)), geometry.spacing, geometry.axes)
+    values = np.stack(frames)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if values.ndim == 4:
+        return Volume(_colour(values), geometry.spacing, geometry.axes)
+    if kind == "MONOCHROME1":
+        bits = int(first.get("BitsStored", 8 * values.dtype.itemsize))
+        top = -1 if values.dtype.kind == "i" else 2 ** bits - 1
+        values = top - values if values.dtype.kind != "f" else -values
+    if any("ModalityLUTSequence" in one for one in headers):
+        values = np.stack([apply_modality_lut(frame, one)
+                           for frame, one in zip(values, headers, strict=True)])
+    else:
+        values = _rescale(values, headers)
+    return Volume(check_values(values, path), geometry.spacing, geometry.axes)
+
+
+def _rescale(values: np.ndarray, headers: Sequence[Dataset]) -> np.ndarray:
+    """Apply slope and intercept; whole numbers stay whole."""
+    slopes, intercepts = (np.array([float(one.get(name, default) or default) for one in headers])
+                          for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0)))
+    if (slopes == 1).all() and (intercepts == 0).all():
+        return values
+    scaled = values * slopes[:, None, None] + intercepts[:, None, None]
+    whole = values.dtype.kind in "iu" and not (slopes % 1).any() and not (intercepts % 1).any()
+    if not whole:
+        return scaled.astype(np.float32)
+    fits = scaled.min() >= -2**15 and scaled.max() < 2**15
+    return scaled.astype(np.int16 if fits else np.int32)
+
+
+def _colour(values: np.ndarray) -> np.ndarray:
+    if values.dtype != np.uint8:
+        values = (values >> (8 * values.dtype.itemsize - 8)).astype(np.uint8)
+    return grey_if_equal(values)

@@ -1,0 +1,264 @@
+"""Pictures and stacks of them: PNG, JPEG, BMP and TIFF by Pillow, what it lacks by tifffile."""
+
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image, ImageOps
+
+from slivit.readers.base import (
+    Header,
+    Pick,
+    ReadError,
+    Volume,
+    check_same_size,
+    check_values,
+    grey_if_equal,
+    picked,
+    reason,
+)
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *TIFF_SUFFIXES)
+ENDINGS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}  # near the end of a whole file
+DTYPES = {"I": "int32", "F": "float32"}
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Read a picture file.
+
+    Returns:
+        (H, W) for grey or (H, W, 3) for colour; uint8, or the file's own type where it has more
+        than 8 bits. Palettes are resolved, transparency is dropped, a colour picture with three
+        equal channels is grey, and EXIF orientation is applied.
+
+    Raises:
+        ReadError: missing, truncated, not a picture, with several pages, or with NaN in it.
+    """
+    return _guarded(path, lambda picture: check_values(_to_array(picture, path), path),
+                    lambda pages: check_values(_read_pages(pages, path, None)[0], path))
+
+
+def picture_header(path: Path) -> Header:
+    """Return the header of a picture file.
+
+    A file that seems to be cut off is decoded, so that only what cannot be read is refused.
+
+    Raises:
+        ReadError: see `read_picture`.
+    """
+    def look(picture: Image.Image) -> Header:
+        turned = picture.getexif().get(274, 1) >= 5  # the EXIF orientation swaps the sides
+        height, width = picture.size if turned else picture.size[::-1]
+        dtype = "uint16" if picture.mode.startswith("I;16") else DTYPES.get(picture.mode, "uint8")
+        if not _is_whole(picture, path):
+            _to_array(picture, path)
+        grey = picture.mode in ("L", "1", "LA", "I", "F") or picture.mode.startswith("I;16")
+        return Header("pictures", (height, width) if grey else (height, width, 3), dtype)
+
+    def look_at_pages(pages: tifffile.TiffFile) -> Header:
+        image = _read_pages(pages, path, None)[0]
+        return Header("pictures", image.shape, str(image.dtype))
+
+    return _guarded(path, look, look_at_pages)
+
+
+def _guarded(path: Path, look: callable, look_at_pages: callable) -> object:
+    """Open a picture and look at it; a TIFF that Pillow does not know by tifffile."""
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        raise ReadError(f"{path}: is not one of {', '.join(PICTURE_SUFFIXES)}")
+    try:
+        try:
+            with Image.open(path) as picture:
+                if getattr(picture, "n_frames", 1) > 1:
+                    raise ReadError(f"{path}: has {picture.n_frames} pages, expected one picture")
+                return look(picture)
+        except Image.UnidentifiedImageError:
+            if path.suffix.lower() not in TIFF_SUFFIXES:
+                raise
+            with tifffile.TiffFile(path) as pages:
+                if len(pages.pages) > 1:
+                    raise ReadError(f"{path}: has {len(pages.pages)} pages, expected one "
+                                    "picture") from None
+                return look_at_pages(pages)
+    except FileNotFoundError:
+        raise ReadError(f"{path}: does not exist") from None
+    except ReadError:
+        raise
+    except Exception as error:  # the libraries raise a dozen kinds for a damaged file
+        raise ReadError(f"{path}: cannot be read as an image ({reason(error, path)})") from None
+
+
+def _is_whole(picture: Image.Image, path: Path) -> bool:
+    """Return whether a picture file is surely not cut off, from its end or its tags."""
+    size = path.stat().st_size
+    if picture.format == "TIFF":
+        starts = picture.tag_v2.get(273, picture.tag_v2.get(324, ()))
+        counts = picture.tag_v2.get(279, picture.tag_v2.get(325, ()))
+        return bool(starts) and len(starts) == len(counts) and all(
+            start + count <= size for start, count in zip(starts, counts, strict=True))
+    if picture.format not in ENDINGS:
+        return False
+    with path.open("rb") as file:
+        file.seek(max(0, size - 1024))
+        return ENDINGS[picture.format] in file.read()
+
+
+def _to_array(picture: Image.Image, path: Path) -> np.ndarray:
+    raw = _raw_pixels(picture, path)
+    if raw is not None:
+        return raw
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in ("L", "1"):
+        return np.array(picture.convert("L"))
+    if picture.mode == "LA":
+        return np.array(picture)[..., 0]
+    if picture.mode.startswith("I;16"):
+        return np.array(picture).astype(np.uint16)
+    if picture.mode in ("I", "F"):
+        return np.array(picture)
+    return grey_if_equal(np.array(picture.convert("RGB")))
+
+
+def _raw_pixels(picture: Image.Image, path: Path) -> np.ndarray | None:
+    """Return the pixels of an 8-bit grey TIFF that lie in the file as they are; else None.
+
+    Twice as fast as to have Pillow decode them; OCT volumes are often stored so.
+    """
+    if picture.format != "TIFF" or picture.mode != "L" or picture.getexif().get(274, 1) != 1:
+        return None
+    width, height = picture.size
+    row = 0
+    start = picture.tile[0].offset if picture.tile else 0
+    for codec, (left, top, right, bottom), offset, args in picture.tile:
+        if (codec != "raw" or args != ("L", 0, 1) or (left, right, top) != (0, width, row)
+                or offset != start + row * width):
+            return None
+        row = bottom
+    if row != height:
+        return None
+    pixels = np.fromfile(path, np.uint8, width * height, offset=start)
+    return pixels.reshape(height, width) if len(pixels) == width * height else None
+
+
+def read_picture_folder(path: Path, files: list[Path], pick: Pick | None = None) -> Volume:
+    """Read a volume whose slices are picture files, in this order.
+
+    Raises:
+        ReadError: one cannot be read; sizes or types differ.
+    """
+    slices = [read_picture(files[i]) for i in picked(len(files), pick)]
+    if any(piece.ndim == 3 for piece in slices):
+        slices = [piece if piece.ndim == 3 else np.repeat(piece[..., None], 3, axis=-1)
+                  for piece in slices]
+    check_same_size([piece.shape for piece in slices], path)
+    _check_types({str(piece.dtype) for piece in slices}, path)
+    return Volume(np.stack(slices))
+
+
+def picture_folder_header(path: Path, files: list[Path]) -> Header:
+    """Return the header of such a volume.
+
+    Raises:
+        ReadError: see `read_picture_folder`.
+    """
+    headers = [picture_header(file) for file in files]
+    check_same_size([header.shape for header in headers], path)
+    _check_types({header.dtype for header in headers}, path)
+    colour = (3,) if any(len(header.shape) == 3 for header in headers) else ()
+    return Header("pictures", (len(files), *headers[0].shape[:2], *colour), headers[0].dtype)
+
+
+def _check_types(types: set[str], path: Path) -> None:
+    if len(types) > 1:
+        raise ReadError(f"{path}: slices differ in type ({', '.join(sorted(types))}), expected the "
+                        "same number of bits in all")
+
+
+def read_tiff_volume(path: Path, pick: Pick | None = None) -> Volume:
+    """Read a multi-page TIFF; its pages are the slices.
+
+    Raises:
+        ReadError: missing, damaged, of one page, or of pages that differ in size.
+    """
+    return _with_pages(path, lambda pages: Volume(
+        check_values(_read_pages(pages, path, pick), path), _tiff_spacing(pages)))
+
+
+def tiff_volume_header(path: Path) -> Header:
+    """Return the header of a multi-page TIFF.
+
+    Raises:
+        ReadError: see `read_tiff_volume`.
+    """
+    def look(pages: tifffile.TiffFile) -> Header:
+        series, page = pages.series[0], pages.pages[0]
+        end = max((start + count for page in pages.pages for start, count
+                   in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
+        if end > path.stat().st_size:
+            raise ReadError(f"{path}: is cut off: {path.stat().st_size} bytes, expected {end}")
+        count = int(np.prod(series.shape)) // int(np.prod(page.shape))
+        colour = (3,) if page.samplesperpixel >= 3 or page.photometric == 3 else ()
+        return Header("tiff", (count, page.imagelength, page.imagewidth, *colour),
+                      "uint8" if page.bitspersample == 1 else str(series.dtype),
+                      _tiff_spacing(pages))
+
+    return _with_pages(path, look)
+
+
+def _with_pages(path: Path, look: callable) -> object:
+    try:
+        with tifffile.TiffFile(path) as pages:
+            if len(pages.series) != 1:
+                raise ReadError(f"{path}: its pages differ in size or kind ({len(pages.series)} "
+                                "series), expected one size a volume")
+            series = pages.series[0]
+            if np.prod(series.shape) == np.prod(pages.pages[0].shape):
+                raise ReadError(f"{path}: has one page, expected a page for every slice (or name "
+                                "the folder of the slices)")
+            return look(pages)
+    except FileNotFoundError:
+        raise ReadError(f"{path}: does not exist") from None
+    except ReadError:
+        raise
+    except Exception as error:  # tifffile and its codecs raise a dozen kinds for a damaged file
+        raise ReadError(f"{path}: cannot be read as a TIFF ({reason(error, path)})") from None
+
+
+def _read_pages(pages: tifffile.TiffFile, path: Path, pick: Pick | None) -> np.ndarray:
+    """Return pages as (N, H, W) or (N, H, W, 3)."""
+    page, series = pages.pages[0], pages.series[0]
+    count = int(np.prod(series.shape)) // int(np.prod(page.shape))
+    wanted = picked(count, pick)
+    if len(pages.pages) == count:
+        values = pages.asarray(key=list(wanted)).reshape(len(wanted), *page.shape)
+    else:  # ImageJ stores the rest of a stack behind its first page
+        values = series.asarray().reshape(count, *page.shape)[wanted]
+    if page.planarconfig == 2 and page.samplesperpixel > 1:
+        values = np.moveaxis(values, 1, -1)
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+        colours = (np.asarray(page.colormap) >> 8).astype(np.uint8)
+        return grey_if_equal(np.moveaxis(colours[:, values], 0, -1))
+    if values.dtype == bool:
+        values = values.astype(np.uint8) * 255
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        values = ~values if values.dtype.kind in "ui" else -values
+    if values.ndim == 4:
+        values = values[..., 0] if values.shape[-1] < 3 else grey_if_equal(values[..., :3])
+    if values.dtype.kind not in "uif":
+        raise ReadError(f"{path}: holds {values.dtype}, expected numbers")
+    return values
+
+
+def _tiff_spacing(pages: tifffile.TiffFile) -> tuple[float, float, float] | None:
+    """Return what ImageJ wrote of the voxel size, where its unit is one of length."""
+    about = pages.imagej_metadata or {}
+    scale = {"mm": 1.0, "millimeter": 1.0, "micron": 1e-3, "um": 1e-3, "\\u00B5m": 1e-3,
+             "µm": 1e-3, "cm": 10.0}.get(about.get("unit"))
+    tags = pages.pages[0].tags
+    if scale is None or "spacing" not in about or "XResolution" not in tags:
+        return None
+    sides = [tags[name].value for name in ("YResolution", "XResolution")]
+    if any(not numerator for numerator, _ in sides):
+        return None
+    return (abs(about["spacing"]) * scale, *(scale * low / high for high, low in sides))
