@@ -65,6 +65,8 @@ def default_window(headers: Iterable[Header]) -> str:
 
 def describe(headers: list[Header]) -> list[str]:
     """Return a line each on kinds, sizes and spacing."""
+    if not headers:
+        return []
     kinds = Counter(f"{header.modality or ''} {header.kind}".strip() for header in headers)
     lines = ["files: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())]
     volumes = [header.shape for header in headers if header.kind != "memory"
@@ -105,5 +107,5 @@ def _warn_of_blank(scans: Scans, rows: np.ndarray) -> None:
 
 
 def _range(values: list[float]) -> str:
-    low, high = min(values), max(values)
-    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+    low, high = f"{min(values):.4g}", f"{max(values):.4g}"
+    return low if low == high else f"{low} to {high}"

@@ -78,7 +78,7 @@ def measure(model: nn.Module, scans: Scans, split: str, target: Target, device: 
 def _note_blank(batches: Iterable[Batch], blank: list[bool]) -> Iterator[Batch]:
     """Pass batches on, and note of each scan whether all of its pixels are 0."""
     for batch in batches:
-        blank += (~batch.x.flatten(1).any(dim=1)).tolist()
+        blank += (batch.x.flatten(1).amax(dim=1) == 0).tolist()
         yield batch
 
 

@@ -132,15 +132,20 @@ def match_names(wanted: Sequence[str], known: Sequence[str], what: str) -> list[
 def summarise(scans: Scans) -> str:
     """Return a line per split: scans, patients, and known and positive labels."""
     lines = [f"{scans.name}: {len(scans)} {'images' if scans.ndim == 2 else 'volumes'}"]
-    binary = bool(np.isin(scans.labels[~np.isnan(scans.labels)], (0, 1)).all())
+    binary = [bool(np.isin(column[~np.isnan(column)], (0, 1)).all()) for column in scans.labels.T]
     for split in SPLITS:
         rows = scans.rows(split)
         text = f"  {split:5s} {len(rows):6d}"
         if scans.patients is not None:
             text += f" of {len({scans.patients[row] for row in rows})} patients"
-        if binary and len(rows):
-            text += "; positive: " + ", ".join(
-                f"{name} {int(np.nansum(column))}/{int((~np.isnan(column)).sum())}"
-                for name, column in zip(scans.label_names, scans.labels[rows].T, strict=True))
+        labels = list(zip(scans.label_names, scans.labels[rows].T, binary, strict=True))
+        positive = [f"{name} {int(np.nansum(column))}/{int((~np.isnan(column)).sum())}"
+                    for name, column, is_binary in labels if is_binary]
+        values = [f"{name} {np.nanmean(column):.4g} (of {int((~np.isnan(column)).sum())})"
+                  for name, column, is_binary in labels
+                  if not is_binary and not np.isnan(column).all()]
+        if len(rows):
+            text += "; positive: " * bool(positive) + ", ".join(positive)
+            text += "; mean: " * bool(values) + ", ".join(values)
         lines.append(text)
     return "\n".join(lines)

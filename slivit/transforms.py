@@ -76,8 +76,8 @@ def to_uint8(slices: np.ndarray, low: float, high: float) -> np.ndarray:
         return mapped[slices.view(f"u{slices.dtype.itemsize}")]
     if (mapped == values).all():
         return slices
-    flat = np.ascontiguousarray(slices).reshape(slices.shape[0], -1)
-    return np.array(Image.fromarray(flat).point(mapped.tolist())).reshape(slices.shape)
+    flat = bytearray(np.ascontiguousarray(slices).reshape(-1))
+    return np.frombuffer(flat.translate(mapped.tobytes()), np.uint8).reshape(slices.shape)
 
 
 def _all_values(dtype: np.dtype) -> np.ndarray:

@@ -313,7 +313,7 @@ def test_entries_that_are_no_scans_are_all_listed(scripts, tmp_path):
     touch(tmp_path / "sick/nested/deeper/1.png")
     message = refused(scripts.folder, tmp_path)
     assert "2 entries are no scans" in message
-    assert f"\n  {tmp_path}/sick/nested: holds no slices (neither pictures nor DICOM files)" in message
+    assert f"\n  {tmp_path}/sick/nested: holds no slices (neither pictures nor DICOM" in message
     assert f"\n  {tmp_path}/well/b2.tif: cannot be read as an image" in message
 
 

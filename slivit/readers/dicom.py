@@ -1,8 +1,9 @@
 """DICOM: folders of single slices, and multi-frame files, by pydicom."""
 
+import functools
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from slivit.readers.base import (
 from slivit.readers.geometry import Geometry, frame_geometry, slice_geometry
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 UNDEFINED = 0xFFFFFFFF  # length of compressed pixels, which end with a delimiter
 
 
@@ -39,6 +41,19 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+def _refuse_damage(look: Callable) -> Callable:
+    """Turn what damaged header values lead to into a ReadError that names the file or folder."""
+    @functools.wraps(look)
+    def guarded(path: Path, *args: object) -> object:
+        try:
+            return look(path, *args)
+        except (ValueError, TypeError, OverflowError, AttributeError, LookupError) as error:
+            raise ReadError(f"{path}: its DICOM header is damaged ({reason(error, path)})"
+                            ) from None
+    return guarded
+
+
+@_refuse_damage
 def folder_header(path: Path, files: list[Path]) -> Header:
     """Return the header of a folder that holds one series.
 
@@ -51,6 +66,7 @@ def folder_header(path: Path, files: list[Path]) -> Header:
     return _header(slices[0], len(slices), slice_geometry(slices, path))
 
 
+@_refuse_damage
 def read_folder(path: Path, files: list[Path], pick: Pick | None = None) -> Volume:
     """Read the series in a folder: one slice a file, sorted by position along the slice normal.
 
@@ -67,6 +83,7 @@ def read_folder(path: Path, files: list[Path], pick: Pick | None = None) -> Volu
     return _volume([_pixels(piece) for piece in slices], slices, geometry, path)
 
 
+@_refuse_damage
 def header(path: Path) -> Header:
     """Return the header of a multi-frame file.
 
@@ -77,6 +94,7 @@ def header(path: Path) -> Header:
     return _header(dataset, _frames(dataset), frame_geometry(dataset, path))
 
 
+@_refuse_damage
 def read(path: Path, pick: Pick | None = None) -> Volume:
     """Read a multi-frame file (ultrasound, OCT, enhanced CT and MR).
 
@@ -93,6 +111,7 @@ def read(path: Path, pick: Pick | None = None) -> Volume:
     return _volume(list(frames), scales, geometry, path)
 
 
+@_refuse_damage
 def read_image(path: Path) -> np.ndarray:
     """Read a single-frame file as an image (H, W) or (H, W, 3).
 
@@ -104,6 +123,7 @@ def read_image(path: Path) -> np.ndarray:
                    path).slices[0]
 
 
+@_refuse_damage
 def image_header(path: Path) -> Header:
     """Return the header of a single-frame file; errors as `read_image`."""
     dataset = _open_image(path)
@@ -128,20 +148,35 @@ def _open(path: Path) -> Dataset:
             dataset = pydicom.dcmread(path, defer_size=1024, force=forced)
     except Exception as error:  # pydicom raises many kinds for a damaged file
         raise ReadError(f"{path}: cannot be read as DICOM ({reason(error, path)})") from None
-    if "PixelData" in dataset:
-        element = dataset.get_item("PixelData")
-        if isinstance(element, RawDataElement) and element.length != UNDEFINED:
-            end = element.value_tell + element.length
-            if end > path.stat().st_size:
-                raise ReadError(f"{path}: is cut off: {path.stat().st_size} bytes, expected {end}")
     if "Rows" in dataset and "SamplesPerPixel" not in dataset:
         dataset.SamplesPerPixel = 1
+    if "Rows" in dataset and "PixelData" in dataset:
+        _check_length(dataset, path)
     return dataset
 
 
+def _check_length(dataset: Dataset, path: Path) -> None:
+    """Refuse uncompressed pixels that are fewer than the header says, without reading them."""
+    element = dataset.get_item("PixelData", keep_deferred=True)
+    if not isinstance(element, RawDataElement) or element.length == UNDEFINED:
+        return
+    bits = int(np.prod(image_shape(dataset))) * _frames(dataset) * int(dataset.BitsAllocated)
+    if dataset.get("PhotometricInterpretation") == "YBR_FULL_422":
+        bits = bits * 2 // 3  # two pixels share their colour
+    there = min(element.length, path.stat().st_size - element.value_tell)
+    if there < max(-(-bits // 8), element.length):
+        raise ReadError(f"{path}: is cut off: its pixels take {there} bytes, expected "
+                        f"{max(-(-bits // 8), element.length)}")
+
+
 def _has_pixels(dataset: Dataset) -> bool:
-    return "Rows" in dataset and ("PixelData" in dataset or "FloatPixelData" in dataset
-                                  or "DoubleFloatPixelData" in dataset)
+    return "Rows" in dataset and any(name in dataset for name in PIXELS)
+
+
+def _is_something_else(dataset: Dataset) -> bool:
+    """Return whether a file says that it is no image, as reports and presentation states do."""
+    kind = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
+    return "Rows" not in dataset and kind is not None and not kind.name.endswith("Image Storage")
 
 
 def _frames(dataset: Dataset) -> int:
@@ -169,7 +204,10 @@ def _open_image(path: Path) -> Dataset:
 
 def _open_series(path: Path, files: list[Path]) -> list[Dataset]:
     """Open the images among the files, which have to be of one series and size."""
-    found = [dataset for file in files if _has_pixels(dataset := _open(file))]
+    found = [dataset for file in files if not _is_something_else(dataset := _open(file))]
+    empty = [dataset.filename for dataset in found if not _has_pixels(dataset)]
+    if empty:
+        raise ReadError(f"{empty[0]}: holds no pixels; it is cut off, or is no DICOM image")
     if not found:
         raise ReadError(f"{path}: none of its {len(files)} DICOM files is an image")
     series = Counter(str(dataset.get("SeriesInstanceUID", "unknown")) for dataset in found)

@@ -21,6 +21,7 @@ from slivit.readers.base import (
 TIFF_SUFFIXES = (".tif", ".tiff")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *TIFF_SUFFIXES)
 ENDINGS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}  # near the end of a whole file
+ORIENTATION = 274  # the number of this tag in EXIF and TIFF
 DTYPES = {"I": "int32", "F": "float32"}
 
 
@@ -48,7 +49,7 @@ def picture_header(path: Path) -> Header:
         ReadError: see `read_picture`.
     """
     def look(picture: Image.Image) -> Header:
-        turned = picture.getexif().get(274, 1) >= 5  # the EXIF orientation swaps the sides
+        turned = picture.getexif().get(ORIENTATION, 1) >= 5  # its values 5 to 8 swap the sides
         height, width = picture.size if turned else picture.size[::-1]
         dtype = "uint16" if picture.mode.startswith("I;16") else DTYPES.get(picture.mode, "uint8")
         if not _is_whole(picture, path):
@@ -125,7 +126,7 @@ def _raw_pixels(picture: Image.Image, path: Path) -> np.ndarray | None:
 
     Twice as fast as to have Pillow decode them; OCT volumes are often stored so.
     """
-    if picture.format != "TIFF" or picture.mode != "L" or picture.getexif().get(274, 1) != 1:
+    if picture.format != "TIFF" or picture.mode != "L" or picture.tag_v2.get(ORIENTATION, 1) != 1:
         return None
     width, height = picture.size
     row = 0

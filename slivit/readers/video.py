@@ -84,4 +84,5 @@ def _guarded(path: Path, what: callable) -> Iterator:
     except ReadError:
         raise
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise ReadError(f"{path}: cannot be read as a video ({reason(error, path)})") from None
+        text = getattr(error, "strerror", None) or reason(error, path)
+        raise ReadError(f"{path}: cannot be read as a video ({text})") from None
