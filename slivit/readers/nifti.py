@@ -10,6 +10,7 @@ from slivit.readers.orientation import PLANES, reorient
 
 SUFFIXES = (".nii", ".nii.gz")
 RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+TINY = 1e-12   # mm3 a voxel
 SQUARE = 0.01  # relative difference up to which two spacings are the same
 
 
@@ -51,8 +52,6 @@ def read(path: Path, pick: Pick | None = None) -> Volume:
     values = values.reshape(image.shape[:3])
     if values.dtype == RGB:
         values = np.stack([values[name] for name in "RGB"], axis=-1)
-    if values.dtype.kind not in "buif":
-        raise ReadError(f"{path}: holds {values.dtype}, expected numbers")
     if values.dtype == np.float64:
         values = values.astype(np.float32)
     slices = reorient(values, "".join(nib.aff2axcodes(image.affine)), axes)
@@ -93,6 +92,12 @@ def _open(path: Path) -> nib.Nifti1Image:
                         "volume of a series as a file of its own")
     if 0 in shape:
         raise ReadError(f"{path}: is empty, its shape is {shape}")
+    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine)) < TINY:
+        raise ReadError(f"{path}: its affine gives the axes no directions; expected three "
+                        "directions of more than 0 mm a voxel. Save it with a correct one")
+    dtype = image.get_data_dtype()
+    if dtype != RGB and dtype.kind not in "uif":
+        raise ReadError(f"{path}: holds {dtype}, expected numbers, or RGB of 8 bits")
     return image
 
 

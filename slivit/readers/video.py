@@ -71,10 +71,20 @@ def _decode(path: Path) -> Iterator[av.VideoFrame]:
     return _guarded(path, lambda box: box.decode(video=0))
 
 
+def _check_length(path: Path) -> None:
+    """Refuse an AVI file that is shorter than it says; decoders just stop where it breaks off."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    expected = int.from_bytes(start[4:], "little") + 8
+    if start[:4] == b"RIFF" and path.stat().st_size < expected < 2**32:
+        raise ReadError(f"{path}: is cut off: {path.stat().st_size} bytes, expected {expected}")
+
+
 def _guarded(path: Path, what: callable) -> Iterator:
     """Open a video and go through its packets or frames."""
     if not path.exists():
         raise ReadError(f"{path}: does not exist")
+    _check_length(path)
     try:
         with av.open(str(path)) as box:
             if not box.streams.video:
