@@ -21,7 +21,8 @@ from slivit.readers.base import (
 TIFF_SUFFIXES = (".tif", ".tiff")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *TIFF_SUFFIXES)
 ENDINGS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}  # near the end of a whole file
-ORIENTATION = 274  # the number of this tag in EXIF and TIFF
+ORIENTATION = 274  # number of the tag in EXIF and TIFF; 5 and more: height and width swapped
+BITS = 258         # of a sample, in TIFF
 DTYPES = {"I": "int32", "F": "float32"}
 
 
@@ -49,7 +50,7 @@ def picture_header(path: Path) -> Header:
         ReadError: see `read_picture`.
     """
     def look(picture: Image.Image) -> Header:
-        turned = picture.getexif().get(ORIENTATION, 1) >= 5  # its values 5 to 8 swap the sides
+        turned = picture.format != "TIFF" and picture.getexif().get(ORIENTATION, 1) >= 5
         height, width = picture.size if turned else picture.size[::-1]
         dtype = "uint16" if picture.mode.startswith("I;16") else DTYPES.get(picture.mode, "uint8")
         if not _is_whole(picture, path):
@@ -70,7 +71,11 @@ def _guarded(path: Path, look: callable, look_at_pages: callable) -> object:
         raise ReadError(f"{path}: is not one of {', '.join(PICTURE_SUFFIXES)}")
     try:
         try:
-            with Image.open(path) as picture:
+            # Of a path Pillow maps some TIFFs into memory, and garbles those to be turned.
+            with path.open("rb") as file, Image.open(file) as picture:
+                if picture.format == "TIFF" and picture.mode in ("RGB", "RGBA") and max(
+                        picture.tag_v2.get(BITS, (8,))) > 8:
+                    raise Image.UnidentifiedImageError  # Pillow would make bytes of them
                 if getattr(picture, "n_frames", 1) > 1:
                     raise ReadError(f"{path}: has {picture.n_frames} pages, expected one picture")
                 return look(picture)
