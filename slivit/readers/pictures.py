@@ -50,7 +50,7 @@ def picture_header(path: Path) -> Header:
         ReadError: see `read_picture`.
     """
     def look(picture: Image.Image) -> Header:
-        turned = picture.format != "TIFF" and picture.getexif().get(ORIENTATION, 1) >= 5
+        turned = "exif" in picture.info and picture.getexif().get(ORIENTATION, 1) >= 5
         height, width = picture.size if turned else picture.size[::-1]
         dtype = "uint16" if picture.mode.startswith("I;16") else DTYPES.get(picture.mode, "uint8")
         if not _is_whole(picture, path):
