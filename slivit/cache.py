@@ -75,10 +75,11 @@ def _load(file: Path, stamp: str) -> Prepared | None:
             trailer = json.loads(stream.read(length))
         slices = np.load(file, mmap_mode="c", allow_pickle=False)  # c: torch wants it writable
         found = Prepared(slices, tuple(trailer["counts"]))
-        whole = end[4:] == MAGIC and trailer["sum"] == _checksum(found, stamp)
+        fits = (end[4:] == MAGIC and trailer["of"] == stamp
+                and trailer["sum"] == _checksum(found, stamp))
     except Exception:  # a torn file may say anything, and numpy believes its header
         return None
-    return found if whole and trailer["of"] == stamp else None
+    return found if fits else None
 
 
 def _checksum(prepared: Prepared, stamp: str) -> int:
