@@ -47,7 +47,9 @@ def _refuse_damage(look: Callable) -> Callable:
     def guarded(path: Path, *args: object) -> object:
         try:
             return look(path, *args)
-        except (ValueError, TypeError, OverflowError, AttributeError, LookupError) as error:
+        except ReadError:
+            raise
+        except Exception as error:  # pydicom raises many kinds for a damaged header
             raise ReadError(f"{path}: its DICOM header is damaged ({reason(error, path)})"
                             ) from None
     return guarded
