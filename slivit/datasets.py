@@ -17,6 +17,7 @@ from slivit.sources import FileSource
 from slivit.transforms import (
     augment,
     draw_transform,
+    has_fixed_range,
     pick_slices,
     resize,
     to_uint8,
@@ -117,7 +118,7 @@ def _prepare(scans: Scans, row: int, preprocess: Preprocess) -> Prepared:
 
     few = preprocess.views == ("acquisition",) and preprocess.window != "percentile"
     volume = scans.read(row, pick if few else None)
-    if few and preprocess.window == "full" and volume.slices.dtype not in (np.uint8, np.uint16):
+    if few and preprocess.window == "full" and not has_fixed_range(volume.slices.dtype):
         few, volume = False, scans.read(row)  # here the whole scan's range is the window
     low, high = window_range(volume.slices, preprocess.window)
     views = [cut(volume.slices, volume.axes, view) for view in preprocess.views]

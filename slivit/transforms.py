@@ -52,11 +52,16 @@ def window_range(scan: np.ndarray, window: str) -> tuple[float, float]:
             low, high = float(scan.min()), float(scan.max())
         return low, high
     if window == "full":
-        if scan.dtype in (np.uint8, np.uint16):
+        if has_fixed_range(scan.dtype):
             return 0.0, float(np.iinfo(scan.dtype).max)
         return float(scan.min()), float(scan.max())
     low, high = (float(part) for part in window.split(","))
     return low, high
+
+
+def has_fixed_range(dtype: np.dtype) -> bool:
+    """Return whether the window `full` is the range of the type, not that of the scan."""
+    return dtype.kind == "u" and dtype.itemsize <= 2
 
 
 def to_uint8(slices: np.ndarray, low: float, high: float) -> np.ndarray:

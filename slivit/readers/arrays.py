@@ -54,10 +54,12 @@ def _load(path: Path) -> np.ndarray:
     def load() -> np.ndarray:
         file, key = split_key(path)
         loaded = np.load(file, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            return loaded
-        with loaded:
-            return loaded[_choose(path, loaded.files, key)]
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            with loaded:
+                loaded = loaded[_choose(path, loaded.files, key)]
+        if not isinstance(loaded, np.ndarray):
+            raise ReadError(f"{path}: holds no array")
+        return loaded
 
     return _guarded(path, load)
 
