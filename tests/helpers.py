@@ -10,7 +10,8 @@ from PIL import Image
 
 import evaluate
 from slivit.config import IntegratorConfig, Preprocess
-from slivit.scans import ArraySource, Scans
+from slivit.scans import Scans
+from slivit.sources import ArraySource
 
 HALF = (0.5, 0.5, 0.5)
 BACKBONE = "convnext_zepto_rms"
@@ -126,7 +127,8 @@ def array_scans(volumes: np.ndarray, labels, split=None, **fields) -> Scans:
                     "ids": tuple(f"r{i}" for i in range(n)),
                     "split": np.array(["train"] * n if split is None else split),
                     "labels": labels, "label_names": tuple(f"L{k}" for k in range(count)),
-                    "patients": None, "read": ArraySource((volumes,)), **fields})
+                    "patients": None, "read": ArraySource((volumes,), volumes.ndim - 1),
+                    **fields})
 
 
 def label_scans(labels, split=None, **fields) -> Scans:

@@ -18,8 +18,9 @@ from slivit.tasks import to_predictions
 
 CPU = torch.device("cpu")
 BINARY = Target("binary", ("a",))
-LINE = Batch(torch.tensor([[-1.0], [1.0]]), None, torch.tensor([[0.0], [1.0]]))
-REVERSED = Batch(LINE.x, None, LINE.y.flip(0))
+REAL = torch.ones(2, 1, dtype=torch.bool)
+LINE = Batch(torch.tensor([[-1.0], [1.0]]), REAL, torch.tensor([[0.0], [1.0]]))
+REVERSED = Batch(LINE.x, REAL, LINE.y.flip(0))
 
 
 def options(**changes):
@@ -89,7 +90,7 @@ def test_early_stopping_counts_epochs_without_progress(tmp_path, messages):
 
 
 def test_loss_decides_where_validation_has_no_score(tmp_path):
-    one_class = Batch(LINE.x, None, torch.ones(2, 1))
+    one_class = Batch(LINE.x, REAL, torch.ones(2, 1))
     line, best = torch.nn.Linear(1, 1), []
     data = TrainingSet(lambda epoch: [one_class], 1, lambda: [one_class])
     log = fit(line, parameter_groups(line, 0.1, 0.0), lambda batch: line(batch.x), data, BINARY,
@@ -127,7 +128,7 @@ def test_training_shuffles_and_validation_does_not():
     assert order[0] == order[1] != order[2]
     assert [sum(labels) for labels in order] == [10] * 3
     seen = torch.cat([batch.x for batch in data.validation()])
-    assert seen[:, 0, 0, 0].tolist() == list(range(20, 40))
+    assert seen[:, 0, 0, 0, 0].tolist() == list(range(20, 40))
 
 
 @pytest.fixture(scope="module")

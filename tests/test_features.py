@@ -59,7 +59,7 @@ def test_frozen_run_leaves_the_same_files_and_no_features(frozen_run, binary_run
 def test_features_are_those_of_the_backbone(features):
     model, dataset, found = features
     batch = next(iter(make_loader(dataset, 3, 0, CPU)))
-    expected = model.slice_features(batch.x, batch.mask)
+    expected = model.slice_features(batch)
     assert np.allclose(found.x[0, :3], expected.numpy(), atol=1e-4)
     assert torch.equal(found.mask[:3], batch.mask)
     assert torch.equal(found.y[:3].isnan(), batch.y.isnan())

@@ -36,10 +36,10 @@ def batch_of(x, lengths):
 @torch.no_grad()
 def test_every_slice_is_a_token_of_its_own(model):
     batch = batch_of(SLICES, [4, 4])
-    before = model.slice_features(batch.x, batch.mask)
+    before = model.slice_features(batch)
     changed = SLICES.clone()
     changed[0, 2] = 255 - changed[0, 2]
-    after = model.slice_features(changed, batch.mask)
+    after = model.slice_features(batch_of(changed, [4, 4]))
     differs = (before != after).any(dim=2)
     assert differs.tolist() == [[False, False, True, False], [False] * 4]
     assert before.shape == (2, 4, model.feature_dim)
@@ -47,7 +47,7 @@ def test_every_slice_is_a_token_of_its_own(model):
 
 @torch.no_grad()
 def test_feature_is_what_the_backbone_says_of_the_slice_alone(model):
-    features = model.slice_features(SLICES, torch.ones(2, 4, dtype=torch.bool))
+    features = model.slice_features(batch_of(SLICES, [4, 4]))
     picture = ((SLICES[1, 3].float() / 255 - 0.5) / 0.5).expand(1, 3, 32, 32)
     alone = model.backbone.forward_features(picture).flatten()
     assert torch.allclose(features[1, 3], alone, atol=1e-4)
@@ -57,7 +57,7 @@ def test_feature_is_what_the_backbone_says_of_the_slice_alone(model):
 def test_blank_slices_have_the_feature_of_a_blank_slice(model):
     x = SLICES.clone()
     x[0, 1] = x[1, 0] = x[1, 3] = 0
-    features = model.slice_features(x, torch.ones(2, 4, dtype=torch.bool))
+    features = model.slice_features(batch_of(x, [4, 4]))
     blank = model.backbone.forward_features(torch.full((1, 3, 32, 32), -1.0)).flatten()
     for i in range(2):
         for k in range(4):
@@ -117,11 +117,11 @@ def test_token_is_the_whole_map_or_its_mean():
                   for token in ("flatten", "pool"))
     assert (flat.feature_dim, pool.feature_dim) == (256 * 2 * 2, 256)
     pool.backbone.load_state_dict(flat.backbone.state_dict())
-    x, mask = torch.zeros(1, 4, 1, 64, 64, dtype=torch.uint8), torch.ones(1, 4, dtype=torch.bool)
+    x = torch.zeros(1, 4, 1, 64, 64, dtype=torch.uint8)
     x[..., :20] = 180
     with torch.no_grad():
-        cells = flat.slice_features(x, mask).unflatten(2, (256, 4))
-        assert torch.allclose(cells.mean(dim=3), pool.slice_features(x, mask), atol=1e-5)
+        cells = flat.slice_features(batch_of(x, [4])).unflatten(2, (256, 4))
+        assert torch.allclose(cells.mean(dim=3), pool.slice_features(batch_of(x, [4])), atol=1e-5)
 
 
 def test_heads_have_a_width_of_their_own():
@@ -136,9 +136,9 @@ def test_paper_size_gives_768_maps_of_8_by_8():
 
 def test_image_classifier_takes_grey_and_colour():
     model = ImageClassifier(BACKBONE, 5, preprocess()).eval()
-    grey = SLICES[0]
+    grey = SLICES[0][:, None]
     with torch.no_grad():
-        logits = model(Batch(grey, None, torch.zeros(4, 5)))
-        colour = model(Batch(grey.expand(-1, 3, -1, -1), None, torch.zeros(4, 5)))
+        logits = model(batch_of(grey, [1] * 4))
+        colour = model(batch_of(grey.expand(-1, -1, 3, -1, -1), [1] * 4))
     assert logits.shape == (4, 5)
     assert torch.equal(logits, colour)

@@ -58,7 +58,7 @@ def _load(path: Path) -> np.ndarray:
             with loaded:
                 loaded = loaded[_choose(path, loaded.files, key)]
         if not isinstance(loaded, np.ndarray):
-            raise ReadError(f"{path}: holds no array")
+            raise ValueError("what it holds is none")
         return loaded
 
     return _guarded(path, load)

@@ -1,0 +1,168 @@
+"""Several views of a volume at once, from the options to the predictions."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import BACKBONE, RUN_3D, TINY_VIT, array_scans, preprocess, run_evaluate
+from safetensors.torch import load_file
+from scan_files import scan_affine, write_nifti
+
+import finetune
+from slivit.config import Augmentation
+from slivit.datasets import Batch, ScanDataset, make_loader, model_slices
+from slivit.engine import parameter_groups
+from slivit.errors import UserError
+from slivit.integrator import Integrator
+from slivit.model import SLIViT
+from slivit.sources import FileSource
+
+CPU = torch.device("cpu")
+VIEWS = ("axial", "coronal", "sagittal")
+
+
+def make_model(views=VIEWS, n_slices=3):
+    """Return a small SLIViT of these views in evaluation mode, always of the same weights."""
+    torch.manual_seed(0)
+    return SLIViT(BACKBONE, 2, preprocess(n_slices, views=views), TINY_VIT).eval()
+
+
+@pytest.fixture(scope="module")
+def views_run(volume_csv, tmp_path_factory):
+    """The output of finetune.py on three views of the volumes, label A."""
+    out = tmp_path_factory.mktemp("runs") / "views"
+    finetune.main(["--meta_csv", str(volume_csv), "--pathologies", "A", "--n_epochs", "1", *RUN_3D,
+                   "--views", ",".join(VIEWS), "--out_dir", str(out)])
+    return out
+
+
+def test_a_run_of_three_views_reloads_and_predicts_the_same(views_run, volume_csv, tmp_path):
+    _, found = run_evaluate(views_run / "slivit.safetensors", tmp_path / "out", "--meta_csv",
+                            volume_csv)
+    before = pd.read_csv(views_run / "predictions.csv")
+    pd.testing.assert_frame_equal(found, before, rtol=1e-5)
+    config = json.loads((views_run / "config.json").read_text())
+    assert config["preprocess"]["views"] == list(VIEWS)
+    state = load_file(views_run / "slivit.safetensors")
+    assert state["integrator.view_embed"].shape == (1, 3, 16)
+    assert state["integrator.pos_embed"].shape == (1, 5, 16)
+
+
+def test_views_train_on_a_frozen_backbone(volume_csv, backbone_run, tmp_path):
+    finetune.main(["--meta_csv", str(volume_csv), "--pathologies", "A", "--n_epochs", "1",
+                   *RUN_3D[4:], "--bb_path", str(backbone_run / "backbone.safetensors"),
+                   "--freeze_backbone", "--feature_augments", "1", "--views", "axial,sagittal",
+                   "--out_dir", str(tmp_path / "run")])
+    _, found = run_evaluate(tmp_path / "run/slivit.safetensors", tmp_path / "out", "--meta_csv",
+                            volume_csv)
+    before = pd.read_csv(tmp_path / "run/predictions.csv")
+    pd.testing.assert_frame_equal(found, before, rtol=1e-4)
+
+
+def test_another_axis_is_cut_and_recorded(volume_csv, tmp_path):
+    finetune.main(["--meta_csv", str(volume_csv), "--pathologies", "A", "--n_epochs", "1", *RUN_3D,
+                   "--slice_axis", "2", "--out_dir", str(tmp_path / "run")])
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["preprocess"]["views"] == ["2"]
+    _, found = run_evaluate(tmp_path / "run/slivit.safetensors", tmp_path / "out", "--meta_csv",
+                            volume_csv)
+    before = pd.read_csv(tmp_path / "run/predictions.csv")
+    pd.testing.assert_frame_equal(found, before, rtol=1e-5)
+
+
+def test_views_and_an_axis_contradict_each_other(tmp_path):
+    with pytest.raises(UserError, match="--views and --slice_axis contradict each other; give one"):
+        finetune.main(["--views", "axial,coronal", "--slice_axis", "coronal", "--out_dir",
+                       str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize(("option", "value"), [
+    ("--views", "axial,axial"), ("--views", "axial,0"), ("--views", ""), ("--slice_axis", "3"),
+    ("--slice_axis", "axial,coronal")])
+def test_unknown_views_are_refused_by_the_parser(option, value, capsys):
+    with pytest.raises(SystemExit) as stop:
+        finetune.main([option, value])
+    assert stop.value.code == 2
+    expected = "some of" if option == "--views" else "one of acquisition,"
+    assert f"argument {option}: {value!r}: expected {expected}" in capsys.readouterr().err
+
+
+def batch_of(tmp_path, volumes, options, **augmented):
+    """Return the one batch of these volumes, saved as NIfTI."""
+    paths = tuple(write_nifti(tmp_path / f"{k}.nii", volume, scan_affine("axial"))
+                  for k, volume in enumerate(volumes))
+    scans = array_scans(np.zeros((len(paths), 1, 1, 1)), [0] * len(paths), ndim=3,
+                        read=FileSource(paths, 3))
+    dataset = ScanDataset(scans, np.arange(len(paths)), options, **augmented)
+    return next(iter(make_loader(dataset, len(paths), 0, CPU)))
+
+
+def test_every_view_has_its_own_places_in_a_batch(tmp_path):
+    """Four slices of 5 x 2 pixels: 4 axial, 5 coronal and 2 sagittal ones, at most 3 of each."""
+    rng = np.random.default_rng(0)
+    volumes = [rng.integers(1, 255, shape, dtype=np.uint8) for shape in ((4, 5, 2), (2, 3, 3))]
+    batch = batch_of(tmp_path, volumes, preprocess(3, views=VIEWS))
+    assert batch.mask.tolist() == [[True] * 3 + [True] * 3 + [True, True, False],
+                                   [True, True, False] + [True] * 3 + [True] * 3]
+    assert batch.x.shape == (2, 9, 1, 32, 32)
+    assert not batch.x[~batch.mask].any()
+    assert batch.x[batch.mask].flatten(1).any(dim=1).all()
+
+
+@torch.no_grad()
+def test_what_the_padding_holds_changes_nothing(tmp_path):
+    rng = np.random.default_rng(0)
+    volumes = [rng.integers(1, 255, shape, dtype=np.uint8) for shape in ((4, 5, 2), (1, 3, 3))]
+    volumes[1] = volumes[1].repeat(2, axis=0)
+    batch = batch_of(tmp_path, volumes, preprocess(3, views=VIEWS))
+    model = make_model()
+    dirty = Batch(batch.x.clone(), batch.mask, batch.y)
+    dirty.x[~batch.mask] = torch.from_numpy(rng.integers(0, 255, (2, 1, 32, 32), dtype=np.uint8))
+    assert torch.equal(model(batch), model(dirty))
+    features = model.slice_features(batch)
+    spoiled = features.clone()
+    spoiled[~batch.mask] = float("nan")
+    assert torch.equal(model.integrator(features, batch.mask),
+                       model.integrator(spoiled, batch.mask))
+
+
+@torch.no_grad()
+def test_the_same_slices_in_another_view_are_something_else():
+    integrator = Integrator(6, 3, 2, TINY_VIT, n_views=2).eval()
+    features, mask = torch.randn(1, 6, 6), torch.ones(1, 6, dtype=torch.bool)
+    swapped = features[:, [3, 4, 5, 0, 1, 2]]
+    assert not torch.allclose(integrator(features, mask), integrator(swapped, mask), atol=1e-6)
+    integrator.view_embed[:] = 0
+    assert torch.allclose(integrator(features, mask), integrator(swapped, mask), atol=1e-6)
+
+
+def test_view_embedding_is_there_for_several_views_alone_and_learns():
+    assert make_model(("coronal",)).integrator.view_embed is None
+    model = make_model(n_slices=2).train()
+    names = [name for name, _ in model.named_parameters() if "view_embed" in name]
+    assert names == ["integrator.view_embed"]
+    plain = parameter_groups(model, 0.1, 0.5)[1]
+    assert any(p is model.integrator.view_embed for p in plain["params"])
+    x = torch.randint(0, 255, (2, 6, 1, 32, 32), dtype=torch.uint8)
+    model(Batch(x, torch.ones(2, 6, dtype=torch.bool), torch.zeros(2, 2))).square().sum().backward()
+    assert model.integrator.view_embed.grad.abs().sum(dim=2).gt(0).all()
+
+
+def test_views_of_one_scan_are_flipped_alike(tmp_path):
+    """What the model sees of a flipped scan is what it sees of a scan that lay the other way."""
+    volume = np.random.default_rng(0).integers(0, 255, (32, 32, 32), dtype=np.uint8)
+    options = preprocess(32, views=VIEWS)
+    for letter, axis in zip("zvh", range(3), strict=True):
+        plain, turned = (model_slices(batch_of(tmp_path, [scan], options), options)
+                         for scan in (volume, np.flip(volume, axis).copy()))
+        seen = set()
+        for seed in range(9):
+            batch = batch_of(tmp_path, [volume], options, seed=seed,
+                             augmentation=Augmentation(letter, 0))
+            found = model_slices(batch, options)
+            flipped = bool(batch.transforms[0, "zvh".index(letter)])
+            assert torch.equal(found, turned if flipped else plain)
+            seen.add(flipped)
+        assert seen == {True, False}
