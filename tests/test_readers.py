@@ -292,18 +292,36 @@ def test_tiff_of_one_page_or_of_several_sizes_is_refused(tmp_path):
                 look(tmp_path / name)
 
 
-@pytest.mark.parametrize("options", [{}, {"compression": "lzw"}, {"imagej": True},
-                                     {"tile": (16, 16)}])
-@pytest.mark.parametrize("kept", [-600, 0.6, 0.2, 8, 0])
-def test_cut_off_tiff_is_found_by_the_header_alone(tmp_path, options, kept):
-    stack = np.random.default_rng(0).integers(0, 255, (4, 40, 48), dtype=np.uint8)
+def write_stack(path, stack, writer):
+    """Write pages as one of several writers does."""
+    if writer.startswith("pillow"):
+        first, *others = map(Image.fromarray, stack)
+        first.save(path, save_all=True, append_images=others,
+                   compression="tiff_lzw" if "lzw" in writer else None)
+    elif writer == "page by page":
+        with tifffile.TiffWriter(path) as file:
+            for page in stack:
+                file.write(page, contiguous=False, metadata=None)
+    else:
+        options = {"lzw": {"compression": "lzw"}, "tiles": {"tile": (16, 16)}, "plain": {},
+                   "imagej": {"imagej": True}, "ome": {"ome": True}, "big": {"bigtiff": True},
+                   "without shape": {"metadata": None}}[writer]
+        tifffile.imwrite(path, stack, photometric="minisblack", **options)
+
+
+@pytest.mark.parametrize("writer", ["plain", "lzw", "tiles", "imagej", "ome", "big", "page by page",
+                                    "without shape", "pillow", "pillow lzw"])
+def test_cut_off_tiff_is_found_by_the_header_alone(tmp_path, writer):
+    stack = np.random.default_rng(0).integers(0, 255, (5, 40, 48), dtype=np.uint8)
     path = tmp_path / "x.tif"
-    tifffile.imwrite(path, stack, **options)
+    write_stack(path, stack, writer)
+    assert (read_both(path).slices == stack).all()
     content = path.read_bytes()
-    path.write_bytes(content[:int(kept * len(content)) if isinstance(kept, float) else kept])
-    for look in (read_volume, volume_header):
-        with pytest.raises(ReadError, match="x.tif: "):
-            look(path)
+    for kept in (0.8, 0.6, 0.4, 0.2, 0.001, 0):
+        path.write_bytes(content[:int(kept * len(content))])
+        for look in (read_volume, volume_header):
+            with pytest.raises(ReadError, match="x.tif: "):
+                look(path)
 
 
 def test_sixteen_bit_colour_picture(tmp_path):
@@ -415,7 +433,7 @@ def test_member_that_is_no_array_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("a.npy", b"this is no array" * 20)
     for look in (read_volume, volume_header):
-        with pytest.raises(ReadError, match="x.npz: cannot be read as an array"):
+        with pytest.raises(ReadError, match="x.npz: (cannot be read as an|holds no) array"):
             look(tmp_path / "x.npz")
 
 
