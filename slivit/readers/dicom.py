@@ -226,6 +226,9 @@ def _open_series(path: Path, files: list[Path]) -> list[Dataset]:
     if len(found) > 1 and any(_frames(dataset) > 1 for dataset in found):
         raise ReadError(f"{path}: holds {len(found)} files, some of several frames; expected one "
                         "multi-frame file, or single slices")
+    kinds = {str(dataset.get("PhotometricInterpretation", "MONOCHROME2")) for dataset in found}
+    if len(kinds) > 1 and not all(kind.startswith(("RGB", "YBR")) for kind in kinds):
+        raise ReadError(f"{path}: slices differ in kind ({', '.join(sorted(kinds))}), expected one")
     check_same_size([image_shape(dataset) for dataset in found], path)
     return found
 

@@ -1,5 +1,6 @@
 """Pictures and stacks of them: PNG, JPEG, BMP and TIFF by Pillow, what it lacks by tifffile."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -199,10 +200,6 @@ def tiff_volume_header(path: Path) -> Header:
     """
     def look(pages: tifffile.TiffFile) -> Header:
         series, page = pages.series[0], pages.pages[0]
-        end = max((start + count for page in pages.pages for start, count
-                   in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
-        if end > path.stat().st_size:
-            raise ReadError(f"{path}: is cut off: {path.stat().st_size} bytes, expected {end}")
         count = int(np.prod(series.shape)) // int(np.prod(page.shape))
         colour = (3,) if page.samplesperpixel >= 3 or page.photometric == 3 else ()
         return Header("tiff", (count, page.imagelength, page.imagewidth, *colour),
@@ -218,6 +215,7 @@ def _with_pages(path: Path, look: callable) -> object:
             if len(pages.series) != 1:
                 raise ReadError(f"{path}: its pages differ in size or kind ({len(pages.series)} "
                                 "series), expected one size a volume")
+            _check_whole(pages, path)
             series = pages.series[0]
             if np.prod(series.shape) == np.prod(pages.pages[0].shape):
                 raise ReadError(f"{path}: has one page, expected a page for every slice (or name "
@@ -229,6 +227,21 @@ def _with_pages(path: Path, look: callable) -> object:
         raise
     except Exception as error:  # tifffile and its codecs raise a dozen kinds for a damaged file
         raise ReadError(f"{path}: cannot be read as a TIFF ({reason(error, path)})") from None
+
+
+def _check_whole(pages: tifffile.TiffFile, path: Path) -> None:
+    """Refuse a file that ends before its pages do, or whose list of pages leads beyond its end."""
+    ends = [start + count for page in pages.pages for start, count
+            in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    ends += [one.dataoffset + one.nbytes for one in pages.series if one.dataoffset is not None]
+    last, layout, file = pages.pages[-1], pages.tiff, pages.filehandle
+    file.seek(last.offset)
+    tags, = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))
+    file.seek(last.offset + layout.tagnosize + tags * layout.tagsize)
+    ends += struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
+    size = path.stat().st_size
+    if max(ends) > size:
+        raise ReadError(f"{path}: is cut off: {size} bytes, expected {max(ends)} or more")
 
 
 def _read_pages(pages: tifffile.TiffFile, path: Path, pick: Pick | None) -> np.ndarray:

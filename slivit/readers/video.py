@@ -22,7 +22,11 @@ def header(path: Path) -> Header:
     if not count or frame is None:
         raise ReadError(f"{path}: is a video without frames")
     frame = _pixels(frame)
-    return Header("video", (count, *frame.shape), "uint8")
+    expected = _announced(path)
+    notes = ()
+    if count < 0.9 * expected:
+        notes = (f"breaks off: {count} of about {expected:.0f} frames",)
+    return Header("video", (count, *frame.shape), "uint8", notes=notes)
 
 
 def read(path: Path, pick: Pick | None = None) -> Volume:
@@ -45,6 +49,13 @@ def read(path: Path, pick: Pick | None = None) -> Volume:
     colour = any(frame.ndim == 3 for frame in frames)
     return Volume(np.stack([np.repeat(frame[..., None], 3, axis=-1)
                             if colour and frame.ndim == 2 else frame for frame in frames]))
+
+
+def _announced(path: Path) -> float:
+    """Return about how many frames a file says it has, 0 where it does not say."""
+    with av.open(str(path)) as box:
+        rate = box.streams.video[0].average_rate
+        return float(box.duration * rate) / av.time_base if box.duration and rate else 0.0
 
 
 def _frames(path: Path, wanted: np.ndarray) -> tuple[list[np.ndarray], int]:
