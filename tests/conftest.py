@@ -4,11 +4,14 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # also for the processes that tests start
 
+import importlib.util
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from converters import DATA, NAMES
 from helpers import RUN_2D, RUN_3D, write_image_table, write_volume_table
 
 import bb_train
@@ -30,6 +33,20 @@ def messages():
     yield texts
     logger.removeHandler(handler)
     logger.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def scripts():
+    """The converters' main functions, loaded as Python does: with their folder on sys.path."""
+    modules = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(DATA)
+        for name in NAMES:
+            spec = importlib.util.spec_from_file_location(name, DATA / f"{name}.py")
+            modules[name] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(modules[name])
+    return SimpleNamespace(kermany=modules[NAMES[0]].main, echonet=modules[NAMES[1]].main,
+                           folder=modules[NAMES[2]].main, export=modules[NAMES[3]].main)
 
 
 @pytest.fixture(scope="session")

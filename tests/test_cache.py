@@ -111,6 +111,17 @@ def test_other_preprocessing_and_other_paths_have_entries_of_their_own(scans, tm
     assert (a == 255 - b).all()
 
 
+def test_files_of_the_same_name_size_and_time_are_told_apart(tmp_path):
+    for folder, volume in (("a", VOLUME), ("b", 255 - VOLUME)):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "x.npy", volume)
+        os.utime(tmp_path / folder / "x.npy", (5, 5))
+    scans = file_scans(*(tmp_path / folder / "x.npy" for folder in "ab"),
+                       cache_dir=tmp_path / "cache")
+    a, b = (prepare(scans, row, preprocess(4, img_size=64)).slices for row in (0, 1))
+    assert (a == 255 - b).all()
+
+
 def spoil(content, kind):
     """Return the bytes of a torn file."""
     at = {"start": 3, "header": 40, "pixels": 600, "trailer": len(content) - 40,

@@ -166,3 +166,14 @@ def test_views_of_one_scan_are_flipped_alike(tmp_path):
             assert torch.equal(found, turned if flipped else plain)
             seen.add(flipped)
         assert seen == {True, False}
+
+
+def test_every_scan_of_a_batch_has_a_transform_of_its_own(tmp_path):
+    volumes = np.random.default_rng(0).integers(1, 255, (3, 5, 33, 34), dtype=np.uint8)
+    options = preprocess(4, views=VIEWS)
+    batch = batch_of(tmp_path, volumes, options, augmentation=Augmentation(), seed=1)
+    together = model_slices(batch, options).split([12, 12, 12])
+    assert len(torch.unique(batch.transforms, dim=0)) == 3
+    for row in range(3):
+        alone = Batch(batch.x[[row]], batch.mask[[row]], batch.y[[row]], batch.transforms[[row]])
+        assert torch.equal(model_slices(alone, options), together[row])
