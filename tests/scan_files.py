@@ -6,10 +6,12 @@ from pathlib import Path
 import av
 import nibabel as nib
 import numpy as np
+import pytest
+from pydicom.data.data_manager import DATA_ROOT
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from slivit.readers import Volume, read_volume, volume_header
+from slivit.readers import ReadError, Volume, read_volume, volume_header
 
 # Where rows and columns run to in DICOM's patient coordinates (left, back, head).
 DIRECTIONS = {"axial": ((1, 0, 0), (0, 1, 0)), "coronal": ((1, 0, 0), (0, 0, -1)),
@@ -17,6 +19,20 @@ DIRECTIONS = {"axial": ((1, 0, 0), (0, 1, 0)), "coronal": ((1, 0, 0), (0, 0, -1)
 AXES = {"axial": "SPL", "coronal": "PIL", "sagittal": "RIP"}
 SPACING = (3.0, 0.7, 0.8)
 ORIGIN = (-10.0, 5.0, 20.0)
+SAMPLES = Path(DATA_ROOT) / "test_files"  # that come with pydicom
+PIXELS = np.random.default_rng(0).integers(0, 255, (20, 31), dtype=np.uint8)
+STACK = np.random.default_rng(1).integers(0, 255, (4, 9, 12), dtype=np.uint8)
+COLOUR = np.random.default_rng(2).integers(0, 255, (4, 9, 12, 3), dtype=np.uint8)
+STORED = np.random.default_rng(0).integers(0, 2000, (5, 6, 9)).astype(np.int16)  # DICOM values
+
+
+def refused(path, message, both=True):
+    """Check that a volume is refused, by its header alone too."""
+    with pytest.raises(ReadError, match=message):
+        read_volume(path)
+    if both:
+        with pytest.raises(ReadError, match=message):
+            volume_header(path)
 
 
 def read_both(path: Path) -> Volume:
