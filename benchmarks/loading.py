@@ -1,6 +1,6 @@
 """Volumes per second from disk or memory to the model's input, against the straightforward way.
 
-    python benchmarks/loading.py
+    python -m benchmarks.loading
 
 The straightforward way takes each slice to a picture, resizes it to 256, makes it a float tensor,
 expands it to three channels, and concatenates the slices of the volume. Both ways run in turn in
