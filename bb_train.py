@@ -8,31 +8,29 @@ Writes backbone.safetensors, which finetune.py takes as --bb_path, and what READ
 """
 
 import argparse
+import contextlib
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from slivit import checkpoint, options
+from slivit import checkpoint, options, training_options
 from slivit.backbone import input_statistics
 from slivit.checkpoint import Card
 from slivit.datasets import scan_training_set
-from slivit.engine import fit, parameter_groups
+from slivit.engine import fit
 from slivit.errors import run_script
 from slivit.headers import check_headers
 from slivit.model import ImageClassifier
+from slivit.optim import backbone_groups
 from slivit.report import closing_split, measure
-from slivit.runtime import (
-    LOG,
-    check_out_dir,
-    choose_device,
-    choose_workers,
-    open_out_dir,
-    setup_logging,
-    versions,
-    write_json,
-)
+from slivit.runtime import LOG, open_out_dir, versions, write_json
 from slivit.scans import summarise
+from slivit.session import Session, open_session
+from slivit.steps import Phase
+from slivit.subsets import take_fraction
 from slivit.tasks import check_splits, resolve_task
+from slivit.trackers import check_trackers, open_trackers
 from slivit.weights import load_weights
 
 
@@ -48,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
                         help="multilabel: a probability per label; multiclass: exactly one label "
                              "an image (default auto: what the data set says, else multilabel)")
     options.add_input_options(parser)
-    options.add_training_options(parser, b_size=32, n_epochs=20, lr=1e-4, patience=5)
+    training_options.add_training_options(parser, b_size=32, n_epochs=20, lr=1e-4, patience=5)
     options.add_run_options(parser, "runs/bb_train")
     return parser
 
@@ -56,24 +54,29 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Options, data, model, loop, report."""
     args = build_parser().parse_args(argv)
-    setup_logging()
-    check_out_dir(args.out_dir, args.resume, args.overwrite,
-                  (args.meta_csv, Path(args.weights or "")))
-    device = choose_device(args.gpu_id)
-    n_workers = choose_workers(args.n_cpu, device)
+    check_trackers(args)
+    with open_session(args, (args.meta_csv, Path(args.weights or ""))) as run:
+        training_options.check_training_options(args, run.world.size, run.device)
+        train(args, run)
 
+
+def train(args: argparse.Namespace, run: Session) -> None:
+    """Train on the table's train split, keep the best epoch on val, measure on test."""
     scans = options.load_scans(args, 2, args.pathologies, args.split_ratio, args.seed)
+    scans = take_fraction(scans, args.train_fraction, args.seed)
     check_splits(scans, ("train", "val"))
     task = args.task
     if task == "auto" and scans.task is None:  # a table: its labels must be 0 and 1
         task = "binary" if len(scans.label_names) == 1 else "multilabel"
     scans, target = resolve_task(scans, task)
     LOG.info(summarise(scans))
+    objective, target, weights = training_options.make_objective(args, scans, target)
 
     name = args.backbone or "convnext_tiny"
+    statistics = input_statistics(name)
     scans = check_headers(scans)
-    augmentation = options.make_augmentation(args, scans)
-    preprocess = options.make_preprocess(args, scans, *input_statistics(name))
+    augmentation = training_options.make_augmentation(args, scans)
+    preprocess = options.make_preprocess(args, scans, *statistics)
     torch.manual_seed(args.seed)
     model = ImageClassifier(name, len(target.labels), preprocess, args.drop_path)
     load_weights(model.backbone, name, args.weights or "imagenet")
@@ -81,26 +84,31 @@ def main(argv: list[str] | None = None) -> None:
     config = options.make_config(
         args, script="bb_train", backbone=name, target=target, preprocess=preprocess,
         augmentation=augmentation, data=data, versions=versions())
-    if args.resume:
-        options.check_resume(args.out_dir, config)
-
-    open_out_dir(args.out_dir, args.overwrite)
-    write_json(args.out_dir / "config.json", config)
-    scans.save_split(args.out_dir / "split.csv")
+    if run.world.main:
+        if run.resume:
+            options.check_resume(args.out_dir, config)
+        open_out_dir(args.out_dir, args.overwrite)
+        write_json(args.out_dir / "config.json", config)
+        scans.save_split(args.out_dir / "split.csv")
+    run.world.wait()
     best_path = args.out_dir / "backbone.safetensors"
 
-    def save_best(epoch: int, scores: dict) -> None:
-        checkpoint.save(best_path, model, Card("backbone", name, None, target, preprocess, data,
-                                               epoch, scores, args.seed, versions()))
+    def save_best(epoch: int, scores: dict, best: nn.Module) -> None:
+        checkpoint.save(best_path, best, Card("backbone", name, None, target, preprocess, data,
+                                              epoch, scores, args.seed, versions()))
 
-    model.to(device)
-    batches = scan_training_set(scans, preprocess, args.b_size, args.seed, augmentation, n_workers,
-                                device)
-    fit(model, parameter_groups(model, args.lr, args.weight_decay), model, batches, target,
-        options.make_fit_options(args), device, args.out_dir, save_best, args.resume)
-
+    model.to(run.device)
+    batches = scan_training_set(scans, preprocess, args.b_size, args.seed, augmentation,
+                                run.n_workers, run.device, weights, run.world)
+    groups = backbone_groups(model.backbone, args.lr, args.weight_decay, args.layer_decay)
+    with contextlib.ExitStack() as stack:
+        track = stack.enter_context(open_trackers(args, config, args.out_dir)
+                                    ) if run.world.main else None
+        fit(model, [Phase(1, args.n_epochs, groups, batches)], objective,
+            training_options.make_fit_options(args), run, args.out_dir, save_best, track)
+    run.world.wait()
     _, best = checkpoint.load(best_path)
-    measure(best.to(device), scans, closing_split(scans), target, device, args.b_size, n_workers,
+    measure([best.to(run.device)], [target], scans, closing_split(scans), run, args.b_size,
             args.out_dir, args.seed)
     LOG.info("backbone: %s", best_path)
 

@@ -3,6 +3,8 @@
     python finetune.py --bb_path runs/bb_train/backbone.safetensors    # the embedded nodules
     python finetune.py --dataset nodulemnist3d --bb_path backbone.safetensors --out_dir out/
     python finetune.py --meta_csv volumes.csv --pathologies IHRF --task binary --out_dir out/
+    python finetune.py --meta_csv volumes.csv --freeze_backbone --folds 5 --cache_dir cache/
+    torchrun --nproc_per_node=4 finetune.py --meta_csv volumes.csv     # on four GPUs
 
 Writes slivit.safetensors, which evaluate.py takes as --checkpoint, and what README.md lists.
 """
@@ -11,33 +13,31 @@ import argparse
 import contextlib
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import nn
 
-from slivit import checkpoint, options
+from slivit import checkpoint, options, training_options
 from slivit import option_types as types
 from slivit.backbone import input_statistics
 from slivit.checkpoint import Card
-from slivit.config import TASKS
+from slivit.config import TASKS, Augmentation, Target
+from slivit.cross_validation import cross_validate
 from slivit.datasets import scan_training_set
-from slivit.engine import fit, parameter_groups
+from slivit.engine import fit
 from slivit.errors import UserError, run_script
-from slivit.features import frozen_training_set
+from slivit.features import FeatureOptions, frozen_training_set
 from slivit.headers import check_headers
 from slivit.model import SLIViT
+from slivit.optim import backbone_groups, parameter_groups
 from slivit.report import closing_split, measure
-from slivit.runtime import (
-    LOG,
-    check_out_dir,
-    choose_device,
-    choose_workers,
-    open_out_dir,
-    scratch_dir,
-    setup_logging,
-    versions,
-    write_json,
-)
-from slivit.scans import summarise
+from slivit.runtime import LOG, open_out_dir, scratch_dir, versions, write_json
+from slivit.scans import Scans, summarise
+from slivit.session import Session, open_session
+from slivit.steps import Phase
+from slivit.subsets import take_fraction
 from slivit.tasks import check_splits, resolve_task
+from slivit.trackers import check_trackers, open_trackers
 from slivit.weights import load_into, load_weights
 
 
@@ -49,6 +49,9 @@ def build_parser() -> argparse.ArgumentParser:
     options.add_data_options(parser, "volumes")
     options.add_split_options(parser)
     options.add_cache_option(parser)
+    parser.add_argument("--folds", type=types.folds, metavar="K",
+                        help="cross-validate: train K models, each measured on patients that it "
+                             "has not seen")
     parser.add_argument("--task", choices=("auto", *TASKS), default="auto",
                         help="auto (default): what the data set says; else 0/1 labels are binary "
                              "or multilabel, other numbers regression")
@@ -56,15 +59,21 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--bb_path", type=Path, metavar="FILE",
                        help="a backbone.safetensors of bb_train.py; gives architecture and weights")
     options.add_slice_options(group)
-    options.add_integrator_options(parser)
-    group = options.add_training_options(parser, b_size=4, n_epochs=20, lr=1e-4, patience=5)
+    training_options.add_integrator_options(parser)
+    group = training_options.add_training_options(parser, b_size=4, n_epochs=20, lr=1e-4,
+                                                  patience=5)
     group.add_argument("--bb_lr", type=types.positive, metavar="X",
                        help="peak learning rate of the backbone (default: a tenth of --lr)")
+    group.add_argument("--slices_per_step", type=types.positive_int, metavar="N",
+                       help="run the backbone over so many slices at a time and compute again what "
+                            "the backward pass needs: the same result in less memory")
     group.add_argument("--freeze_backbone", action="store_true",
                        help="train the integrator alone, on slice features computed once")
     group.add_argument("--feature_augments", type=types.natural, metavar="K",
                        help="with --freeze_backbone: augmented versions of each training volume "
                             "(default 0)")
+    group.add_argument("--unfreeze_after", type=types.positive_int, metavar="E",
+                       help="with --freeze_backbone: train the whole model after E epochs")
     options.add_run_options(parser, "runs/finetune")
     return parser
 
@@ -75,85 +84,125 @@ def check_args(args: argparse.Namespace) -> None:
         if args.bb_path is not None and getattr(args, flag) is not None:
             raise UserError(f"--bb_path and --{flag} contradict each other: the file of --bb_path "
                             "gives architecture and weights")
-    if args.freeze_backbone and args.bb_lr is not None:
-        raise UserError("--bb_lr and --freeze_backbone contradict each other")
-    if args.freeze_backbone and args.bb_path is None and args.weights == "none":
+    end_to_end = not args.freeze_backbone or args.unfreeze_after is not None
+    for flag in ("bb_lr", "slices_per_step"):
+        if getattr(args, flag) is not None and not end_to_end:
+            raise UserError(f"--{flag} and --freeze_backbone contradict each other, without "
+                            "--unfreeze_after")
+    if not end_to_end and args.bb_path is None and args.weights == "none":
         raise UserError("--freeze_backbone with --weights none would keep random weights; give "
                         "--bb_path or other --weights")
-    if args.feature_augments and not args.freeze_backbone:
-        raise UserError("--feature_augments goes with --freeze_backbone")
+    for flag in ("feature_augments", "unfreeze_after"):
+        if getattr(args, flag) and not args.freeze_backbone:
+            raise UserError(f"--{flag} goes with --freeze_backbone")
+    if args.unfreeze_after is not None and args.unfreeze_after >= args.n_epochs:
+        raise UserError(f"--unfreeze_after {args.unfreeze_after}: leaves nothing of --n_epochs "
+                        f"{args.n_epochs}")
     if args.views is not None and args.slice_axis is not None:
         raise UserError("--views and --slice_axis contradict each other; give one of them")
+    check_trackers(args)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Options, data, model, loop, report."""
+    """Options, data, then one training, or one for each fold."""
     args = build_parser().parse_args(argv)
     check_args(args)
-    setup_logging()
-    check_out_dir(args.out_dir, args.resume, args.overwrite,
-                  (args.meta_csv, args.bb_path, Path(args.weights or "")))
-    device = choose_device(args.gpu_id)
-    n_workers = choose_workers(args.n_cpu, device)
+    with open_session(args, (args.meta_csv, args.bb_path, Path(args.weights or ""))) as run:
+        training_options.check_training_options(args, run.world.size, run.device)
+        scans = options.load_scans(args, 3, args.pathologies, args.split_ratio, args.seed)
+        scans = check_headers(scans, views=options.chosen_views(args))
+        if args.folds is None:
+            train(args, scans, run, args.out_dir)
+        else:
+            cross_validate(args, scans, run, train)
 
-    scans = options.load_scans(args, 3, args.pathologies, args.split_ratio, args.seed)
+
+def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -> None:
+    """Train on the table's train split, keep the best epoch on val, measure on test."""
+    scans = take_fraction(scans, args.train_fraction, args.seed)
     check_splits(scans, ("train", "val"))
     scans, target = resolve_task(scans, args.task)
     LOG.info(summarise(scans))
+    objective, target, weights = training_options.make_objective(args, scans, target)
+    augmentation = training_options.make_augmentation(args, scans)
+    model, bb_data = make_model(args, scans, target)
+    data = checkpoint.data_facts(scans, scans.fingerprint(), args.split_ratio, args.seed)
+    name, preprocess, integrator = model.backbone_name, model.preprocess, model.config
+    config = options.make_config(
+        args, script="finetune", backbone=name, target=target, preprocess=preprocess,
+        augmentation=augmentation, integrator=integrator, data=data, versions=versions(),
+        backbone_data=bb_data)
+    if run.world.main:
+        if run.resume:
+            options.check_resume(out_dir, config)
+        open_out_dir(out_dir, args.overwrite)
+        write_json(out_dir / "config.json", config)
+        scans.save_split(out_dir / "split.csv")
+    run.world.wait()
+    best_path = out_dir / "slivit.safetensors"
 
+    def save_best(epoch: int, scores: dict, best: nn.Module) -> None:
+        checkpoint.save(best_path, best, Card("slivit", name, integrator, target, preprocess, data,
+                                              epoch, scores, args.seed, versions()))
+
+    model.to(run.device)
+    with contextlib.ExitStack() as stack:
+        phases = make_phases(args, model, scans, augmentation, weights, run, stack, out_dir)
+        track = stack.enter_context(open_trackers(args, config, out_dir)
+                                    ) if run.world.main else None
+        fit(model, phases, objective, training_options.make_fit_options(args), run, out_dir,
+            save_best, track)
+    run.world.wait()
+    _, best = checkpoint.load(best_path)
+    measure([best.to(run.device)], [target], scans, closing_split(scans), run, args.b_size, out_dir,
+            args.seed)
+    LOG.info("model: %s", best_path)
+
+
+def make_model(args: argparse.Namespace, scans: Scans, target: Target
+               ) -> tuple[SLIViT, str | None]:
+    """Return the model with the weights it starts from, and what its backbone was trained on."""
     pretrained = checkpoint.read(args.bb_path, "backbone") if args.bb_path else None
     name = pretrained[0].backbone if pretrained else args.backbone or "convnext_tiny"
     statistics = input_statistics(name)
     if pretrained:
         statistics = pretrained[0].preprocess.mean, pretrained[0].preprocess.std
-    scans = check_headers(scans, views=options.chosen_views(args))
-    augmentation = options.make_augmentation(args, scans)
     preprocess = options.make_preprocess(args, scans, *statistics, args.n_slices)
-    integrator = options.make_integrator_config(args)
     torch.manual_seed(args.seed)
-    model = SLIViT(name, len(target.labels), preprocess, integrator, args.drop_path)
+    model = SLIViT(name, len(target.labels), preprocess,
+                   training_options.make_integrator_config(args), args.drop_path)
+    model.slices_per_step = args.slices_per_step or 0
     if pretrained:
         load_into(model.backbone, pretrained[1], str(args.bb_path))
     else:
         load_weights(model.backbone, name, args.weights or "imagenet")
-    data = checkpoint.data_facts(scans, scans.fingerprint(), args.split_ratio, args.seed)
-    config = options.make_config(
-        args, script="finetune", backbone=name, target=target, preprocess=preprocess,
-        augmentation=augmentation, integrator=integrator, data=data, versions=versions(),
-        backbone_data=pretrained[0].data["name"] if pretrained else None)
-    if args.resume:
-        options.check_resume(args.out_dir, config)
+    return model, pretrained[0].data["name"] if pretrained else None
 
-    open_out_dir(args.out_dir, args.overwrite)
-    write_json(args.out_dir / "config.json", config)
-    scans.save_split(args.out_dir / "split.csv")
-    best_path = args.out_dir / "slivit.safetensors"
 
-    def save_best(epoch: int, scores: dict) -> None:
-        checkpoint.save(best_path, model, Card("slivit", name, integrator, target, preprocess, data,
-                                               epoch, scores, args.seed, versions()))
-
-    model.to(device)
-    groups = parameter_groups(model.integrator, args.lr, args.weight_decay)
-    with contextlib.ExitStack() as stack:
-        if args.freeze_backbone:
-            folder = stack.enter_context(scratch_dir(args.out_dir))
-            module, forward = model.integrator, lambda batch: model.integrator(batch.x, batch.mask)
-            batches = frozen_training_set(model, scans, args.feature_augments or 0, args.b_size,
-                                          args.seed, augmentation, n_workers, device, folder)
-        else:
-            module, forward = model, model
-            groups += parameter_groups(model.backbone, args.bb_lr or args.lr / 10,
-                                       args.weight_decay)
-            batches = scan_training_set(scans, preprocess, args.b_size, args.seed, augmentation,
-                                        n_workers, device)
-        fit(module, groups, forward, batches, target, options.make_fit_options(args), device,
-            args.out_dir, save_best, args.resume)
-
-    _, best = checkpoint.load(best_path)
-    measure(best.to(device), scans, closing_split(scans), target, device, args.b_size, n_workers,
-            args.out_dir, args.seed)
-    LOG.info("model: %s", best_path)
+def make_phases(args: argparse.Namespace, model: SLIViT, scans: Scans, augmentation: Augmentation,
+                weights: np.ndarray | None, run: Session, stack: contextlib.ExitStack,
+                out_dir: Path) -> list[Phase]:
+    """Return what is trained in which epochs: the integrator alone, the whole model, or both."""
+    phases, first = [], 1
+    if args.freeze_backbone:
+        last = args.unfreeze_after or args.n_epochs
+        folder = args.cache_dir / "features" if args.cache_dir else (
+            stack.enter_context(scratch_dir(out_dir, run.world)))
+        features = FeatureOptions(args.feature_augments or 0, args.seed, augmentation, args.b_size,
+                                  run.n_workers, run.quiet)
+        data = frozen_training_set(model, scans, features, args.b_size, args.seed, run.device,
+                                   folder, weights, run.world)
+        phases.append(Phase(first, last, parameter_groups(model.integrator, args.lr,
+                                                          args.weight_decay), data))
+        first = last + 1
+    if first <= args.n_epochs:
+        groups = parameter_groups(model.integrator, args.lr, args.weight_decay)
+        groups += backbone_groups(model.backbone, args.bb_lr or args.lr / 10, args.weight_decay,
+                                  args.layer_decay)
+        data = scan_training_set(scans, model.preprocess, args.b_size, args.seed, augmentation,
+                                 run.n_workers, run.device, weights, run.world)
+        phases.append(Phase(first, args.n_epochs, groups, data))
+    return phases
 
 
 if __name__ == "__main__":

@@ -108,7 +108,8 @@ def read(path: Path, kind: str | None = None) -> tuple[Card, dict[str, torch.Ten
             **content,
             integrator=IntegratorConfig(**integrator) if integrator else None,
             target=Target(target["task"], tuple(target["labels"]), target["column"],
-                          tuple(target["mean"]), tuple(target["std"])),
+                          tuple(target["mean"]), tuple(target["std"]),
+                          tuple(target.get("shift", ()))),
             preprocess=Preprocess(**{**preprocess, "mean": tuple(preprocess["mean"]),
                                      "std": tuple(preprocess["std"]),
                                      "views": tuple(preprocess.get("views", ["acquisition"]))}))

@@ -65,6 +65,8 @@ class Target:
         labels: names of the outputs, in the order of the model's K outputs.
         column: for a multi-class table with one column of class numbers, that column.
         mean, std: of the training labels, for regression only: outputs are standardised.
+        shift: what weighted training adds to each logit, taken off in prediction; empty for none
+            (see objective.logit_shift).
     """
 
     task: str
@@ -72,22 +74,37 @@ class Target:
     column: str | None = None
     mean: tuple[float, ...] = field(default=())
     std: tuple[float, ...] = field(default=())
+    shift: tuple[float, ...] = field(default=())
 
 
 @dataclass(frozen=True)
 class FitOptions:
     """Options of the training loop.
 
-    `lr` is AdamW's peak learning rate; `select` (`score` or `loss`) says by which measure on
-    validation the best epoch is chosen; `patience` 0 never stops early.
+    Attributes:
+        n_epochs: at most.
+        b_size: scans per batch, over all processes.
+        warmup_epochs: of linear warm-up of the learning rate.
+        patience: epochs without a better score after which to stop; 0 for never.
+        seed: of everything random.
+        select: `score` or `loss`, the measure on validation by which the best epoch is chosen.
+        accumulate: batches per step.
+        clip_grad: largest norm of a step's gradient.
+        amp: `off`, or the type of autocast, `bf16` or `fp16`.
+        compile: whether torch.compile is used.
+        ema: decay of the moving average of weights that is validated and kept; 0 for none.
+        mixup: alpha of mixup's Beta distribution; 0 for none.
     """
 
     n_epochs: int
     b_size: int
-    lr: float
-    weight_decay: float
     warmup_epochs: float
     patience: int
     seed: int
     select: str = "score"
+    accumulate: int = 1
     clip_grad: float = 1.0
+    amp: str = "off"
+    compile: bool = False
+    ema: float = 0.0
+    mixup: float = 0.0

@@ -10,8 +10,10 @@ from torch.utils.data import DataLoader, Dataset
 from slivit.cache import Prepared, cached
 from slivit.config import Augmentation, Preprocess
 from slivit.errors import RunError, UserError
+from slivit.parallel import World
 from slivit.readers.orientation import cut
 from slivit.runtime import derive_seed
+from slivit.sampling import balanced, make_batches, shuffled
 from slivit.scans import Scans
 from slivit.sources import FileSource
 from slivit.transforms import (
@@ -82,7 +84,8 @@ class ScanDataset(Dataset):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Item | UserError | RunError:
-        row = int(self.rows[index])
+        """Return an item; that of ~index is the same without its label."""
+        row = int(self.rows[index if index >= 0 else ~index])
         try:
             prepared = prepare(self.scans, row, self.preprocess)
         except (UserError, RunError) as error:  # raised in the main process, see Loader
@@ -91,7 +94,8 @@ class ScanDataset(Dataset):
         if self.augmentation is not None:
             rng = np.random.default_rng(derive_seed(self.seed, row))
             transform = draw_transform(rng, self.augmentation)
-        return Item(prepared, torch.from_numpy(self.scans.labels[row]), transform)
+        label = torch.from_numpy(self.scans.labels[row])
+        return Item(prepared, label if index >= 0 else torch.full_like(label, torch.nan), transform)
 
 
 def prepare(scans: Scans, row: int, preprocess: Preprocess) -> Prepared:
@@ -197,14 +201,20 @@ class Loader:
         return len(self.batches)
 
 
-def make_loader(dataset: ScanDataset, b_size: int, n_workers: int, device: torch.device,
-                shuffle_seed: int | None = None) -> Loader:
-    """Return a loader of Batch; every row once, in order unless `shuffle_seed` is given."""
-    generator = None
-    if shuffle_seed is not None:
-        generator = torch.Generator().manual_seed(shuffle_seed)
-    return Loader(DataLoader(dataset, batch_size=b_size, shuffle=shuffle_seed is not None,
-                             generator=generator, num_workers=n_workers,
+def make_loader(dataset: ScanDataset, batches: list[list[int]] | int, n_workers: int,
+                device: torch.device) -> Loader:
+    """Return a loader of Batch.
+
+    Args:
+        dataset: the scans.
+        batches: positions in `dataset` of each batch; or a number, that many at a time in order.
+        n_workers: loading processes; 0 for none.
+        device: on which the batches will go.
+    """
+    if isinstance(batches, int):
+        batches = make_batches(range(len(dataset)), batches, World())
+    return Loader(DataLoader(dataset, batch_sampler=batches, num_workers=n_workers,
+                             generator=torch.Generator(),  # leaves torch's own one alone
                              collate_fn=Collate(dataset.preprocess),
                              pin_memory=device.type == "cuda"))
 
@@ -214,28 +224,34 @@ class TrainingSet:
     """Where the loop's batches come from.
 
     Attributes:
-        batches: epoch (from 1) -> the epoch's batches, already shuffled and augmented; the same
-            for the same epoch, whatever ran before.
-        steps: batches in an epoch.
-        validation: the validation batches, in order.
+        batches: (epoch from 1, batches that are done) -> the other batches of the epoch, already
+            shuffled and augmented; the same for the same epoch, whatever ran before.
+        count: batches in an epoch.
+        validation: this process's share of the validation scans, in order.
     """
 
-    batches: Callable[[int], Iterable[Batch]]
-    steps: int
+    batches: Callable[[int, int], Iterable[Batch]]
+    count: int
     validation: Callable[[], Iterable[Batch]]
 
 
 def scan_training_set(scans: Scans, preprocess: Preprocess, b_size: int, seed: int,
-                      augmentation: Augmentation, n_workers: int,
-                      device: torch.device) -> TrainingSet:
-    """Return batches of scans, shuffled and augmented anew in each epoch."""
-    rows = scans.rows("train")
-    validation = ScanDataset(scans, scans.rows("val"), preprocess)
+                      augmentation: Augmentation, n_workers: int, device: torch.device,
+                      weights: np.ndarray | None = None, world: World = World()  # noqa: B008
+                      ) -> TrainingSet:
+    """Return batches of scans, shuffled and augmented anew in each epoch.
 
-    def batches(epoch: int) -> Loader:
+    With `weights`, of the training scans, as many are drawn with replacement in proportion to them.
+    """
+    rows = scans.rows("train")
+    validation = ScanDataset(scans, world.share(scans.rows("val")), preprocess)
+
+    def batches(epoch: int, done: int) -> Loader:
         epoch_seed = derive_seed(seed, epoch)
+        order = (shuffled(len(rows), epoch_seed) if weights is None
+                 else balanced(weights, epoch_seed))
         dataset = ScanDataset(scans, rows, preprocess, augmentation, epoch_seed)
-        return make_loader(dataset, b_size, n_workers, device, shuffle_seed=epoch_seed)
+        return make_loader(dataset, make_batches(order, b_size, world, done), n_workers, device)
 
     return TrainingSet(batches, -(-len(rows) // b_size),
                        lambda: make_loader(validation, b_size, n_workers, device))

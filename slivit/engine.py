@@ -1,6 +1,5 @@
 """The training loop that both training scripts share, and prediction."""
 
-import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,34 +10,22 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from slivit.config import FitOptions, Target
-from slivit.datasets import Batch, TrainingSet
-from slivit.errors import RunError, UserError, first_line
+from slivit.config import FitOptions
+from slivit.datasets import Batch
+from slivit.errors import Stopped
 from slivit.metrics import quick_scores
+from slivit.objective import Objective, plain_loss
+from slivit.optim import moving_average
 from slivit.plots import plot_history
-from slivit.runtime import LOG, derive_seed, whole_file
-from slivit.tasks import loss_per_label, to_predictions
+from slivit.runtime import LOG, whole_file
+from slivit.sampling import interleave
+from slivit.session import Session
+from slivit.state import Progress, load_state, restore, save_state
+from slivit.steps import Loop, Phase, check_finite, start_phase, train_epoch
+from slivit.tasks import to_predictions
 
 Forward = Callable[[Batch], torch.Tensor]
-
-
-def parameter_groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict]:
-    """Return AdamW groups: weight decay on matrices only, none on biases, norms and embeddings."""
-    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    embeddings = ("cls_token", "pos_embed", "view_embed")
-    plain = [p for name, p in named if p.ndim < 2 or name.endswith(embeddings)]
-    skip = {id(p) for p in plain}
-    decayed = [p for _, p in named if id(p) not in skip]
-    return [{"params": decayed, "lr": lr, "weight_decay": weight_decay},
-            {"params": plain, "lr": lr, "weight_decay": 0.0}]
-
-
-def lr_factor(step: int, warmup: int, total: int) -> float:
-    """Return the learning rate's factor: linear warm-up, then half a cosine down to 1 %."""
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = (step - warmup) / max(1, total - warmup)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+SaveBest = Callable[[int, dict, nn.Module], None]  # epoch, scores, model with the weights to keep
 
 
 @torch.no_grad()
@@ -51,15 +38,16 @@ def predict(forward: Forward, batches: Iterable[Batch], device: torch.device,
     `total` number of batches is shown.
     """
     logits, labels = [], []
-    for batch in tqdm(batches, desc=progress, total=total, leave=False, disable=progress is None):
+    for batch in tqdm(batches, desc=progress, total=total, leave=False,
+                      disable=progress is None or None):
         logits.append(forward(batch.to(device)).float().cpu().numpy())
         labels.append(batch.y.numpy())
     return np.concatenate(logits), np.concatenate(labels)
 
 
-def fit(module: nn.Module, groups: list[dict], forward: Forward, data: TrainingSet,
-        target: Target, options: FitOptions, device: torch.device, out_dir: Path,
-        save_best: Callable[[int, dict], None], resume: bool = False) -> list[dict]:
+def fit(model: nn.Module, phases: list[Phase], objective: Objective, options: FitOptions,
+        run: Session, out_dir: Path, save_best: SaveBest,
+        track: Callable[[dict], None] | None = None) -> list[dict]:
     """Train with AdamW, keep the best epoch by validation score, stop early.
 
     After each epoch `log.csv`, `history.png` and `last.pt` are written whole, and `save_best` is
@@ -67,115 +55,130 @@ def fit(module: nn.Module, groups: list[dict], forward: Forward, data: TrainingS
     `select="loss"`, or where no label has a score on validation, when the validation loss is.
 
     Args:
-        module: what is trained.
-        groups: of parameter_groups; their `lr` is the peak.
-        forward: batch on the device -> logits (B, K).
-        data: training and validation batches.
-        target: gives the loss and the score.
+        model: on the device.
+        phases: one after the other; each with an optimizer and a learning-rate curve of its own.
+            Early stopping is the last one's.
+        objective: gives the loss and the score.
         options: see config.FitOptions.
-        device: where batches go.
+        run: device, processes, signals, and whether to go on from `last.pt`.
         out_dir: where files go.
-        save_best: called with the epoch and its validation scores.
-        resume: go on after the epoch stored in `last.pt`, if there is one.
+        save_best: see SaveBest.
+        track: called with each row of the log.
 
     Returns:
         The log, a row per epoch.
 
     Raises:
-        RunError: the loss is not finite; the files of the last good epoch stay.
+        RunError: the loss is not finite; the last good files stay.
+        Stopped: a signal came; `last.pt` holds the step that was finished.
     """
-    optimizer = torch.optim.AdamW(groups)
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    total, warmup = options.n_epochs * data.steps, int(options.warmup_epochs * data.steps)
-    score = "r2" if target.task == "regression" else "roc_auc"
-    log, best, stale = [], -math.inf, 0
     last = out_dir / "last.pt"
-    if resume and last.exists():
-        log, best, stale = _load_last(last, module, optimizer, device)
-        LOG.info("resuming after epoch %d of %d", len(log), options.n_epochs)
-    for epoch in range(len(log) + 1, options.n_epochs + 1):
-        if options.patience and stale >= options.patience:
-            break
-        start = time.monotonic()
-        torch.manual_seed(derive_seed(options.seed, epoch))
-        train_loss = _train_epoch(module, optimizer, peaks, forward, data.batches(epoch), target,
-                                  options, device, (epoch, data.steps, warmup, total), log, score)
-        module.eval()
-        logits, labels = predict(forward, data.validation(), device, "validation")
-        _check_finite(float(np.abs(logits).max()),
-                      f"model's outputs became NaN or infinite in epoch {epoch}")
-        val_loss = float(loss_per_label(torch.from_numpy(logits), torch.from_numpy(labels), target))
-        _check_finite(val_loss, f"validation loss became {val_loss} in epoch {epoch}")
-        scores = quick_scores(labels, to_predictions(logits, target), target)
-        row = {"epoch": epoch, "lr": optimizer.param_groups[0]["lr"], "train_loss": train_loss,
-               "val_loss": val_loss, **{f"val_{key}": value for key, value in scores.items()},
-               "best": False, "seconds": round(time.monotonic() - start, 1)}
-        by_loss = options.select == "loss" or scores[score] is None
-        value = -val_loss if by_loss else scores[score]
-        row["best"], stale = (True, 0) if value > best else (False, stale + 1)
-        log.append(row)
-        if row["best"]:
-            best = value
-            save_best(epoch, {"val_loss": val_loss, **scores})
-        with whole_file(out_dir / "log.csv") as part:
-            pd.DataFrame(log).to_csv(part, index=False)
-        plot_history(log, score, out_dir / "history.png")
-        with whole_file(last) as part:
-            torch.save({"model": module.state_dict(), "optimizer": optimizer.state_dict(),
-                        "log": log, "best": best, "stale": stale}, part)
-        LOG.info("epoch %d/%d: training loss %.4f, validation loss %.4f, %s %s%s (%.0f s)", epoch,
-                 options.n_epochs, train_loss, val_loss, score,
-                 "-" if scores[score] is None else f"{scores[score]:.4f}",
-                 ", best so far" if row["best"] else "", row["seconds"])
-    if len(log) < options.n_epochs:
+    progress, saved = Progress(), None
+    if run.resume and last.exists():
+        progress, saved = load_state(last, run.device)
+        LOG.info("resuming after %s", f"epoch {progress.epoch - 1} of {options.n_epochs}" if not
+                 progress.step else f"step {progress.step} of epoch {progress.epoch}")
+    ema = moving_average(model, options.ema) if options.ema else None
+    if options.compile:
+        model.compile()
+    for number, phase in enumerate(phases):
+        if progress.epoch > phase.last:
+            continue
+        loop = start_phase(model, ema, phase, objective, options, run)
+        if saved is not None:
+            parts = loop.parts()
+            if progress.phase != number:
+                parts = {"model": model, "ema": ema}
+            restore(last, saved, parts, run.world)
+            saved = None
+        if progress.phase != number:
+            progress.phase, progress.stale = number, 0
+        patience = options.patience if phase is phases[-1] else 0
+        with run.stop.deferred():
+            while progress.epoch <= phase.last and not (patience and progress.stale >= patience):
+                _epoch(loop, progress, phase, out_dir, save_best, track)
+    if len(progress.log) < options.n_epochs:
         LOG.info("stopped early: no better validation score in %d epochs", options.patience)
-    return log
+    return progress.log
 
 
-def _train_epoch(module: nn.Module, optimizer: torch.optim.Optimizer, peaks: list[float],
-                 forward: Forward, batches: Iterable[Batch], target: Target, options: FitOptions,
-                 device: torch.device, clock: tuple[int, int, int, int], log: list[dict],
-                 score: str) -> float:
-    """Train one epoch and return the mean loss, weighted by batch size."""
-    epoch, steps, warmup, total = clock
-    module.train()
-    loss_sum, seen = 0.0, 0
-    bar = tqdm(batches, total=steps, desc=f"epoch {epoch}/{options.n_epochs}", leave=False)
-    for i, batch in enumerate(bar):
-        factor = lr_factor((epoch - 1) * steps + i, warmup, total)
-        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = peak * factor
-        batch = batch.to(device)
-        loss = loss_per_label(forward(batch), batch.y, target)
-        value = float(loss.detach())
-        _check_finite(value, f"training loss became {value} in epoch {epoch}, step {i + 1}")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if options.clip_grad:
-            nn.utils.clip_grad_norm_(module.parameters(), options.clip_grad)
-        optimizer.step()
-        loss_sum += value * len(batch.y)
-        seen += len(batch.y)
-        shown = {"loss": f"{loss_sum / seen:.4f}"}
-        if log and log[-1].get(f"val_{score}") is not None:
-            shown[f"val_{score}"] = f"{log[-1][f'val_{score}']:.4f}"
-        bar.set_postfix(shown, refresh=False)
-    return loss_sum / seen
+def _epoch(loop: Loop, progress: Progress, phase: Phase, out_dir: Path, save_best: SaveBest,
+           track: Callable[[dict], None] | None) -> None:
+    """Train what is left of an epoch, validate, and write."""
+    options, world = loop.options, loop.run.world
+    start = time.monotonic() - progress.seconds
 
+    def save() -> None:
+        progress.seconds = time.monotonic() - start
+        save_state(out_dir / "last.pt", progress, loop.parts(), world)
 
-def _check_finite(loss: float, what: str) -> None:
-    if not math.isfinite(loss):
-        raise RunError(f"the {what}; the files of the last good epoch are intact. Lower --lr (and "
-                       "--bb_lr), then start again with --overwrite")
-
-
-def _load_last(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer,
-               device: torch.device) -> tuple[list[dict], float, int]:
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
-        module.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        return state["log"], state["best"], state["stale"]
-    except Exception as error:  # torch.load raises many kinds for a damaged file
-        raise UserError(f"{path}: cannot be resumed from ({first_line(error)}); start "
-                        "again with --overwrite") from None
+        train_epoch(loop, progress, phase, save)
+        model = loop.model if loop.ema is None else loop.ema.module
+        logits, labels = _validate(loop, model, phase)
+    except Stopped:
+        save()
+        raise
+    row = _log_row(loop, progress, logits, labels)
+    row["seconds"] = round(time.monotonic() - start, 1)
+    score = score_name(loop)
+    by_loss = options.select == "loss" or row[f"val_{score}"] is None
+    value = -row["val_loss"] if by_loss else row[f"val_{score}"]
+    row["best"] = value > progress.best
+    progress.stale = 0 if row["best"] else progress.stale + 1
+    progress.log.append(row)
+    if row["best"]:
+        progress.best = value
+        if world.main:
+            scores = {key.removeprefix("val_"): kept for key, kept in row.items()
+                      if key.startswith("val_")}
+            save_best(progress.epoch, {"val_loss": scores.pop("loss"), **scores}, model)
+    if world.main:
+        with whole_file(out_dir / "log.csv") as part:
+            pd.DataFrame(progress.log).to_csv(part, index=False)
+        plot_history(progress.log, score, out_dir / "history.png")
+        if track is not None:
+            track(row)
+    progress.epoch, progress.step = progress.epoch + 1, 0
+    progress.loss_sum, progress.seen, progress.seconds = 0.0, 0, 0.0
+    save_state(out_dir / "last.pt", progress, loop.parts(), world)
+    left = float(np.mean([one["seconds"] for one in progress.log])) * (
+        options.n_epochs - progress.epoch + 1)
+    LOG.info("epoch %d/%d: training loss %.4f, validation loss %.4f, %s %s%s (%.0f s%s)",
+             row["epoch"], options.n_epochs, row["train_loss"], row["val_loss"], score,
+             "-" if row[f"val_{score}"] is None else f"{row[f'val_{score}']:.4f}",
+             ", best so far" if row["best"] else "", row["seconds"],
+             f", {_duration(left)} left" if left else "")
+
+
+def _validate(loop: Loop, model: nn.Module, phase: Phase) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits and labels of all validation scans, from all processes, in order."""
+    run = loop.run
+    model.eval()
+    with loop.autocast():
+        shares = predict(model, run.stop.watch(phase.data.validation()), run.device,
+                         "validation" if run.world.main and not run.quiet else None)
+    run.stop.check(run.world)
+    logits, labels = (interleave(run.world.join(share)) for share in shares)
+    return logits, labels
+
+
+def _log_row(loop: Loop, progress: Progress, logits: np.ndarray, labels: np.ndarray) -> dict:
+    target = loop.objective.target
+    check_finite(float(np.abs(logits).max()),
+                 f"model's outputs became NaN or infinite in epoch {progress.epoch}")
+    val_loss = plain_loss(logits, labels, target)
+    check_finite(val_loss, f"validation loss became {val_loss} in epoch {progress.epoch}")
+    scores = quick_scores(labels, to_predictions(logits, target), target)
+    return {"epoch": progress.epoch, "lr": loop.optimizer.param_groups[0]["lr"],
+            "train_loss": progress.loss_sum / max(1, progress.seen), "val_loss": val_loss,
+            **{f"val_{key}": value for key, value in scores.items()}, "best": False}
+
+
+def score_name(loop: Loop) -> str:
+    """Return the name of the score by which an epoch is kept."""
+    return "r2" if loop.objective.target.task == "regression" else "roc_auc"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

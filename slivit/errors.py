@@ -1,18 +1,37 @@
-"""The two ways in which a run may end early, and how a script reports them."""
+"""The ways in which a run may end early, and how a script reports them."""
 
 import difflib
+import os
+import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 MAX_LISTED = 100
+TRAINING = ("bb_train.py", "finetune.py")  # scripts that can go on where they stopped
 
 
 class UserError(Exception):
-    """Bad input (exit code 2): the message says what was found, what was expected, what to do."""
+    """Bad input (exit code 2): the message says what was found, what was expected, what to do.
+
+    Of several processes all find the same fault, and the first one says it; where `by_one` is True,
+    the process that finds it does.
+    """
+
+    by_one = False
 
 
 class RunError(Exception):
     """A failure while running that is not the input's fault (exit code 1)."""
+
+
+class Stopped(Exception):
+    """The user, or the machine, has asked the run to stop; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def listing(offenders: Iterable[object], limit: int = MAX_LISTED) -> str:
@@ -41,12 +60,18 @@ def run_script(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if error.by_one or int(os.environ.get("RANK", 0)) == 0:
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("\ninterrupted; a training run goes on from its last finished epoch with the same "
-              "command and --resume", file=sys.stderr)
-        sys.exit(130)
+    except (Stopped, KeyboardInterrupt) as stop:
+        number = getattr(stop, "number", signal.SIGINT)
+        text = f"\nstopped by {signal.Signals(number).name}"
+        if Path(sys.argv[0]).name in TRAINING:
+            words = [word for word in sys.argv if word not in ("--overwrite", "--resume")]
+            text += f". To go on:\n  python {shlex.join([*words, '--resume'])}"
+        if int(os.environ.get("RANK", 0)) == 0:
+            print(text, file=sys.stderr)
+        sys.exit(128 + number)

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -88,7 +89,8 @@ def in_threads(look: Callable[[int], object], rows: Iterable[int], what: str) ->
     """Return `look(row)` of every row, in order, read in parallel with a progress bar."""
     rows = list(rows)
     with concurrent.futures.ThreadPoolExecutor(usable_cpus()) as pool:
-        return list(tqdm(pool.map(look, rows), total=len(rows), desc=what, leave=False))
+        return list(tqdm(pool.map(look, rows), total=len(rows), desc=what, leave=False,
+                         disable=LOG.level >= logging.ERROR or None))
 
 
 def _header(scans: Scans, row: int) -> Header | ReadError:

@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from slivit.backbone import create_backbone, feature_shape
 from slivit.config import IntegratorConfig, Preprocess
@@ -34,13 +35,20 @@ class SLIViT(nn.Module):
         preprocess: gives img_size, n_slices, mean and std.
         config: sizes of the integrator.
         drop_path: stochastic depth rate of the backbone.
+
+    Attributes:
+        backbone_name, preprocess, config: as given.
+        slices_per_step: slices that the backbone takes at a time, so that training needs memory
+            for so many only; 0 for all at once. The result is the same.
     """
 
     def __init__(self, backbone_name: str, n_outputs: int, preprocess: Preprocess,
                  config: IntegratorConfig, drop_path: float = 0.0) -> None:
         super().__init__()
         self.preprocess = preprocess
+        self.backbone_name, self.config = backbone_name, config
         self.token = config.token
+        self.slices_per_step = 0
         self.backbone = create_backbone(backbone_name, 0, drop_path)
         channels, height, width = feature_shape(self.backbone, preprocess.img_size)
         self.feature_dim = channels * (height * width if self.token == "flatten" else 1)
@@ -59,13 +67,28 @@ class SLIViT(nn.Module):
         full = (slices != 0).flatten(1).any(dim=1)
         distinct = torch.cat([slices[full], slices[~full][:1]])
         which = torch.where(full, full.cumsum(0) - 1, full.sum())
-        images = to_input(distinct, self.preprocess.mean, self.preprocess.std)
-        maps = self.backbone.forward_features(images)  # (distinct, C, h, w)
-        flat = maps.flatten(1) if self.token == "flatten" else maps.mean(dim=(2, 3))
+        flat = torch.cat([self._run(part) for part in
+                          distinct.split(self.slices_per_step or max(1, len(distinct)))])
         features = flat.new_zeros((*batch.mask.shape, self.feature_dim))
         features[batch.mask] = flat[which]
         return features
 
+    def _run(self, slices: torch.Tensor) -> torch.Tensor:
+        """Return the features (n, feature_dim) of uint8 slices (n, C, H, W).
+
+        With `slices_per_step`, what the backbone computes on the way is thrown away and computed
+        again in the backward pass.
+        """
+        if self.slices_per_step and torch.is_grad_enabled():
+            return checkpoint(self._features, slices, use_reentrant=False)
+        return self._features(slices)
+
+    def _features(self, slices: torch.Tensor) -> torch.Tensor:
+        images = to_input(slices, self.preprocess.mean, self.preprocess.std)
+        maps = self.backbone.forward_features(images)  # (n, C, h, w)
+        return maps.flatten(1) if self.token == "flatten" else maps.mean(dim=(2, 3))
+
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Return the logits (B, K) of a batch of volumes."""
-        return self.integrator(self.slice_features(batch), batch.mask)
+        """Return the logits (B, K) of a batch of volumes, or of their slice features."""
+        features = batch.x if batch.x.is_floating_point() else self.slice_features(batch)
+        return self.integrator(features, batch.mask)

@@ -61,6 +61,24 @@ def flip_axes(text: str) -> str:
     return text
 
 
+def share(text: str) -> float:
+    """Parse a number above 0, at most 1."""
+    value = _number(text, float, 0)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0, at most 1")
+    return value
+
+
+def folds(text: str) -> int:
+    """Parse a number of folds: one to measure on, one to choose the epoch, the rest to train."""
+    return _number(text, int, 3)
+
+
+def pos_weight(text: str) -> str | float:
+    """Parse `auto` or a number above 0."""
+    return text if text == "auto" else positive(text)
+
+
 def _number(text: str, kind: type, least: float) -> int | float:
     try:
         value = kind(text)

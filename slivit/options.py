@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from slivit import option_types as types
-from slivit.config import Augmentation, FitOptions, IntegratorConfig, Preprocess
+from slivit.config import Preprocess
 from slivit.errors import UserError, listing
 from slivit.meta import read_meta
 from slivit.named import EMBEDDED, load_named
@@ -17,7 +17,7 @@ from slivit.transforms import parse_window
 
 SPLIT_RATIO = "0.7,0.15,0.15"
 MAY_CHANGE = {"resume", "overwrite", "out_dir", "gpu_id", "n_cpu", "n_epochs", "patience",
-              "data_root", "cache_dir", "versions"}
+              "data_root", "cache_dir", "versions", "quiet", "tensorboard", "wandb"}
 
 
 def add_data_options(parser: argparse.ArgumentParser, what: str) -> None:
@@ -42,8 +42,9 @@ def add_data_options(parser: argparse.ArgumentParser, what: str) -> None:
 def add_cache_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that says where prepared scans are kept."""
     parser.add_argument("--cache_dir", type=Path, metavar="DIR",
-                        help="where decoded and resized scans of --meta_csv are kept for the next "
-                             "epoch and the next run (default: nowhere)")
+                        help="where decoded and resized scans of --meta_csv, and with "
+                             "--freeze_backbone the slice features, are kept for the next run "
+                             "(default: nowhere)")
 
 
 def add_split_options(parser: argparse.ArgumentParser) -> None:
@@ -70,38 +71,6 @@ def add_run_options(parser: argparse.ArgumentParser, out_dir: str, resumable: bo
                        help="data-loading processes (default: up to 8 with a GPU, 0 on a CPU)")
     group.add_argument("--seed", type=types.seed_number, default=0, metavar="N",
                        help="of everything random (default %(default)s)")
-
-
-def add_training_options(parser: argparse.ArgumentParser, *, b_size: int, n_epochs: int,
-                         lr: float, patience: int) -> argparse._ArgumentGroup:
-    """Add the options of the training loop; return their group."""
-    group = parser.add_argument_group("training")
-    group.add_argument("--b_size", type=types.positive_int, default=b_size, metavar="N",
-                       help="scans per step (default %(default)s)")
-    group.add_argument("--n_epochs", type=types.positive_int, default=n_epochs, metavar="N",
-                       help="most epochs (default %(default)s)")
-    group.add_argument("--lr", type=types.positive, default=lr, metavar="X",
-                       help="peak learning rate of AdamW (default %(default)s)")
-    group.add_argument("--weight_decay", type=types.non_negative, default=0.05, metavar="X",
-                       help="on matrices only (default %(default)s)")
-    group.add_argument("--warmup_epochs", type=types.non_negative, default=1.0, metavar="X",
-                       help="of linear warm-up, before the cosine (default %(default)s)")
-    group.add_argument("--patience", type=types.natural, default=patience, metavar="N",
-                       help="stop after N epochs without a better validation score; 0: never "
-                            "(default %(default)s)")
-    group.add_argument("--select", choices=("score", "loss"), default="score",
-                       help="keep the epoch with the best validation score (mean ROC-AUC or R2) or "
-                            "the lowest validation loss, which is steadier where validation is "
-                            "small (default %(default)s)")
-    group.add_argument("--drop_path", type=types.rate, default=0.1, metavar="X",
-                       help="stochastic depth of the backbone (default %(default)s)")
-    group.add_argument("--flips", type=types.flip_axes, metavar="AXES",
-                       help="random flips in training: letters of h (left-right), v (up-down), "
-                            "z (order of slices), or none (default h; hvz for the embedded sets)")
-    group.add_argument("--jitter", type=types.non_negative, metavar="X",
-                       help="strength of random rotation, scale, shift and brightness; 0: none "
-                            "(default 1; 0 for the embedded sets, where size is the signal)")
-    return group
 
 
 def add_input_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -138,32 +107,6 @@ def add_slice_options(group: argparse._ArgumentGroup) -> None:
                             "coronal, sagittal (default: one, see --slice_axis)")
 
 
-def add_integrator_options(parser: argparse.ArgumentParser) -> None:
-    """Add the sizes of the integrator."""
-    group = parser.add_argument_group("integrator")
-    default = IntegratorConfig()
-    group.add_argument("--token", choices=("flatten", "pool"), default=default.token,
-                       help="a slice's token comes from its whole feature map, as in the paper, or "
-                            "from the map's average (default %(default)s)")
-    for flag, what in (("dim", "width of the tokens"), ("depth", "transformer blocks"),
-                       ("heads", "attention heads"), ("head_dim", "width of a head"),
-                       ("mlp_dim", "hidden width of the MLP")):
-        group.add_argument(f"--vit_{flag}", type=types.positive_int, default=getattr(default, flag),
-                           metavar="N", help=f"{what} (default %(default)s)")
-    group.add_argument("--dropout", type=types.rate, default=default.dropout, metavar="X",
-                       help="in attention and MLP (default %(default)s)")
-    group.add_argument("--emb_dropout", type=types.rate, default=default.emb_dropout, metavar="X",
-                       help="of the tokens (default %(default)s)")
-
-
-def make_integrator_config(args: argparse.Namespace) -> IntegratorConfig:
-    """Gather the sizes of the integrator."""
-    return IntegratorConfig(token=args.token, dim=args.vit_dim, depth=args.vit_depth,
-                            heads=args.vit_heads, head_dim=args.vit_head_dim,
-                            mlp_dim=args.vit_mlp_dim, dropout=args.dropout,
-                            emb_dropout=args.emb_dropout)
-
-
 def load_scans(args: argparse.Namespace, ndim: int, pathologies: list[str] | None,
                ratio: str | None = None, seed: int = 0) -> Scans:
     """Load the table that the data options name.
@@ -173,18 +116,20 @@ def load_scans(args: argparse.Namespace, ndim: int, pathologies: list[str] | Non
     """
     if args.meta_csv is not None and args.dataset is not None:
         raise UserError("--meta_csv and --dataset contradict each other; give one of them")
+    if getattr(args, "cache_dir", None) is not None:
+        check_writable(args.cache_dir, "--cache_dir")
     if args.meta_csv is not None:
         if args.medmnist_size is not None:
             raise UserError("--medmnist_size goes with --dataset, not with --meta_csv")
-        if getattr(args, "cache_dir", None) is not None:
-            check_writable(args.cache_dir, "--cache_dir")
         scans = read_meta(args.meta_csv, ndim, pathologies, args.pid_col,
                           parse_ratio(ratio or SPLIT_RATIO), seed)
         return dataclasses.replace(scans, cache_dir=getattr(args, "cache_dir", None))
-    for flag in ("pid_col", "split_ratio", "cache_dir"):
+    for flag in ("pid_col", "split_ratio"):
         if getattr(args, flag, None) is not None:
-            raise UserError(f"--{flag} goes with --meta_csv; a --dataset is in memory and has its "
-                            "own split")
+            raise UserError(f"--{flag} goes with --meta_csv; a --dataset has its own split")
+    if getattr(args, "cache_dir", None) and not getattr(args, "freeze_backbone", False):
+        raise UserError("--cache_dir goes with --meta_csv, or with --freeze_backbone; the scans of "
+                        "a --dataset are in memory")
     name = args.dataset
     if name is None:
         name = next(key for key, value in EMBEDDED.items() if value == ndim)
@@ -216,27 +161,12 @@ def chosen_views(args: argparse.Namespace) -> tuple[str, ...]:
             or (getattr(args, "slice_axis", None) or "acquisition",))
 
 
-def make_augmentation(args: argparse.Namespace, scans: Scans) -> Augmentation:
-    """Resolve the augmentation options against what suits the data set."""
-    return Augmentation(
-        flips=scans.augmentation.flips if args.flips is None else args.flips,
-        jitter=scans.augmentation.jitter if args.jitter is None else args.jitter)
-
-
-def make_fit_options(args: argparse.Namespace) -> FitOptions:
-    """Gather the options of the loop."""
-    return FitOptions(n_epochs=args.n_epochs, b_size=args.b_size, lr=args.lr,
-                      weight_decay=args.weight_decay, warmup_epochs=args.warmup_epochs,
-                      patience=args.patience, seed=args.seed, select=args.select)
-
-
 def make_config(args: argparse.Namespace, **resolved: object) -> dict:
     """Return what `config.json` holds: every option, then what was resolved from them."""
-    config = {key: str(value) if isinstance(value, Path) else value
-              for key, value in vars(args).items()}
+    config = dict(vars(args))
     for key, value in resolved.items():
         config[key] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
-    return json.loads(json.dumps(config))
+    return json.loads(json.dumps(config, default=str))  # paths as text
 
 
 def check_resume(out_dir: Path, config: dict) -> None:

@@ -1,6 +1,7 @@
 """Device, threads, seeds, logging, and files that are written whole or not at all."""
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -13,15 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from slivit import __version__
-from slivit.errors import UserError
+from slivit.errors import RunError, UserError
+from slivit.parallel import World
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOG = logging.getLogger("slivit")
 RUN_FILES = ("config.json", "split.csv", "log.csv", "history.png", "last.pt",
              "backbone.safetensors", "slivit.safetensors", "metrics.json", "predictions.csv",
              "roc.png", "pr.png", "calibration.png", "scatter.png", "data_report.csv",
-             "contact_sheet.png")
+             "contact_sheet.png", "folds.csv")
 
 
 def setup_logging() -> None:
@@ -41,13 +45,20 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def choose_device(gpu_id: str | None) -> torch.device:
+def choose_device(gpu_id: str | None, rank: int | None = None) -> torch.device:
     """Return the device for `--gpu_id` (`None`: GPU 0 where there is one, else the CPU).
+
+    Of several processes on a machine, each takes the GPU of its number `rank`.
 
     Raises:
         UserError: no such GPU, or neither a number nor `cpu`.
     """
     found = torch.cuda.device_count()
+    if rank is not None and gpu_id not in (None, "cpu"):
+        raise UserError(f"--gpu_id {gpu_id}: with torchrun every process takes a GPU of its own; "
+                        "leave --gpu_id away, or say cpu")
+    if rank is not None and gpu_id is None and found:
+        gpu_id = str(rank)
     if gpu_id is None:
         gpu_id = "0" if found else "cpu"
     if gpu_id.lower() == "cpu":
@@ -108,8 +119,15 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield part
         os.replace(part, path)
+    except (OSError, RuntimeError, SafetensorError) as error:  # each library has its own kind
+        if isinstance(error, OSError) and error.errno not in FULL:
+            raise
+        raise RunError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); "
+                       "make room, then go on with --resume. The last good files are intact"
+                       ) from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: object) -> None:
@@ -119,13 +137,15 @@ def write_json(path: Path, content: object) -> None:
 
 
 @contextlib.contextmanager
-def scratch_dir(parent: Path) -> Iterator[Path]:
-    """Yield a new folder in `parent` that is removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix=".scratch.", dir=parent))
+def scratch_dir(parent: Path, world: World = World()) -> Iterator[Path]:  # noqa: B008
+    """Yield a new folder in `parent`, the same for all processes, that is removed at the end."""
+    made = tempfile.mkdtemp(prefix=".scratch.", dir=parent) if world.main else None
+    folder = Path(world.join(made)[0])
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if world.main:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_out_dir(out_dir: Path, resume: bool = False, overwrite: bool = False,

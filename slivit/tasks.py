@@ -1,10 +1,9 @@
-"""Tasks: which one a table asks for, its loss, and how logits become predictions."""
+"""Tasks: which one a table asks for, and how logits become predictions."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from slivit.config import Target
 from slivit.errors import UserError, listing
@@ -161,34 +160,14 @@ def _moments(scans: Scans) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(np.nanmean(values, axis=0).tolist()), tuple(np.nanstd(values, axis=0).tolist())
 
 
-def loss_per_label(logits: torch.Tensor, labels: torch.Tensor, target: Target) -> torch.Tensor:
-    """Return the mean loss over the known labels of a batch, a scalar.
-
-    Binary and multi-label: binary cross-entropy; multi-class: cross-entropy; regression: squared
-    error of the standardised label. Unknown labels (NaN) count neither in loss nor in gradient.
-
-    Args:
-        logits: (B, K) float.
-        labels: (B, K) float, NaN where unknown.
-        target: what the model predicts.
-    """
-    known = ~torch.isnan(labels)
-    if target.task == "multiclass":
-        rows = known.all(dim=1)
-        total = F.cross_entropy(logits[rows], labels[rows].argmax(dim=1), reduction="sum")
-        return total / rows.sum().clamp(min=1)
-    filled = torch.where(known, labels, torch.zeros_like(labels))
-    if target.task == "regression":
-        mean, std = logits.new_tensor(target.mean), logits.new_tensor(target.std)
-        each = F.mse_loss(logits, (filled - mean) / std, reduction="none")
-    else:
-        each = F.binary_cross_entropy_with_logits(logits, filled, reduction="none")
-    return torch.where(known, each, torch.zeros_like(each)).sum() / known.sum().clamp(min=1)
-
-
 def to_predictions(logits: np.ndarray, target: Target) -> np.ndarray:
-    """Turn logits (n, K) into probabilities in 0..1, or into values in the label's own unit."""
+    """Turn logits (n, K) into probabilities in 0..1, or into values in the label's own unit.
+
+    What weighted training has added to the logits is taken off (Target.shift).
+    """
     logits = torch.from_numpy(np.asarray(logits, dtype=np.float64))
+    if target.shift:
+        logits = logits - logits.new_tensor(target.shift)
     if target.task == "multiclass":
         return torch.softmax(logits, dim=1).numpy()
     if target.task == "regression":

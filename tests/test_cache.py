@@ -257,7 +257,7 @@ def test_training_is_the_same_with_a_cache_and_a_worker(volume_csv, tmp_path):
 
 @pytest.mark.parametrize("options", [["--dataset", "noduleshapes3d"], []])
 def test_cache_is_refused_for_scans_in_memory(tmp_path, options):
-    with pytest.raises(UserError, match="--cache_dir goes with --meta_csv; a --dataset is in mem"):
+    with pytest.raises(UserError, match="--cache_dir goes with --meta_csv, or with --freeze_"):
         finetune.main([*options, *VIT, "--cache_dir", str(tmp_path / "cache"), "--out_dir",
                        str(tmp_path / "out")])
     assert list(tmp_path.iterdir()) == []

@@ -11,9 +11,13 @@ import finetune
 from slivit import engine
 from slivit.config import Augmentation, FitOptions, Target
 from slivit.datasets import Batch, TrainingSet, scan_training_set
-from slivit.engine import fit, lr_factor, parameter_groups, predict
+from slivit.engine import fit, predict
 from slivit.errors import RunError, UserError
 from slivit.model import SLIViT
+from slivit.objective import Objective
+from slivit.optim import lr_factor, parameter_groups
+from slivit.session import Session
+from slivit.steps import Phase
 from slivit.tasks import to_predictions
 
 CPU = torch.device("cpu")
@@ -25,18 +29,37 @@ REVERSED = Batch(LINE.x, REAL, LINE.y.flip(0))
 
 def options(**changes):
     """Return options of the loop for tiny problems."""
-    return FitOptions(**{"n_epochs": 1, "b_size": 2, "lr": 0.1, "weight_decay": 0.0,
-                         "warmup_epochs": 0, "patience": 0, "seed": 0, **changes})
+    return FitOptions(**{"n_epochs": 1, "b_size": 2, "warmup_epochs": 0, "patience": 0, "seed": 0,
+                         **changes})
+
+
+class Line(torch.nn.Module):
+    """y = scale (a x + b)."""
+
+    def __init__(self, scale=1):
+        super().__init__()
+        self.line, self.scale = torch.nn.Linear(1, 1), scale
+
+    def forward(self, batch):
+        return self.scale * self.line(batch.x)
+
+
+def fit_model(model, data, folder, target=BINARY, lr=0.1, **changes):
+    """Fit a model; return the log and the epochs that were best."""
+    best, chosen = [], options(**changes)
+    phase = Phase(1, chosen.n_epochs, parameter_groups(model, lr, 0.0), data)
+    log = fit(model, [phase], Objective(target), chosen, Session(CPU), folder,
+              lambda epoch, scores, kept: best.append(epoch))
+    return log, best
 
 
 def fit_line(folder, batches, target=BINARY, scale=1, **changes):
     """Fit y = scale (a x + b), validate on LINE; return the log and the epochs that were best."""
-    line, best = torch.nn.Linear(1, 1), []
-    torch.nn.init.constant_(line.weight, -0.05)
-    log = fit(line, parameter_groups(line, changes.get("lr", 0.1), 0.0),
-              lambda batch: scale * line(batch.x), TrainingSet(batches, 1, lambda: [LINE]), target,
-              options(**changes), CPU, folder, lambda epoch, scores: best.append(epoch))
-    return log, best
+    model = Line(scale)
+    torch.nn.init.constant_(model.line.weight, -0.05)
+    count = len(batches(1))
+    return fit_model(model, TrainingSet(lambda epoch, done: batches(epoch)[done:], count,
+                                        lambda: [LINE]), folder, target, **changes)
 
 
 def test_learning_rate_warms_up_and_falls_to_one_percent():
@@ -62,11 +85,10 @@ def test_model_overfits_one_batch(tmp_path):
                         for bright in (False, True, True, False)])
     scans = array_scans(volumes, [0, 1, 1, 0], ["train"] * 4)
     data = scan_training_set(scans, preprocess(4), 4, 0, Augmentation("", 0), 0, CPU)
-    batch = next(iter(data.batches(1)))
+    batch = next(iter(data.batches(1, 0)))
     model = SLIViT(BACKBONE, 1, preprocess(4), TINY_VIT)
-    fit(model, parameter_groups(model, 2e-3, 0.0), model,
-        TrainingSet(lambda epoch: [batch] * 25, 25, lambda: [batch]), BINARY,
-        options(lr=2e-3), CPU, tmp_path, lambda epoch, scores: None)
+    fit_model(model, TrainingSet(lambda epoch, done: [batch] * 25, 25, lambda: [batch]), tmp_path,
+              lr=2e-3)
     logits, labels = predict(model.eval(), [batch], CPU)
     assert np.abs(to_predictions(logits, BINARY) - labels).max() < 0.1
 
@@ -91,10 +113,8 @@ def test_early_stopping_counts_epochs_without_progress(tmp_path, messages):
 
 def test_loss_decides_where_validation_has_no_score(tmp_path):
     one_class = Batch(LINE.x, REAL, torch.ones(2, 1))
-    line, best = torch.nn.Linear(1, 1), []
-    data = TrainingSet(lambda epoch: [one_class], 1, lambda: [one_class])
-    log = fit(line, parameter_groups(line, 0.1, 0.0), lambda batch: line(batch.x), data, BINARY,
-              options(n_epochs=3), CPU, tmp_path, lambda epoch, scores: best.append(epoch))
+    data = TrainingSet(lambda epoch, done: [one_class], 1, lambda: [one_class])
+    log, best = fit_model(Line(), data, tmp_path, n_epochs=3)
     assert best == [1, 2, 3]
     assert log[0]["val_roc_auc"] is None
     assert log[2]["val_loss"] < log[0]["val_loss"]
@@ -122,9 +142,11 @@ def test_training_shuffles_and_validation_does_not():
     volumes = np.arange(40, dtype=np.uint8)[:, None, None].repeat(32, 1).repeat(32, 2)
     scans = array_scans(volumes, np.arange(40) % 2, ["train"] * 20 + ["val"] * 20)
     data = scan_training_set(scans, preprocess(), 8, 0, Augmentation("", 0), 0, CPU)
-    assert data.steps == 3
-    order = [torch.cat([batch.y for batch in data.batches(epoch)])[:, 0].tolist()
+    assert data.count == 3
+    order = [torch.cat([batch.y for batch in data.batches(epoch, 0)])[:, 0].tolist()
              for epoch in (1, 1, 2)]
+    rest = torch.cat([batch.y for batch in data.batches(2, 1)])[:, 0].tolist()
+    assert rest == order[2][8:]
     assert order[0] == order[1] != order[2]
     assert [sum(labels) for labels in order] == [10] * 3
     seen = torch.cat([batch.x for batch in data.validation()])
@@ -153,7 +175,8 @@ def test_stopped_and_resumed_equals_uninterrupted(command, tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         finetune.main([*command, "--out_dir", str(parts)])
     monkeypatch.undo()
-    assert len(torch.load(parts / "last.pt", weights_only=True)["log"]) == 1
+    saved = torch.load(parts / "last.pt", weights_only=True)["progress"]
+    assert (saved["epoch"], saved["step"], len(saved["log"])) == (2, 0, 1)
     with pytest.raises(UserError, match="(?s)started differently.*lr: was 0.001, now 0.5"):
         finetune.main([*command, "--out_dir", str(parts), "--resume", "--lr", "0.5"])
     finetune.main([*command, "--out_dir", str(parts), "--resume"])

@@ -1,20 +1,23 @@
 """Frozen backbone: features computed once stand for the backbone."""
 
+import dataclasses
 import json
+import os
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import RUN_3D
+from helpers import RUN_3D, run_evaluate
 from safetensors.torch import load_file
 
 import finetune
 from slivit import checkpoint
 from slivit.config import Augmentation
-from slivit.datasets import ScanDataset, make_loader
-from slivit.features import compute_features
+from slivit.datasets import Batch, ScanDataset, make_loader
+from slivit.features import FeatureOptions, fill, frozen_training_set, open_stores
 from slivit.meta import read_meta
+from slivit.model import SLIViT
 from slivit.tasks import to_predictions
 
 CPU = torch.device("cpu")
@@ -30,16 +33,20 @@ def frozen_run(volume_csv, backbone_run, tmp_path_factory):
     return out
 
 
-@pytest.fixture(scope="module")
-def features(frozen_run, volume_csv, tmp_path_factory):
-    """Model, scans, and features of the test volumes: plain, augmented, augmented alike."""
+@pytest.fixture
+def frozen(frozen_run, volume_csv):
+    """The trained model, and its scans."""
     _, model = checkpoint.load(frozen_run / "slivit.safetensors")
-    scans = read_meta(volume_csv, 3, ["A"])
-    rows = scans.rows("test")
-    versions = [ScanDataset(scans, rows, model.preprocess),
-                *(ScanDataset(scans, rows, model.preprocess, Augmentation(), 5) for _ in range(2))]
-    path = tmp_path_factory.mktemp("features") / "x.npy"
-    return model, versions[0], compute_features(model, versions, 4, 0, CPU, path)
+    return model, read_meta(volume_csv, 3, ["A"])
+
+
+def stores_of(model, scans, folder, rows, copies=1, seed=5):
+    """Fill the stores of some rows."""
+    options = FeatureOptions(copies, seed, Augmentation(), 4, 0)
+    stores = open_stores(model, scans, options, folder)
+    for store in stores:
+        fill(store, rows, model, options, CPU)
+    return stores
 
 
 def test_frozen_backbone_is_untouched(frozen_run, backbone_run):
@@ -56,33 +63,88 @@ def test_frozen_run_leaves_the_same_files_and_no_features(frozen_run, binary_run
 
 
 @torch.no_grad()
-def test_features_are_those_of_the_backbone(features):
-    model, dataset, found = features
+def test_features_are_those_of_the_backbone(frozen, tmp_path):
+    model, scans = frozen
+    rows = scans.rows("test")
+    plain, augmented = stores_of(model, scans, tmp_path, rows)
+    dataset = ScanDataset(scans, rows, model.preprocess)
     batch = next(iter(make_loader(dataset, 3, 0, CPU)))
-    expected = model.slice_features(batch)
-    assert np.allclose(found.x[0, :3], expected.numpy(), atol=1e-4)
-    assert torch.equal(found.mask[:3], batch.mask)
-    assert torch.equal(found.y[:3].isnan(), batch.y.isnan())
-    assert not np.allclose(found.x[0], found.x[1], atol=1e-2)
-    assert (found.x[1] == found.x[2]).all()
+    assert np.allclose(plain.x[rows[:3]], model.slice_features(batch).numpy(), atol=1e-4)
+    assert np.array_equal(plain.mask[rows[:3]], batch.mask.numpy())
+    assert not np.allclose(plain.x[rows], augmented.x[rows], atol=1e-2)
+    others = np.setdiff1d(np.arange(len(scans)), rows)
+    assert not plain.mask[others].any()
 
 
-def test_every_volume_comes_once_whatever_its_copy(features):
-    found = features[2]
-    shuffled = [list(found.batches(4, seed)) for seed in (1, 1, 2)]
-    masks = [torch.cat([batch.mask for batch in batches]) for batches in shuffled]
-    assert torch.equal(masks[0], masks[1])
-    assert sorted(mask.sum().item() for mask in masks[2].unbind()) == sorted(
-        mask.sum().item() for mask in found.mask.unbind())
-    plain = torch.cat([batch.x for batch in found.batches(4)])
-    assert np.array_equal(plain.numpy(), found.x[0])
+def test_features_are_computed_once_and_by_what_they_depend_on(frozen, tmp_path, monkeypatch):
+    model, scans = frozen
+    first = stores_of(model, scans, tmp_path, scans.rows("test"))
+    with monkeypatch.context() as patch:
+        patch.setattr(SLIViT, "slice_features", None)
+        again = stores_of(model, scans, tmp_path, scans.rows("test"))
+    assert all(np.array_equal(a.x, b.x) for a, b in zip(first, again, strict=True))
+    computed = []
+    run = SLIViT.slice_features
+    monkeypatch.setattr(SLIViT, "slice_features",
+                        lambda self, batch: computed.append(len(batch.y)) or run(self, batch))
+    stores_of(model, scans, tmp_path, scans.rows("val"), copies=0)
+    assert sum(computed) == 6  # rows that were not there
+    stores_of(model, scans, tmp_path, scans.rows("val"), seed=6)
+    assert sum(computed) == 12  # the augmented version of another seed
+    model.preprocess = dataclasses.replace(model.preprocess, window="full")
+    stores_of(model, scans, tmp_path, scans.rows("val"), copies=0)
+    assert sum(computed) == 18
+    with torch.no_grad():
+        next(model.backbone.parameters()).add_(1e-3)
+    stores_of(model, scans, tmp_path, scans.rows("val"), copies=0)
+    assert sum(computed) == 24
+    os.utime(scans.read.paths[1], ns=(1, 1))
+    stores_of(model, scans, tmp_path, scans.rows("val"), copies=0)
+    assert sum(computed) == 30
+
+
+def test_every_volume_comes_once_in_an_epoch(frozen, tmp_path):
+    model, scans = frozen
+    options = FeatureOptions(2, 5, Augmentation(), 4, 0)
+    data = frozen_training_set(model, scans, options, 5, 7, CPU, tmp_path)
+    scans = scans.with_labels(["row"], np.arange(len(scans), dtype=np.float32)[:, None])
+    named = frozen_training_set(model, scans, options, 5, 7, CPU, tmp_path)
+    epochs = [torch.cat([batch.y for batch in named.batches(epoch, 0)])[:, 0].tolist()
+              for epoch in (1, 1, 2)]
+    assert epochs[0] == epochs[1] != epochs[2]
+    assert sorted(epochs[2]) == scans.rows("train").tolist()
+    assert torch.cat([batch.y for batch in named.batches(2, 1)])[:, 0].tolist() == epochs[2][5:]
+    assert torch.cat([b.y for b in named.validation()])[:, 0].tolist() == scans.rows("val").tolist()
+    assert data.count == 3
+    assert all(batch.x.shape[1:] == (4, model.feature_dim) for batch in data.batches(1, 0))
 
 
 @torch.no_grad()
-def test_checkpoint_predicts_what_the_features_gave(features, frozen_run):
-    model, _, found = features
+def test_checkpoint_predicts_what_the_features_gave(frozen, frozen_run, tmp_path):
+    model, scans = frozen
+    rows = scans.rows("test")
+    plain = stores_of(model, scans, tmp_path, rows, copies=0)[0]
     target = checkpoint.read(frozen_run / "slivit.safetensors")[0].target
-    logits = torch.cat([model.integrator(batch.x, batch.mask) for batch in found.batches(4)])
+    logits = model(Batch(torch.from_numpy(plain.x[rows]), torch.from_numpy(plain.mask[rows]),
+                         torch.zeros(len(rows), 1)))
     table = pd.read_csv(frozen_run / "predictions.csv")
     assert np.allclose(to_predictions(logits.numpy(), target)[:, 0], table["A_pred"], atol=1e-5)
     assert json.loads((frozen_run / "metrics.json").read_text())["n"] == len(table) == 6
+
+
+def test_unfreezing_trains_the_backbone_from_then_on(volume_csv, backbone_run, tmp_path):
+    command = ["--meta_csv", str(volume_csv), "--pathologies", "A", *RUN_3D[4:], "--bb_path",
+               str(backbone_run / "backbone.safetensors"), "--freeze_backbone", "--patience", "0",
+               "--unfreeze_after", "2", "--cache_dir", str(tmp_path / "cache")]
+    finetune.main([*command, "--n_epochs", "3", "--out_dir", str(tmp_path / "out")])
+    trained = load_file(tmp_path / "out/slivit.safetensors")
+    last = torch.load(tmp_path / "out/last.pt", weights_only=True)
+    given = load_file(backbone_run / "backbone.safetensors")
+    stem = "backbone.stem.0.weight"
+    assert not torch.equal(last["model"][stem], given["stem.0.weight"])
+    assert last["progress"]["phase"] == 1
+    assert trained[stem].shape == given["stem.0.weight"].shape
+    assert len(list((tmp_path / "cache/features").iterdir())) == 2
+    run_evaluate(tmp_path / "out/slivit.safetensors", tmp_path / "eval", "--meta_csv", volume_csv)
+    assert ((tmp_path / "eval/predictions.csv").read_bytes()
+            == (tmp_path / "out/predictions.csv").read_bytes())

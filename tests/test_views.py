@@ -13,10 +13,10 @@ from scan_files import scan_affine, write_nifti
 import finetune
 from slivit.config import Augmentation
 from slivit.datasets import Batch, ScanDataset, make_loader, model_slices
-from slivit.engine import parameter_groups
 from slivit.errors import UserError
 from slivit.integrator import Integrator
 from slivit.model import SLIViT
+from slivit.optim import parameter_groups
 from slivit.sources import FileSource
 
 CPU = torch.device("cpu")

@@ -15,6 +15,8 @@ Pick = Callable[[int], np.ndarray]  # number of slices found -> numbers of those
 class ReadError(UserError):
     """A scan cannot be read; the message names the file and what is wrong with it."""
 
+    by_one = True
+
 
 @dataclass(frozen=True)
 class Header:

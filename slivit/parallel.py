@@ -1,0 +1,75 @@
+"""Several processes, as torchrun starts them; one process needs none of it."""
+
+import datetime
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+PATIENCE = datetime.timedelta(hours=12)  # for what one process does while the others wait
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run: this one's number from 0, and how many there are."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this process is the one that writes and speaks."""
+        return self.rank == 0
+
+    def share(self, items: Sequence) -> Sequence:
+        """Return this process's share: every `size`-th item from the `rank`-th on."""
+        return items[self.rank::self.size]
+
+    def join(self, shares: object) -> list:
+        """Return the shares of all processes, in the order of their ranks."""
+        if self.size == 1:
+            return [shares]
+        gathered = [None] * self.size
+        dist.all_gather_object(gathered, shares)
+        return gathered
+
+    def total(self, number: float) -> float:
+        """Return the sum of a number over all processes."""
+        if self.size == 1:
+            return number
+        value = torch.tensor(number, dtype=torch.float64)
+        value = value.cuda() if dist.get_backend() == "nccl" else value
+        dist.all_reduce(value)
+        return float(value)
+
+    def wait(self) -> None:
+        """Wait for all processes."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def local_rank() -> int:
+    """Return the number of this process on its machine, as torchrun gives it."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def started_by_torchrun() -> bool:
+    """Return whether torchrun started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+
+
+def join_world(device: torch.device) -> World:
+    """Join the other processes of a torchrun, or return a world of one."""
+    if not started_by_torchrun():
+        return World()
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    return World(dist.get_rank(), dist.get_world_size())
+
+
+def leave_world() -> None:
+    """Part from the other processes, if there are any."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

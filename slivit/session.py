@@ -1,0 +1,69 @@
+"""What a script runs in: its device, its processes, the signals that stop it."""
+
+import argparse
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from slivit.failures import explain
+from slivit.parallel import World, join_world, leave_world, local_rank, started_by_torchrun
+from slivit.runtime import LOG, check_out_dir, choose_device, choose_workers, setup_logging
+from slivit.stopping import StopSignal, stop_signals
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a script runs in.
+
+    Attributes:
+        device: where the model runs.
+        n_workers: data-loading processes.
+        world: the processes that torchrun started, or one.
+        stop: whether a signal has come.
+        resume: whether to go on from `last.pt`.
+        quiet: whether to leave progress bars away.
+    """
+
+    device: torch.device
+    n_workers: int = 0
+    world: World = World()
+    stop: StopSignal = field(default_factory=StopSignal)
+    resume: bool = False
+    quiet: bool = False
+
+
+@contextlib.contextmanager
+def open_session(args: argparse.Namespace, inputs: Iterable[Path | None]) -> Iterator[Session]:
+    """Check the output folder, choose the device, join the other processes, catch signals.
+
+    Args:
+        args: with out_dir, overwrite, gpu_id, n_cpu, and maybe resume and quiet.
+        inputs: files that the script reads; `--overwrite` must not remove them.
+
+    Raises:
+        UserError: the output folder or the device cannot be used.
+        RunError: within the block memory or disk ran out, or a process died.
+    """
+    setup_logging()
+    resume = getattr(args, "resume", False)
+    rank = local_rank() if started_by_torchrun() else None
+    if rank:
+        LOG.setLevel(logging.ERROR)
+    else:
+        check_out_dir(args.out_dir, resume, args.overwrite, inputs)
+    device = choose_device(args.gpu_id, rank)
+    with stop_signals() as stop:
+        try:
+            yield Session(device, choose_workers(args.n_cpu, device), join_world(device), stop,
+                          resume, getattr(args, "quiet", False))
+        except (RuntimeError, MemoryError, OSError) as error:
+            explained = explain(error, args)
+            if explained is None:
+                raise
+            raise explained from None
+        finally:
+            leave_world()

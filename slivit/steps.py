@@ -1,0 +1,176 @@
+"""The steps of training: batches in, gradients, one step of the optimizer."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from slivit.config import FitOptions
+from slivit.datasets import Batch, TrainingSet
+from slivit.errors import RunError
+from slivit.mixup import mix
+from slivit.objective import Objective, known_count, loss_sum
+from slivit.optim import lr_factor
+from slivit.runtime import derive_seed
+from slivit.session import Session
+from slivit.state import Progress
+
+SAVE_SECONDS = 600  # between two writings of last.pt within an epoch
+AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Epochs `first` to `last` in which the parameters of `groups` are trained on `data`."""
+
+    first: int
+    last: int
+    groups: list[dict]
+    data: TrainingSet
+
+
+@dataclass
+class Loop:
+    """What every step needs; `module` is the model, wrapped where there are several processes."""
+
+    model: nn.Module
+    module: nn.Module
+    ema: nn.Module | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler | None
+    objective: Objective
+    options: FitOptions
+    run: Session
+
+    def parts(self) -> dict[str, object]:
+        """Return what has a state to be saved, by name."""
+        return {"model": self.model, "ema": self.ema, "optimizer": self.optimizer,
+                "scaler": self.scaler}
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Return the context in which the model runs."""
+        if self.options.amp == "off":
+            return contextlib.nullcontext()
+        return torch.autocast(self.run.device.type, AMP_TYPES[self.options.amp])
+
+
+def start_phase(model: nn.Module, ema: nn.Module | None, phase: Phase, objective: Objective,
+                options: FitOptions, run: Session) -> Loop:
+    """Freeze what a phase does not train, and make its optimizer.
+
+    Each group's `lr` is the peak of its learning rate.
+    """
+    trained = {id(p) for group in phase.groups for p in group["params"]}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in trained)
+    optimizer = torch.optim.AdamW([{**group, "peak": group["lr"]} for group in phase.groups])
+    scaled = options.amp == "fp16" and run.device.type == "cuda"
+    module = model
+    if run.world.size > 1:
+        devices = [run.device.index] if run.device.type == "cuda" else None
+        module = DistributedDataParallel(model, devices, broadcast_buffers=False)
+    return Loop(model, module, ema, optimizer, torch.amp.GradScaler("cuda") if scaled else None,
+                objective, options, run)
+
+
+def train_epoch(loop: Loop, progress: Progress, phase: Phase, save: Callable[[], None]) -> None:
+    """Train the steps of an epoch that are not done yet; `save` now and then.
+
+    Raises:
+        RunError: the loss is not finite.
+        Stopped: a signal came; the step it came in is finished.
+    """
+    options, run = loop.options, loop.run
+    steps = -(-phase.data.count // options.accumulate)
+    if progress.step >= steps:
+        return
+    total = (phase.last - phase.first + 1) * steps
+    warmup = int(options.warmup_epochs * steps)
+    if progress.step == 0:
+        rank = [run.world.rank] if run.world.rank else []
+        torch.manual_seed(derive_seed(options.seed, progress.epoch, *rank))
+    loop.module.train()
+    groups = _grouped(phase.data.batches(progress.epoch, progress.step * options.accumulate),
+                      options.accumulate)
+    bar = tqdm(groups, total=steps, initial=progress.step, leave=False,
+               desc=f"epoch {progress.epoch}/{options.n_epochs}",
+               disable=run.quiet or not run.world.main or None)
+    saved = time.monotonic()
+    for group in bar:
+        done = (progress.epoch - phase.first) * steps + progress.step
+        for part in loop.optimizer.param_groups:
+            part["lr"] = part["peak"] * lr_factor(done, warmup, total)
+        summed, count = take_step(loop, group, progress)
+        progress.step += 1
+        progress.loss_sum += summed
+        progress.seen += count
+        bar.set_postfix(loss=f"{progress.loss_sum / max(1, progress.seen):.4f}", refresh=False)
+        run.stop.check(run.world)
+        if run.world.size == 1 and time.monotonic() - saved > SAVE_SECONDS:
+            save()
+            saved = time.monotonic()
+
+
+def _grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    group = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def take_step(loop: Loop, group: list[Batch], progress: Progress) -> tuple[float, int]:
+    """Take one optimizer step; return the summed loss and the number of known labels.
+
+    The gradient is that of the mean over all known labels of the group of batches, whichever batch
+    and whichever process they are in.
+    """
+    world, options, objective = loop.run.world, loop.options, loop.objective
+    count = int(world.total(sum(known_count(batch.y, objective.target) for batch in group)))
+    loop.optimizer.zero_grad(set_to_none=True)
+    summed = 0.0
+    for i, batch in enumerate(group):
+        seed = derive_seed(options.seed, progress.epoch, progress.step, i)
+        batch = mix(batch.to(loop.run.device), options.mixup, seed)
+        later = world.size > 1 and i < len(group) - 1
+        with loop.module.no_sync() if later else contextlib.nullcontext():
+            with loop.autocast():
+                logits = loop.module(batch)
+            loss = loss_sum(logits.float(), batch.y, objective)
+            summed += float(loss.detach())
+            mean = loss / max(1, count) * world.size  # the processes' gradients are averaged
+            (mean if loop.scaler is None else loop.scaler.scale(mean)).backward()
+    summed = world.total(summed)
+    check_finite(summed, f"training loss became {summed} in epoch {progress.epoch}, step "
+                         f"{progress.step + 1}")
+    if loop.scaler is not None:
+        loop.scaler.unscale_(loop.optimizer)
+    nn.utils.clip_grad_norm_(loop.model.parameters(), options.clip_grad)
+    if loop.scaler is None:
+        loop.optimizer.step()
+    else:
+        loop.scaler.step(loop.optimizer)
+        loop.scaler.update()
+    if loop.ema is not None:
+        loop.ema.update_parameters(loop.model)
+    return summed, count
+
+
+def check_finite(loss: float, what: str) -> None:
+    """Refuse a loss that is NaN or infinite.
+
+    Raises:
+        RunError: it is.
+    """
+    if not math.isfinite(loss):
+        raise RunError(f"the {what}; the files of the last good epoch are intact. Lower --lr (and "
+                       "--bb_lr), then start again with --overwrite")

@@ -1,0 +1,110 @@
+"""Memory, disk, a process that was killed: one message each, and the good files stay."""
+
+import argparse
+import resource
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from helpers import RUN_3D
+from safetensors.torch import load_file
+
+import finetune
+from slivit.errors import RunError, UserError
+from slivit.failures import explain
+from slivit.sources import FileSource
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_out_of_memory_says_what_to_lower_and_to_what():
+    args = argparse.Namespace(b_size=4, accumulate=1, n_slices=28, slices_per_step=None,
+                              img_size=256, freeze_backbone=False)
+    text = str(explain(torch.OutOfMemoryError("CUDA out of memory. Tried ..."), args))
+    assert "--slices_per_step 28 (now 112" in text
+    assert "--b_size 2 with --accumulate 2 (now 4)" in text
+    assert "--img_size (now 256)" in text
+    assert explain(ValueError("another"), args) is None
+
+
+def test_a_loading_process_that_is_killed_is_one_message(volume_csv, tmp_path, monkeypatch):
+    import os
+    monkeypatch.setattr(FileSource, "__call__", lambda self, row, pick=None: os._exit(9))
+    with pytest.raises(RunError, match="a data-loading process died.*--n_cpu: 0 for 1"):
+        finetune.main(["--meta_csv", str(volume_csv), "--pathologies", "A", *RUN_3D, "--n_cpu",
+                       "1", "--n_epochs", "1", "--out_dir", str(tmp_path / "out")])
+    assert not (tmp_path / "out/slivit.safetensors").exists()
+
+
+def test_a_full_disk_keeps_the_last_good_files(volume_csv, tmp_path):
+    command = [sys.executable, "finetune.py", "--meta_csv", str(volume_csv), "--pathologies", "A",
+               *RUN_3D, "--quiet", "--out_dir", str(tmp_path / "out")]
+    subprocess.run([*command, "--n_epochs", "1"], cwd=ROOT, check=True, capture_output=True)
+    before = {name: (tmp_path / "out" / name).read_bytes()
+              for name in ("last.pt", "slivit.safetensors")}
+    done = subprocess.run(
+        [*command, "--n_epochs", "2", "--resume"], cwd=ROOT, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and "cannot be written" in done.stderr
+    assert "make room, then go on with --resume" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert all((tmp_path / "out" / name).read_bytes() == content
+               for name, content in before.items())
+    assert load_file(tmp_path / "out/slivit.safetensors")
+    assert not list((tmp_path / "out").glob(".*part*"))
+
+
+def test_log_goes_to_tensorboard(volume_csv, tmp_path):
+    loader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    finetune.main(["--meta_csv", str(volume_csv), "--pathologies", "A", *RUN_3D, "--n_epochs", "2",
+                   "--tensorboard", "--out_dir", str(tmp_path)])
+    events = loader.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    log = pd.read_csv(tmp_path / "log.csv")
+    found = [event.value for event in events.Scalars("val_loss")]
+    assert found == pytest.approx(log["val_loss"].tolist(), rel=1e-6)
+
+
+def test_log_goes_to_weights_and_biases(volume_csv, tmp_path, monkeypatch):
+    calls = []
+    run = types.SimpleNamespace(log=lambda row, step: calls.append((step, row["val_loss"])),
+                                finish=lambda: calls.append("finished"))
+    fake = types.ModuleType("wandb")
+    fake.init = lambda **options: calls.append(options["project"]) or run
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    finetune.main(["--meta_csv", str(volume_csv), "--pathologies", "A", *RUN_3D, "--n_epochs", "2",
+                   "--wandb", "nodules", "--out_dir", str(tmp_path)])
+    log = pd.read_csv(tmp_path / "log.csv", float_precision="round_trip")
+    assert calls == ["nodules", (1, log["val_loss"][0]), (2, log["val_loss"][1]), "finished"]
+
+
+def test_a_tracker_that_is_not_installed_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match="--wandb: the package wandb is not installed; pip install"):
+        finetune.main(["--wandb", "x", "--out_dir", str(tmp_path / "out")])
+
+
+def test_quiet_leaves_the_bars_away(volume_csv, tmp_path, capsys):
+    finetune.main(["--meta_csv", str(volume_csv), "--pathologies", "A", *RUN_3D, "--n_epochs", "2",
+                   "--quiet", "--amp", "bf16", "--out_dir", str(tmp_path)])
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert " left)" in out
+
+
+@pytest.mark.parametrize(("flags", "message"), [
+    (["--amp", "fp16"], "--amp fp16 needs a GPU"),
+    (["--unfreeze_after", "1"], "--unfreeze_after goes with --freeze_backbone"),
+    (["--freeze_backbone", "--unfreeze_after", "5", "--n_epochs", "5"], "leaves nothing of"),
+    (["--freeze_backbone", "--slices_per_step", "2", "--weights", "imagenet"], "contradict"),
+    (["--cache_dir", "cache"], "--cache_dir goes with --meta_csv, or with --freeze_backbone"),
+])
+def test_options_that_cannot_be_had_are_refused(tmp_path, flags, message):
+    with pytest.raises(UserError, match=message):
+        finetune.main([*flags, "--gpu_id", "cpu", "--out_dir", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()

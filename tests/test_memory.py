@@ -1,0 +1,36 @@
+"""The paper's configuration in the memory of a small machine."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from helpers import write_meta
+
+ROOT = Path(__file__).resolve().parents[1]
+LAUNCH = """
+import resource, sys, torch
+import finetune
+torch.set_num_threads(2)
+finetune.main(sys.argv[1:])
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20)
+"""
+
+
+def test_paper_configuration_trains_within_six_gigabytes(tmp_path):
+    """28 slices of 256 pixels, convnext_tiny, batches of 4, the whole model."""
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        count = 28 if i < 4 else 1  # the training volumes are what needs memory
+        np.save(tmp_path / f"{i}.npy", rng.integers(0, 255, (count, 32, 32), dtype=np.uint8))
+    table = write_meta(tmp_path / "t.csv", F_Name=list("abcdef"), A=[0, 1, 0, 1, 0, 1],
+                       Path=[f"{i}.npy" for i in range(6)],
+                       Split=["train"] * 4 + ["val", "test"])
+    done = subprocess.run(
+        [sys.executable, "-c", LAUNCH, "--meta_csv", str(table), "--weights", "none", "--n_epochs",
+         "1", "--slices_per_step", "8", "--gpu_id", "cpu", "--out_dir", str(tmp_path / "out")],
+        cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1/1" in done.stdout
+    assert float(re.search(r"peak ([0-9.]+)", done.stdout)[1]) < 6  # GiB

@@ -1,0 +1,47 @@
+"""Two processes on the CPU that train as one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import RUN_3D
+
+from slivit.parallel import World
+from slivit.sampling import interleave, make_batches
+
+ROOT = Path(__file__).resolve().parents[1]
+TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port"]
+
+
+def test_batches_are_shared_out_and_rows_come_back_in_order():
+    shares = [make_batches(range(7), 3, World(rank, 2)) for rank in (0, 1)]
+    assert shares[0] == [[0, 2], [3, 5], [6]]
+    assert shares[1] == [[1], [4], [~6]]  # takes part, without a label
+    assert make_batches(range(7), 3, World(0, 2), start=2) == [[6]]
+    rows = np.arange(14).reshape(7, 2)
+    assert np.array_equal(interleave([World(rank, 3).share(rows) for rank in range(3)]), rows)
+
+
+@pytest.mark.parametrize(("port", "more"), [
+    (29611, []), (29613, ["--freeze_backbone", "--unfreeze_after", "1", "--accumulate", "2"])])
+def test_two_processes_train_as_one(volume_csv, backbone_run, tmp_path, port, more):
+    command = ["finetune.py", "--meta_csv", str(volume_csv), "--pathologies", "A", *RUN_3D[4:],
+               "--bb_path", str(backbone_run / "backbone.safetensors"), "--n_epochs", "2",
+               "--b_size", "3", "--drop_path", "0", "--quiet", *more]
+    for name, launcher in (("one", [sys.executable]), ("two", [*TWO, str(port)])):
+        done = subprocess.run([*launcher, *command, "--out_dir", str(tmp_path / name)], cwd=ROOT,
+                              capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 2/2") == 1  # one process speaks
+    one, two = (pd.read_csv(tmp_path / name / "log.csv").drop(columns="seconds")
+                for name in ("one", "two"))
+    assert one["epoch"].tolist() == two["epoch"].tolist() == [1, 2]
+    assert np.allclose(one.astype(float), two.astype(float), atol=2e-5)
+    one, two = (pd.read_csv(tmp_path / name / "predictions.csv") for name in ("one", "two"))
+    assert one["id"].tolist() == two["id"].tolist()
+    assert np.allclose(one["A_pred"], two["A_pred"], atol=2e-5)
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {
+        path.name for path in (tmp_path / "two").iterdir()}

@@ -1,0 +1,89 @@
+"""Real processes, killed and stopped, that end as if nothing had happened."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers import RUN_3D
+
+ROOT = Path(__file__).resolve().parents[1]
+LAUNCH = ("import sys; sys.path.insert(0, {root!r}); sys.argv[0] = 'finetune.py'; "
+          "import slivit.steps; slivit.steps.SAVE_SECONDS = 0; import finetune; "
+          "from slivit.errors import run_script; run_script(finetune.main)")
+
+
+@pytest.fixture(scope="module")
+def command(volume_csv):
+    """A training with everything random switched on, which saves after every step."""
+    return [sys.executable, "-c", LAUNCH.format(root=str(ROOT)), "--meta_csv", str(volume_csv),
+            "--pathologies", "A", *RUN_3D, "--n_epochs", "6", "--b_size", "2", "--dropout", "0.1",
+            "--drop_path", "0.2", "--patience", "0", "--ema", "0.9", "--mixup", "0.2", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def unbroken(command, tmp_path_factory):
+    """The output of that training, never stopped."""
+    out = tmp_path_factory.mktemp("runs") / "unbroken"
+    subprocess.run([*command, "--out_dir", str(out)], check=True, stdout=subprocess.DEVNULL)
+    return out
+
+
+def start(command, out, *more):
+    return subprocess.Popen([*command, "--out_dir", str(out), *more], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path, process):
+    """Wait until a file is there, or the process has ended."""
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.02)
+
+
+def same(a, b):
+    """Check that two runs left the same weights, log and predictions."""
+    for name in ("slivit.safetensors", "predictions.csv", "metrics.json"):
+        assert (a / name).read_bytes() == (b / name).read_bytes(), name
+    logs = [pd.read_csv(folder / "log.csv").drop(columns="seconds") for folder in (a, b)]
+    assert logs[0].equals(logs[1])
+    assert len(logs[0]) == 6
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bytes(command, unbroken, tmp_path):
+    rng, out, kills = random.Random(0), tmp_path / "killed", 0
+    for _ in range(6):
+        process = start(command, out, *["--resume"] * (kills > 0))
+        wait_for(out / "last.pt", process)
+        time.sleep(rng.uniform(0, 1.2) + 4 * (kills > 0))  # start-up takes some seconds
+        if process.poll() is not None:
+            break
+        process.kill()
+        kills += 1
+        process.communicate()
+    assert kills >= 2
+    process = start(command, out, "--resume")
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    same(unbroken, out)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_stopped_it_saves_and_says_how_to_go_on(command, unbroken, tmp_path, number, code):
+    out = tmp_path / "stopped"
+    process = start(command, out)
+    wait_for(out / "last.pt", process)
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert process.returncode == code
+    assert errors.strip().splitlines()[0] == f"stopped by {number.name}. To go on:"
+    assert errors.strip().endswith("--resume")
+    assert "Traceback" not in errors
+    assert not list(out.glob(".*part*"))
+    done = subprocess.run([*command, "--out_dir", str(out), "--resume"], capture_output=True,
+                          text=True)
+    assert "resuming after " in done.stdout
+    same(unbroken, out)

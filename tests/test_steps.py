@@ -1,0 +1,109 @@
+"""One step of training: the same gradient in chunks and in parts, mixup, averages of weights."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from helpers import BACKBONE, TINY_VIT, array_scans, preprocess, scan_pixels
+from test_engine import options
+
+from slivit.config import Target
+from slivit.datasets import Batch, ScanDataset, make_loader
+from slivit.mixup import mix
+from slivit.model import SLIViT
+from slivit.objective import Objective
+from slivit.optim import backbone_groups, moving_average, parameter_groups
+from slivit.session import Session
+from slivit.state import Progress
+from slivit.steps import Phase, start_phase, take_step
+
+CPU = torch.device("cpu")
+TARGET = Target("multilabel", ("a", "b"))
+LABELS = np.array([[0, 1], [1, np.nan], [np.nan, np.nan], [1, 0], [np.nan, 1]])
+
+
+def volumes_in_batches(size, views=("acquisition",)):
+    """Return five volumes of unlike content in batches, some labels unknown."""
+    rng = np.random.default_rng(0)
+    volumes = np.stack([scan_pixels(rng, i % 2 == 0, (6, 32, 32)) for i in range(5)])
+    way = preprocess(4, views=views)
+    dataset = ScanDataset(array_scans(volumes, LABELS), np.arange(5), way)
+    batches = list(make_loader(dataset, size, 0, CPU))
+    batches[0].mask[0, 2:4] = False  # a shorter volume
+    return batches
+
+
+def gradients(batches, slices_per_step=0, views=("acquisition",)):
+    """Return the gradient of one step on a group of batches, and its loss."""
+    torch.manual_seed(0)
+    model = SLIViT(BACKBONE, 2, preprocess(4, views=views), TINY_VIT)
+    model.slices_per_step = slices_per_step
+    chosen = options(accumulate=len(batches), clip_grad=1e9)
+    phase = Phase(1, 1, parameter_groups(model, 0.0, 0.0), None)
+    loop = start_phase(model, None, phase, Objective(TARGET), chosen, Session(CPU))
+    model.train()
+    loss, count = take_step(loop, batches, Progress())
+    return torch.cat([p.grad.flatten() for p in model.parameters()]), loss / count
+
+
+@pytest.mark.parametrize("views", [("acquisition",), ("axial", "coronal", "sagittal")])
+@pytest.mark.parametrize(("size", "slices"), [(5, 3), (2, 0), (1, 0), (2, 1), (3, 100)])
+def test_chunks_and_parts_have_the_gradient_of_the_whole(size, slices, views):
+    whole, loss = gradients(volumes_in_batches(5, views), views=views)
+    parts, same = gradients(volumes_in_batches(size, views), slices, views)
+    assert same == pytest.approx(loss, rel=1e-5)
+    assert float((whole - parts).abs().max()) < 1e-5 * float(whole.abs().max())
+    assert float(whole.abs().max()) > 1e-3
+
+
+def test_mixup_blends_scans_labels_and_masks():
+    batch = volumes_in_batches(5)[0]
+    mixed, again = mix(batch, 0.4, 3), mix(batch, 0.4, 3)
+    assert torch.equal(mixed.x, again.x)
+    rng = np.random.default_rng(3)
+    share, other = rng.beta(0.4, 0.4), rng.permutation(5)
+    expected = batch.x * share + batch.x[other] * (1 - share)
+    assert (mixed.x.float() - expected).abs().max() <= 0.5
+    assert torch.equal(mixed.mask, batch.mask | batch.mask[other])
+    unknown = torch.isnan(batch.y)
+    assert torch.equal(torch.isnan(mixed.y), unknown | unknown[other])
+    assert mix(batch, 0.0, 3) is batch
+    features = dataclasses.replace(batch, x=torch.rand(5, 4, 8))
+    assert mix(features, 0.4, 3).x.is_floating_point()
+
+
+def test_layer_decay_falls_towards_the_stem():
+    backbone = SLIViT(BACKBONE, 1, preprocess(4), TINY_VIT).backbone
+    groups = backbone_groups(backbone, 1.0, 0.5, 0.8)
+    rate = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert len(rate) == len(list(backbone.parameters()))
+    names = dict(backbone.named_parameters())
+    rates = [rate[id(names[name])] for name in
+             ("stem.0.weight", "stages.0.blocks.0.conv_dw.weight",
+              "stages.2.blocks.0.conv_dw.weight", "stages.3.blocks.0.conv_dw.weight")]
+    assert rates == sorted(rates)
+    assert rates[0] < rates[-1] <= 1
+
+
+def test_average_of_weights_forgets_its_start():
+    model = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(model.weight, 100.0)
+    ema = moving_average(model, 0.9)
+    ema.update_parameters(model)
+    torch.nn.init.constant_(model.weight, 1.0)
+    values = []
+    for _ in range(100):
+        ema.update_parameters(model)
+        values.append(float(ema.module.weight))
+    assert values[0] == pytest.approx(100 - 99 * (1 - 2 / 11))
+    assert values == sorted(values, reverse=True)
+    assert values[-1] == pytest.approx(1, abs=0.05)
+
+
+def test_padding_scan_has_no_gradient():
+    batch = volumes_in_batches(5)[0]
+    empty = Batch(batch.x[:1], batch.mask[:1], torch.full((1, 2), torch.nan))
+    gradient, _ = gradients([batch, empty])
+    alone, _ = gradients([batch])
+    assert float((gradient - alone).abs().max()) < 1e-6 * float(alone.abs().max())
