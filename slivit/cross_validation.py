@@ -69,8 +69,8 @@ def _pool(args: argparse.Namespace, folds: list[Scans], folders: list[Path]) -> 
     table = []
     for k, (fold, folder) in enumerate(zip(folds, folders, strict=True), 1):
         rows = fold.rows("test")
-        found = pd.read_csv(folder / "predictions.csv", float_precision="round_trip")
-        pred[rows] = found[[f"{name}_pred" for name in card.target.labels]].to_numpy()
+        found = pd.read_csv(folder / "predictions.csv", dtype=str)  # floats to the last digit
+        pred[rows] = found[[f"{name}_pred" for name in card.target.labels]].astype(float)
         number[rows] = k
         scores = pd.read_json(folder / "metrics.json", typ="series")
         table.append({"fold": k, **{split: len(fold.rows(split)) for split in SPLITS},

@@ -126,6 +126,9 @@ def check_training_options(args: argparse.Namespace, world_size: int, device: to
     if args.b_size < world_size:
         raise UserError(f"--b_size {args.b_size}: is divided among {world_size} processes, of "
                         "which each needs a scan at least")
+    if args.pos_weight == "auto" and args.balanced_sampling:
+        raise UserError("--pos_weight auto and --balanced_sampling contradict each other: each "
+                        "balances the classes, both together would favour the rare one; give one")
     if args.amp == "fp16" and device.type != "cuda":
         raise UserError("--amp fp16 needs a GPU; use bf16 or off")
 

@@ -18,6 +18,12 @@ import bb_train
 import finetune
 
 torch.set_num_threads(1)
+LONGEST = ("test_memory", "test_resume", "test_parallel")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the modules that take longest, so that no process is left with one at the end."""
+    items.sort(key=lambda item: item.module.__name__ not in LONGEST)
 
 
 @pytest.fixture

@@ -28,13 +28,13 @@ def cv_run(command, tmp_path_factory):
 
 def test_every_scan_is_predicted_by_a_model_that_has_not_seen_it(cv_run, volume_csv):
     table = pd.read_csv(volume_csv)
-    pooled = pd.read_csv(cv_run / "predictions.csv", float_precision="round_trip")
+    pooled = pd.read_csv(cv_run / "predictions.csv", dtype=str)
     kept = table[table["Split"] != "test"]
     assert pooled["id"].tolist() == kept["F_Name"].tolist()
-    assert pooled["B"].tolist() == kept["B"].tolist()
+    assert pooled["B"].astype(int).tolist() == kept["B"].tolist()
     for k in (1, 2, 3):
-        own = pd.read_csv(cv_run / f"fold_{k}/predictions.csv", float_precision="round_trip")
-        part = pooled[pooled["fold"] == k]
+        own = pd.read_csv(cv_run / f"fold_{k}/predictions.csv", dtype=str)
+        part = pooled[pooled["fold"] == str(k)]
         assert part["id"].tolist() == own["id"].tolist()
         assert part["B_pred"].tolist() == own["B_pred"].tolist()
         split = pd.read_csv(cv_run / f"fold_{k}/split.csv")

@@ -10,9 +10,8 @@ from helpers import write_meta
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCH = """
-import resource, sys, torch
+import resource, sys
 import finetune
-torch.set_num_threads(2)
 finetune.main(sys.argv[1:])
 print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20)
 """

@@ -95,7 +95,7 @@ def test_average_of_weights_forgets_its_start():
     values = []
     for _ in range(100):
         ema.update_parameters(model)
-        values.append(float(ema.module.weight))
+        values.append(ema.module.weight.item())
     assert values[0] == pytest.approx(100 - 99 * (1 - 2 / 11))
     assert values == sorted(values, reverse=True)
     assert values[-1] == pytest.approx(1, abs=0.05)
