@@ -55,6 +55,11 @@ class SLIViT(nn.Module):
         self.integrator = Integrator(self.feature_dim, preprocess.n_slices, n_outputs, config,
                                      len(preprocess.views))
 
+    def compile(self, **options) -> None:
+        """Compile backbone and integrator; which slices are looked at depends on the data."""
+        self._features = torch.compile(self._features, dynamic=False, **options)
+        self.integrator.compile(**options)
+
     def slice_features(self, batch: Batch) -> torch.Tensor:
         """Run the backbone over every real slice, each on its own; padding is never looked at.
 
