@@ -16,13 +16,17 @@ from torch import nn
 
 from slivit import checkpoint, options, training_options
 from slivit.backbone import input_statistics
-from slivit.checkpoint import Card
+from slivit.calibration import temperature_of
+from slivit.checkpoint import Card, Validation
 from slivit.datasets import scan_training_set
 from slivit.engine import fit
 from slivit.errors import run_script
 from slivit.headers import check_headers
+from slivit.measured import ReportOptions
 from slivit.model import ImageClassifier
+from slivit.model_card import training_facts
 from slivit.optim import backbone_groups
+from slivit.prediction import load_trained
 from slivit.report import closing_split, measure
 from slivit.runtime import LOG, open_out_dir, versions, write_json
 from slivit.scans import summarise
@@ -93,9 +97,12 @@ def train(args: argparse.Namespace, run: Session) -> None:
     run.world.wait()
     best_path = args.out_dir / "backbone.safetensors"
 
-    def save_best(epoch: int, scores: dict, best: nn.Module) -> None:
-        checkpoint.save(best_path, best, Card("backbone", name, None, target, preprocess, data,
-                                              epoch, scores, args.seed, versions()))
+    facts = training_facts(scans, target, augmentation, config)
+
+    def save_best(epoch: int, scores: dict, best: nn.Module, validation: Validation) -> None:
+        card = Card("backbone", name, None, target, preprocess, data, epoch, scores, args.seed,
+                    versions(), facts, temperature_of(validation, target))
+        checkpoint.save(best_path, best, card, validation)
 
     model.to(run.device)
     batches = scan_training_set(scans, preprocess, args.b_size, args.seed, augmentation,
@@ -107,9 +114,8 @@ def train(args: argparse.Namespace, run: Session) -> None:
         fit(model, [Phase(1, args.n_epochs, groups, batches)], objective,
             training_options.make_fit_options(args), run, args.out_dir, save_best, track)
     run.world.wait()
-    _, best = checkpoint.load(best_path)
-    measure([best.to(run.device)], [target], scans, closing_split(scans), run, args.b_size,
-            args.out_dir, args.seed)
+    measure([load_trained(best_path, run.device)], scans, closing_split(scans), run, args.b_size,
+            args.out_dir, ReportOptions(args.seed))
     LOG.info("backbone: %s", best_path)
 
 

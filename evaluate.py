@@ -1,8 +1,10 @@
-"""Measure a checkpoint on a split of any data set with its labels.
+"""Measure a checkpoint on a split of any data set with its labels, or predict scans without labels.
 
     python evaluate.py --checkpoint runs/finetune/slivit.safetensors
     python evaluate.py --checkpoint slivit.safetensors --meta_csv other_site.csv --split all
-    python evaluate.py --checkpoint backbone.safetensors --dataset chestmnist --split val
+    python evaluate.py --checkpoint a.safetensors b.safetensors --meta_csv test.csv --group_by site
+    python evaluate.py --checkpoint a.safetensors --explain 3 --operating_point sensitivity=0.95
+    python evaluate.py --checkpoint slivit.safetensors --volume scan.nii.gz
 
 Model, pre-processing, labels and task are read from the checkpoint.
 """
@@ -12,12 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from slivit import checkpoint, options
 from slivit import option_types as types
+from slivit import options
 from slivit.checkpoint import Card
 from slivit.errors import UserError, listing, run_script
 from slivit.headers import check_headers
+from slivit.measured import ReportOptions
+from slivit.meta import single_scan
 from slivit.named import known_sets
+from slivit.prediction import TestTime, Trained, check_test_time, load_trained
 from slivit.report import measure
 from slivit.runtime import LOG, open_out_dir, versions, write_json
 from slivit.scans import Scans, match_names
@@ -32,13 +37,17 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False)
     parser.add_argument("--checkpoint", type=Path, required=True, nargs="+", metavar="FILE",
                         help="slivit.safetensors of finetune.py or backbone.safetensors of "
-                             "bb_train.py; of several, the predictions are averaged")
+                             "bb_train.py; of several, the predictions are averaged, and the "
+                             "models compared with each other")
     parser.add_argument("--split", choices=("test", "val", "train", "all"), default="test",
                         help="rows to measure (default %(default)s)")
     parser.add_argument("--b_size", type=types.positive_int, default=16, metavar="N",
                         help="scans at a time (default %(default)s)")
     options.add_data_options(parser, "images or volumes, as the checkpoint takes them")
+    parser.add_argument("--volume", type=Path, metavar="FILE_OR_FOLDER",
+                        help="predict this one scan instead of a data set")
     options.add_cache_option(parser)
+    options.add_report_options(parser)
     options.add_run_options(parser, "runs/evaluate", resumable=False)
     return parser
 
@@ -52,22 +61,19 @@ def main(argv: list[str] | None = None) -> None:
 
 def evaluate(args: argparse.Namespace, run: Session) -> None:
     """Measure the checkpoints on the data."""
-    cards, models = zip(*(checkpoint.load(path) for path in args.checkpoint), strict=True)
-    check_alike(args.checkpoint, cards)
-    card = cards[0]
+    trained = [load_trained(path, run.device) for path in args.checkpoint]
+    check_alike(trained)
+    how = TestTime(args.tta == "flips", args.mc_dropout, args.calibrate, args.seed)
+    for one in trained:
+        check_test_time(one, how)
+    card = trained[0].card
     LOG.info("checkpoint: %s, %s of %s, trained on %s%s", card.kind, card.backbone,
              ", ".join(card.target.labels), card.data["name"],
-             "" if len(cards) == 1 else f"; predictions of {len(cards)} are averaged")
-
-    if args.meta_csv is None and args.dataset is None:
-        args.dataset, args.medmnist_size = named_training_set(card)
-        LOG.info("neither --meta_csv nor --dataset: measuring on %s", args.dataset)
+             "" if len(trained) == 1 else f"; predictions of {len(trained)} are averaged")
     match_names(args.pathologies or [], card.target.labels, "labels of the checkpoint")
-    wanted = [card.target.column] if card.target.column else list(card.target.labels)
-    scans = options.load_scans(args, 2 if card.kind == "backbone" else 3,
-                               wanted if args.meta_csv else None, card.data["split_ratio"],
-                               card.data["split_seed"])
-    scans = fit_to_target(scans, card.target)
+    scans = find_scans(args, card)
+    if args.group_by:
+        scans.group_column(args.group_by)
     if args.split != "all":
         check_splits(scans, (args.split,))
     rows = scans.rows(args.split)
@@ -76,7 +82,7 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
         LOG.warning("warning: %s has no splits and is not the table of the training; its %s rows "
                     "were drawn anew and may hold scans the model was trained on. Measure a table "
                     "from elsewhere with --split all", scans.name, args.split)
-    warn_of_training_patients(scans, rows, cards)
+    warn_of_training_patients(scans, rows, trained)
     check_headers(scans, rows, card.preprocess.views)
 
     if run.world.main:
@@ -84,22 +90,53 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
         write_json(args.out_dir / "config.json", options.make_config(
             args, script="evaluate", card=card, versions=versions(),
             data={"name": scans.name, "fingerprint": fingerprint}))
-    measure([model.to(run.device) for model in models], [one.target for one in cards], scans,
-            args.split, run, args.b_size, args.out_dir, args.seed, only=args.pathologies)
+    measure(trained, scans, args.split, run, args.b_size, args.out_dir,
+            ReportOptions(args.seed, args.pathologies, args.operating_point, args.group_by,
+                          args.explain, how))
 
 
-def check_alike(paths: list[Path], cards: tuple[Card, ...]) -> None:
-    """Refuse checkpoints whose predictions cannot be averaged.
+def find_scans(args: argparse.Namespace, card: Card) -> Scans:
+    """Return what is to be predicted, with the label columns of the model.
+
+    Labels that a table has not are unknown.
+
+    Raises:
+        UserError: contradictory options, or whatever is wrong with the data.
+    """
+    ndim, target = 2 if card.kind == "backbone" else 3, card.target
+    if args.volume is not None:
+        for flag in ("meta_csv", "dataset", "pid_col", "medmnist_size", "cache_dir", "group_by"):
+            if getattr(args, flag) is not None:
+                raise UserError(f"--volume and --{flag} contradict each other")
+        return single_scan(args.volume, ndim, target.labels)
+    if args.meta_csv is None and args.dataset is None:
+        args.dataset, args.medmnist_size = named_training_set(card)
+        LOG.info("neither --meta_csv nor --dataset: measuring on %s", args.dataset)
+    wanted = [target.column] if target.column else list(target.labels)
+    scans = options.load_scans(args, ndim, wanted if args.meta_csv else None,
+                               card.data["split_ratio"], card.data["split_seed"],
+                               labels_needed=False)
+    if np.isnan(scans.labels).all() and args.meta_csv:  # nothing to fit
+        unknown = np.full((len(scans), len(target.labels)), np.nan, np.float32)
+        return scans.with_labels(target.labels, unknown)
+    return fit_to_target(scans, target)
+
+
+def check_alike(trained: list[Trained]) -> None:
+    """Refuse checkpoints whose predictions cannot be averaged or compared.
 
     Raises:
         UserError: listing what each of them is.
     """
-    kinds = [f"{card.kind}, {card.target.task} of {', '.join(card.target.labels)}"
-             for card in cards]
+    kinds = [f"{one.card.kind}, {one.card.target.task} of {', '.join(one.card.target.labels)}"
+             for one in trained]
     if len(set(kinds)) > 1:
-        rows = [f"{path}: {kind}" for path, kind in zip(paths, kinds, strict=True)]
+        rows = [f"{one.path}: {kind}" for one, kind in zip(trained, kinds, strict=True)]
         raise UserError("--checkpoint: only models of the same kind, task and labels can be "
-                        f"averaged:\n{listing(rows)}\nMeasure them one by one.")
+                        f"averaged and compared:\n{listing(rows)}\nMeasure them one by one.")
+    paths = [one.path.resolve() for one in trained]
+    if len(set(paths)) < len(paths):
+        raise UserError("--checkpoint: a file is given twice")
 
 
 def named_training_set(card: Card) -> tuple[str, int | None]:
@@ -113,9 +150,9 @@ def named_training_set(card: Card) -> tuple[str, int | None]:
     return ("noduleshapes2d" if card.kind == "backbone" else "noduleshapes3d"), None
 
 
-def warn_of_training_patients(scans: Scans, rows: np.ndarray, cards: tuple[Card, ...]) -> None:
+def warn_of_training_patients(scans: Scans, rows: np.ndarray, trained: list[Trained]) -> None:
     """Say how many of the patients to be measured the models have met in training."""
-    seen = {patient for card in cards for patient in card.data["patients"]}
+    seen = {patient for one in trained for patient in one.card.data["patients"]}
     found = scans.patient_hashes(*{str(scans.split[row]) for row in rows})
     if seen & found:
         LOG.warning("warning: %d of %d patients have ids that stand in the training or validation "

@@ -20,7 +20,8 @@ from torch import nn
 from slivit import checkpoint, options, training_options
 from slivit import option_types as types
 from slivit.backbone import input_statistics
-from slivit.checkpoint import Card
+from slivit.calibration import temperature_of
+from slivit.checkpoint import Card, Validation
 from slivit.config import TASKS, Augmentation, Target
 from slivit.cross_validation import cross_validate
 from slivit.datasets import scan_training_set
@@ -28,8 +29,11 @@ from slivit.engine import fit
 from slivit.errors import UserError, run_script
 from slivit.features import FeatureOptions, frozen_training_set
 from slivit.headers import check_headers
+from slivit.measured import ReportOptions
 from slivit.model import SLIViT
+from slivit.model_card import training_facts
 from slivit.optim import backbone_groups, parameter_groups
+from slivit.prediction import load_trained
 from slivit.report import closing_split, measure
 from slivit.runtime import LOG, open_out_dir, scratch_dir, versions, write_json
 from slivit.scans import Scans, summarise
@@ -141,9 +145,12 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
     run.world.wait()
     best_path = out_dir / "slivit.safetensors"
 
-    def save_best(epoch: int, scores: dict, best: nn.Module) -> None:
-        checkpoint.save(best_path, best, Card("slivit", name, integrator, target, preprocess, data,
-                                              epoch, scores, args.seed, versions()))
+    facts = training_facts(scans, target, augmentation, config, bb_data)
+
+    def save_best(epoch: int, scores: dict, best: nn.Module, validation: Validation) -> None:
+        card = Card("slivit", name, integrator, target, preprocess, data, epoch, scores, args.seed,
+                    versions(), facts, temperature_of(validation, target))
+        checkpoint.save(best_path, best, card, validation)
 
     model.to(run.device)
     with contextlib.ExitStack() as stack:
@@ -153,9 +160,8 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
         fit(model, phases, objective, training_options.make_fit_options(args), run, out_dir,
             save_best, track)
     run.world.wait()
-    _, best = checkpoint.load(best_path)
-    measure([best.to(run.device)], [target], scans, closing_split(scans), run, args.b_size, out_dir,
-            args.seed)
+    measure([load_trained(best_path, run.device)], scans, closing_split(scans), run, args.b_size,
+            out_dir, ReportOptions(args.seed))
     LOG.info("model: %s", best_path)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -16,7 +17,20 @@ from slivit.runtime import whole_file
 from slivit.scans import Scans
 
 FORMAT = 1
-KEY = "slivit"
+KEY = "slivit"  # of all metadata: safetensors writes several keys in any order
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """What a model gave on the validation scans, from which thresholds and temperature come.
+
+    Attributes:
+        logits: float32 (n, K), as the model gave them.
+        labels: float32 (n, K), NaN where unknown.
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +47,9 @@ class Card:
         epoch, score: of the saved weights, on validation.
         seed: of the run.
         versions: of the packages that made it.
+        training: of model_card.training_facts; empty in files of earlier versions.
+        temperature: by which logits are divided where calibrated predictions are asked for; None
+            where there is none.
     """
 
     kind: str
@@ -45,6 +62,8 @@ class Card:
     score: dict = dataclasses.field(default_factory=dict)
     seed: int = 0
     versions: dict = dataclasses.field(default_factory=dict)
+    training: dict = dataclasses.field(default_factory=dict)
+    temperature: float | None = None
 
 
 def data_facts(scans: Scans, fingerprint: str, split_ratio: str | None, seed: int) -> dict:
@@ -65,8 +84,8 @@ def build(card: Card, drop_path: float = 0.0) -> ImageClassifier | SLIViT:
     return SLIViT(card.backbone, outputs, card.preprocess, card.integrator, drop_path)
 
 
-def save(path: Path, model: nn.Module, card: Card) -> None:
-    """Write model and card, whole or not at all.
+def save(path: Path, model: nn.Module, card: Card, validation: Validation | None = None) -> None:
+    """Write model, card and what it gave on validation, whole or not at all.
 
     A backbone's tensors have timm's own names, so that timm can load the file as well.
     """
@@ -74,8 +93,27 @@ def save(path: Path, model: nn.Module, card: Card) -> None:
     state = {key: tensor.detach().cpu().contiguous()
              for key, tensor in module.state_dict().items()}
     content = {"format": FORMAT, **dataclasses.asdict(card)}
+    if validation is not None:
+        content["validation"] = {name: _to_lists(values)
+                                 for name, values in vars(validation).items()}
     with whole_file(path) as part:
         save_file(state, part, metadata={KEY: json.dumps(content, allow_nan=False)})
+
+
+def _to_lists(values: np.ndarray) -> list[list[float | None]]:
+    """Return numbers (n, K) to seven digits, None for NaN."""
+    return [[None if np.isnan(value) else float(f"{value:.7g}") for value in row]
+            for row in values]
+
+
+def read_validation(path: Path) -> Validation | None:
+    """Return what the model gave on validation; None in files of earlier versions."""
+    with safe_open(path, framework="pt") as file:
+        found = json.loads(file.metadata()[KEY]).get("validation")
+    if found is None:
+        return None
+    return Validation(**{name: np.array(values, dtype=np.float32)
+                         for name, values in found.items()})
 
 
 def read(path: Path, kind: str | None = None) -> tuple[Card, dict[str, torch.Tensor]]:
@@ -100,6 +138,7 @@ def read(path: Path, kind: str | None = None) -> tuple[Card, dict[str, torch.Ten
     try:
         content = json.loads(metadata[KEY])
         found = content.pop("format")
+        content.pop("validation", None)
         if found != FORMAT:
             raise UserError(f"{path}: has format {found}, this version reads {FORMAT}")
         integrator = content.pop("integrator")

@@ -43,18 +43,22 @@ def draw_sheet(rows: list[Row], path: Path) -> None:
                       fill=RED if row.marked and k == len(row.lines) - 1 else
                       GREY if k else "black")
         for k, one in enumerate(row.slices):
-            picture = Image.fromarray(one)
-            picture.thumbnail((CELL, CELL))
-            if max(picture.size) < CELL:
-                scale = CELL / max(picture.size)
-                picture = picture.resize([max(1, round(side * scale)) for side in picture.size],
-                                         Image.Resampling.NEAREST)
             x = left + TEXT + k * (CELL + GAP)
             draw.rectangle((x, top, x + CELL - 1, top + CELL - 1), fill=(225, 225, 225))
-            sheet.paste(picture, (x + (CELL - picture.width) // 2,
-                                  top + (CELL - picture.height) // 2))
+            place_slice(sheet, one, x, top, CELL)
     with whole_file(path) as part:
         sheet.save(part)
+
+
+def place_slice(sheet: Image.Image, one: np.ndarray, x: int, y: int, cell: int) -> None:
+    """Paste a slice, uint8 (H, W[, 3]), into the middle of a square of `cell` pixels at x, y."""
+    picture = Image.fromarray(one)
+    picture.thumbnail((cell, cell))
+    if max(picture.size) < cell:
+        scale = cell / max(picture.size)
+        picture = picture.resize([max(1, round(side * scale)) for side in picture.size],
+                                 Image.Resampling.NEAREST)
+    sheet.paste(picture, (x + (cell - picture.width) // 2, y + (cell - picture.height) // 2))
 
 
 def _short(line: str) -> str:

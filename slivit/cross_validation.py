@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from slivit import checkpoint, options
+from slivit import options
+from slivit.measured import ReportOptions
+from slivit.prediction import Prediction, load_trained
 from slivit.report import write_report
 from slivit.runtime import LOG, open_out_dir, versions, whole_file, write_json
 from slivit.scans import SPLITS, Scans
@@ -57,12 +59,13 @@ def cross_validate(args: argparse.Namespace, scans: Scans, run: Session, train: 
         train(args, fold, dataclasses.replace(run, resume=(folder / "last.pt").exists()
                                               and run.resume), folder)
     if run.world.main:
-        _pool(args, folds, folders)
+        _pool(args, folds, folders, run)
 
 
-def _pool(args: argparse.Namespace, folds: list[Scans], folders: list[Path]) -> None:
+def _pool(args: argparse.Namespace, folds: list[Scans], folders: list[Path], run: Session) -> None:
     """Write the predictions of all folds in the table's order, their scores, and a row per fold."""
-    card, _ = checkpoint.read(folders[0] / "slivit.safetensors")
+    trained = [load_trained(folder / "slivit.safetensors", run.device) for folder in folders]
+    card = trained[0].card
     scans = fit_to_target(folds[0], card.target)
     pred = np.full((len(scans), len(card.target.labels)), np.nan)
     number = np.zeros(len(scans), dtype=int)
@@ -80,6 +83,7 @@ def _pool(args: argparse.Namespace, folds: list[Scans], folders: list[Path]) -> 
     with whole_file(args.out_dir / "folds.csv") as part:
         pd.DataFrame(table).to_csv(part, index=False)
     LOG.info("\n%s", pd.DataFrame(table).to_string(index=False, float_format="%.3f"))
-    write_report(scans, rows, pred[rows], card.target, "out-of-fold", args.out_dir, args.seed,
-                 facts={"folds": args.folds}, columns={"fold": number[rows]})
+    found = Prediction(pred[rows], np.zeros(len(rows), dtype=bool))
+    write_report(scans, rows, found, trained, "out-of-fold", args.out_dir, ReportOptions(args.seed),
+                 run, facts={"folds": args.folds}, columns={"fold": number[rows]})
     LOG.info("models: %s", " ".join(str(folder / "slivit.safetensors") for folder in folders))

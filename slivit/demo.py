@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from slivit import bootstrap
+from slivit.compare import compare
 from slivit.config import Target
 from slivit.errors import RunError, run_script
-from slivit.metrics import N_BOOT, evaluate, score_text
+from slivit.metrics import evaluate, score_text
 from slivit.named import DATA_DIR
 
 PRETRAIN = ("--backbone convnext_atto --weights none --drop_path 0 --n_epochs 12 --patience 0 "
@@ -80,8 +80,9 @@ def summary(measured: Path, seconds: float) -> str:
     sizes = pd.read_csv(DATA_DIR / "noduleshapes3d.csv").set_index("nodule")["volume_mm3"]
     volume = sizes.loc[predictions["id"]].to_numpy()
     truth = predictions["malignant"].to_numpy(dtype=np.float32)
-    alone = evaluate(truth[:, None], (volume / volume.max())[:, None],
-                     Target("binary", ("malignant",)), predictions["patient"], metrics["split"])
+    size, target = volume / volume.max(), Target("binary", ("malignant",))
+    alone = evaluate(truth[:, None], size[:, None], target, predictions["patient"],
+                     metrics["split"])
     rows = [("SLIViT", metrics["labels"]["malignant"]),
             ("nodule volume alone", alone["labels"]["malignant"])]
     lines = ["", f"Malignant or benign, {metrics['n']} test nodules of {metrics['n_groups']} "
@@ -89,12 +90,9 @@ def summary(measured: Path, seconds: float) -> str:
              "  " + "".ljust(22) + "ROC-AUC (95 % interval)".ljust(28) + "PR-AUC (95 % interval)"]
     lines += ["  " + name.ljust(22) + score_text(scores, "roc_auc").ljust(28)
               + score_text(scores, "pr_auc") for name, scores in rows]
-    counts, member = bootstrap.cluster_counts(predictions["patient"], truth == 1, N_BOOT, seed=0)
-    ours, theirs = (bootstrap.replicate(bootstrap.ranking_scorer(truth, score)[0], counts, member)
-                    for score in (predictions["malignant_pred"].to_numpy(), volume))
-    gain = {"roc_auc": rows[0][1]["roc_auc"] - rows[1][1]["roc_auc"],
-            "roc_auc_ci": bootstrap.interval(ours - theirs)}
-    lines.append("  " + "difference".ljust(22) + score_text(gain, "roc_auc"))
+    gain = compare(truth[:, None], [size[:, None], predictions[["malignant_pred"]].to_numpy()],
+                   ["volume", "SLIViT"], target, predictions["patient"])[0]
+    lines.append("  " + "difference".ljust(22) + score_text(gain, "difference"))
     return "\n".join([*lines, ""])
 
 

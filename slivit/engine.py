@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from slivit.checkpoint import Validation
 from slivit.config import FitOptions
 from slivit.datasets import Batch
 from slivit.errors import Stopped
@@ -25,7 +26,8 @@ from slivit.steps import Loop, Phase, check_finite, start_phase, train_epoch
 from slivit.tasks import to_predictions
 
 Forward = Callable[[Batch], torch.Tensor]
-SaveBest = Callable[[int, dict, nn.Module], None]  # epoch, scores, model with the weights to keep
+# epoch, scores, model with the weights to keep, what it gave on validation
+SaveBest = Callable[[int, dict, nn.Module, Validation], None]
 
 
 @torch.no_grad()
@@ -132,7 +134,8 @@ def _epoch(loop: Loop, progress: Progress, phase: Phase, out_dir: Path, save_bes
         if world.main:
             scores = {key.removeprefix("val_"): kept for key, kept in row.items()
                       if key.startswith("val_")}
-            save_best(progress.epoch, {"val_loss": scores.pop("loss"), **scores}, model)
+            save_best(progress.epoch, {"val_loss": scores.pop("loss"), **scores}, model,
+                      Validation(logits, labels))
     if world.main:
         with whole_file(out_dir / "log.csv") as part:
             pd.DataFrame(progress.log).to_csv(part, index=False)

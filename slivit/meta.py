@@ -18,7 +18,7 @@ UNKNOWN = ("", "na", "n/a", "nan")
 
 def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
               pid_col: str | None = None, ratio: tuple[float, float, float] = (0.7, 0.15, 0.15),
-              seed: int = 0, refuse_overlap: bool = True) -> Scans:
+              seed: int = 0, refuse_overlap: bool = True, labels_needed: bool = True) -> Scans:
     """Read a meta.csv.
 
     Args:
@@ -29,6 +29,8 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
         pid_col: the patient column; default the one called pid, patient or patient_id.
         ratio, seed: of the split by patient, where neither Split nor Path tells.
         refuse_overlap: whether a patient or a file in two splits is an error.
+        labels_needed: whether a column of `pathologies` that is not there is an error, or has
+            unknown labels only. A table without any of them, and without splits, is all test.
 
     Returns:
         Scans with float32 labels, NaN where a cell is empty (or NA).
@@ -46,15 +48,22 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
     patient = _patient_column(table, path, pid_col)
     special = {f_name, scan_path, patient, columns.get("split"),
                *(name for name in table.columns if name.lower() in PATIENT_NAMES)}
-    label_columns = _label_columns(table, path, pathologies, special)
+    found = pathologies
+    if not labels_needed:
+        found = _present(table, path, pathologies)
+    label_columns = _label_columns(table, path, found, special)
     _check_label_names(label_columns, path)
     labels = _parse_labels(table, path, label_columns)
+    if not labels_needed:
+        labels, label_columns = _in_order(labels, found, pathologies)
     paths = tuple((path.parent / cell) for cell in table[scan_path])
     _check_cells(table, path, [scan_path, f_name] + ([patient] if patient else []))
     patients = tuple(table[patient]) if patient else None
     split = _find_split(table, path, scan_path, columns.get("split"))
-    drawn = split is None
-    if drawn:
+    drawn = split is None and (labels_needed or bool(found))
+    if split is None and not drawn:
+        split = np.full(len(table), "test")
+    elif drawn:
         groups = patients or tuple(str(p) for p in paths)
         split = split_by_group(groups, ratio, seed)
         LOG.info("%s has no splits: divided %s by %s with seed %d", path.name,
@@ -71,7 +80,21 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
     return Scans(name=path.name, ndim=ndim, ids=tuple(table[f_name]), split=split, labels=labels,
                  label_names=tuple(label_columns), patients=patients,
                  read=FileSource(paths, ndim), img_size=DEFAULT_SIZE[ndim],
-                 drawn=drawn)
+                 drawn=drawn, columns={name: tuple(table[name]) for name in table.columns if name})
+
+
+def single_scan(path: Path, ndim: int, labels: Sequence[str]) -> Scans:
+    """Return a table of one scan, in the test split, of which no label is known.
+
+    Raises:
+        UserError: there is nothing at the path.
+    """
+    if not path.exists():
+        raise UserError(f"--volume {path}: no such file or folder")
+    return Scans(name=path.name, ndim=ndim, ids=(path.name,), split=np.array(["test"]),
+                 labels=np.full((1, len(labels)), np.nan, dtype=np.float32),
+                 label_names=tuple(labels), patients=None, read=FileSource((path,), ndim),
+                 img_size=DEFAULT_SIZE[ndim])
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -120,6 +143,24 @@ def _label_columns(table: pd.DataFrame, path: Path, pathologies: Sequence[str] |
         raise UserError(f"{path}: has no label column; expected 0/1 columns (or numbers, for "
                         f"regression) beside {', '.join(sorted(filter(None, special)))}")
     return labels
+
+
+def _present(table: pd.DataFrame, path: Path, pathologies: Sequence[str]) -> list[str]:
+    """Return those of the label columns that the table has; say which it has not."""
+    known = {name.lower() for name in table.columns}
+    found = [name for name in pathologies if name.lower() in known]
+    missing = [name for name in pathologies if name not in found]
+    if missing:
+        LOG.info("%s has no column %s: predicted, not scored", path.name, ", ".join(missing))
+    return found
+
+
+def _in_order(labels: np.ndarray, found: list[str],
+              wanted: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Return labels (n, K) of all wanted columns, NaN in those that were not found."""
+    filled = np.full((len(labels), len(wanted)), np.nan, dtype=np.float32)
+    filled[:, [list(wanted).index(name) for name in found]] = labels
+    return filled, list(wanted)
 
 
 def _check_label_names(names: list[str], path: Path) -> None:

@@ -73,7 +73,8 @@ def _load_embedded(flag: str) -> Scans:
                  labels=labels, label_names=SHAPE_LABELS[flag], patients=tuple(table["patient"]),
                  read=ArraySource(blocks, EMBEDDED[flag]), window="full", img_size=32,
                  augmentation=Augmentation(flips="hvz", jitter=0.0),
-                 task="binary" if EMBEDDED[flag] == 3 else "multilabel")
+                 task="binary" if EMBEDDED[flag] == 3 else "multilabel",
+                 columns={name: tuple(table[name].astype(str)) for name in table.columns})
 
 
 def _load_medmnist(flag: str, ndim: int, data_root: Path, size: int) -> Scans:

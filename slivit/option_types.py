@@ -2,6 +2,7 @@
 
 import argparse
 
+from slivit.operating import Rule, parse_rule
 from slivit.readers.orientation import PLANES, VIEWS
 
 
@@ -77,6 +78,14 @@ def folds(text: str) -> int:
 def pos_weight(text: str) -> str | float:
     """Parse `auto` or a number above 0."""
     return text if text == "auto" else positive(text)
+
+
+def operating_rule(text: str) -> Rule:
+    """Parse how an operating point is chosen; see operating.parse_rule."""
+    try:
+        return parse_rule(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _number(text: str, kind: type, least: float) -> int | float:

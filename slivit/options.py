@@ -107,9 +107,29 @@ def add_slice_options(group: argparse._ArgumentGroup) -> None:
                             "coronal, sagittal (default: one, see --slice_axis)")
 
 
+def add_report_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what is to be found out beside the scores."""
+    group = parser.add_argument_group("report")
+    group.add_argument("--operating_point", type=types.operating_rule, metavar="RULE",
+                       default="youden",
+                       help="how the threshold is chosen on validation: youden, sensitivity=0.95 "
+                            "or specificity=0.9 (default %(default)s)")
+    group.add_argument("--group_by", metavar="COLUMN",
+                       help="scores also per value of this column, such as site, sex or scanner")
+    group.add_argument("--explain", type=types.natural, default=0, metavar="N",
+                       help="figures of where the model looked in the N most confident right and "
+                            "wrong scans of each label")
+    group.add_argument("--calibrate", action="store_true",
+                       help="temperature scaling, fitted on validation in training")
+    group.add_argument("--tta", choices=("flips",),
+                       help="average predictions over the flips that training drew")
+    group.add_argument("--mc_dropout", type=types.natural, default=0, metavar="N",
+                       help="a column with the standard deviation of N passes with dropout")
+
+
 def load_scans(args: argparse.Namespace, ndim: int, pathologies: list[str] | None,
-               ratio: str | None = None, seed: int = 0) -> Scans:
-    """Load the table that the data options name.
+               ratio: str | None = None, seed: int = 0, labels_needed: bool = True) -> Scans:
+    """Load the table that the data options name; `labels_needed` as in meta.read_meta.
 
     Raises:
         UserError: contradictory options, or whatever is wrong with the data.
@@ -122,7 +142,7 @@ def load_scans(args: argparse.Namespace, ndim: int, pathologies: list[str] | Non
         if args.medmnist_size is not None:
             raise UserError("--medmnist_size goes with --dataset, not with --meta_csv")
         scans = read_meta(args.meta_csv, ndim, pathologies, args.pid_col,
-                          parse_ratio(ratio or SPLIT_RATIO), seed)
+                          parse_ratio(ratio or SPLIT_RATIO), seed, labels_needed=labels_needed)
         return dataclasses.replace(scans, cache_dir=getattr(args, "cache_dir", None))
     for flag in ("pid_col", "split_ratio"):
         if getattr(args, flag, None) is not None:

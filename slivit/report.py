@@ -1,22 +1,30 @@
-"""Measure a model on a split and write what was found: used at the end of all three scripts."""
+"""Measure trained models on a split and write what was found: the end of all three scripts."""
 
-import dataclasses
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
-from slivit.config import Target
-from slivit.datasets import Batch, ScanDataset, make_loader
-from slivit.engine import predict
-from slivit.metrics import evaluate, format_scores, predictions_table
+from slivit import model_card
+from slivit.compare import format_comparison
+from slivit.explain import write_explanations
+from slivit.html_report import Report, write_html, write_markdown
+from slivit.measured import (
+    Measured,
+    ReportOptions,
+    choose_thresholds,
+    find_scores,
+    keep_labels,
+    short_names,
+)
+from slivit.metrics import format_groups, format_scores, predictions_table
 from slivit.plots import plot_scores
+from slivit.prediction import Prediction, Trained, average, predict_scans
 from slivit.runtime import LOG, whole_file, write_json
-from slivit.sampling import interleave
-from slivit.scans import Scans, match_names
+from slivit.scans import Scans
 from slivit.session import Session
-from slivit.tasks import to_predictions
+from slivit.worst import worst_cases
+
+SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test", "all": "all"}
 
 
 def closing_split(scans: Scans) -> str:
@@ -28,115 +36,151 @@ def closing_split(scans: Scans) -> str:
     return "val"
 
 
-def predict_scans(model: nn.Module, target: Target, scans: Scans, rows: np.ndarray, run: Session,
-                  b_size: int, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Predict rows in order, each once; every process its share.
+def measure(trained: list[Trained], scans: Scans, split: str, run: Session, b_size: int,
+            out_dir: Path, options: ReportOptions) -> None:
+    """Predict every row of a split in order; write and print what was found.
 
     Args:
-        model: on the device; its own `preprocess` is applied.
-        target: the model's.
-        scans, rows: what to predict.
-        run: where it runs.
-        b_size: scans at a time.
-        what: named by the progress bar.
-
-    Returns:
-        (n, K) probabilities or values, and bool (n,): whether the model was shown zeros only.
-    """
-    share = run.world.share(rows)
-    loader = make_loader(ScanDataset(scans, share, model.preprocess), b_size, run.n_workers,
-                         run.device)
-    blank: list[bool] = []
-    logits = np.empty((0, len(target.labels)), np.float32)
-    if len(share):
-        shown = run.world.main and not run.quiet
-        logits, _ = predict(model.eval(), _note_blank(loader, blank), run.device,
-                            f"predict {what}" if shown else None, len(loader))
-    logits = interleave(run.world.join(logits))
-    return to_predictions(logits, target), interleave(run.world.join(np.array(blank, dtype=bool)))
-
-
-def measure(models: list[nn.Module], targets: list[Target], scans: Scans, split: str, run: Session,
-            b_size: int, out_dir: Path, seed: int = 0, only: list[str] | None = None) -> None:
-    """Predict every row of a split in order; write scores, predictions and plots; print scores.
-
-    Args:
-        models: on the device; of several, the predictions are averaged.
-        targets: of each; their labels are the same.
+        trained: the models; of several, the predictions are averaged.
         scans: with the label columns of the models.
         split: `train`, `val`, `test` or `all`.
         run: where it runs.
         b_size: scans at a time.
-        out_dir: gets `metrics.json`, `predictions.csv` and the plots.
-        seed: of the bootstrap.
-        only: labels to report; default all of the models'.
+        out_dir: gets what `write_report` writes.
+        options: see ReportOptions.
     """
     rows = scans.rows(split)
-    found = [predict_scans(model, target, scans, rows, run, b_size, split)
-             for model, target in zip(models, targets, strict=True)]
+    found = [predict_scans(one, scans, rows, run, b_size, split, options.how) for one in trained]
     if not run.world.main:
         return
-    pred = np.mean([one for one, _ in found], axis=0)
-    blank = np.all([empty for _, empty in found], axis=0)
-    if blank.any():
+    mean = average(found)
+    if mean.blank.any():
         LOG.warning("warning: %d of these scans show nothing in the window %s (every pixel alike) "
-                    "and are scored all the same; metrics.json names them", blank.sum(),
-                    models[0].preprocess.window)
-    write_report(scans, rows, pred, targets[0], split, out_dir, seed, only,
-                 {"blank_scans": [scans.ids[row] for row in rows[blank]], "models": len(models)})
+                    "and are scored all the same; metrics.json names them", mean.blank.sum(),
+                    trained[0].card.preprocess.window)
+    each = {}
+    if len(trained) > 1:
+        names = short_names([one.path for one in trained])
+        each = {name: one.pred for name, one in zip(names, found, strict=True)}
+    write_report(scans, rows, mean, trained, split, out_dir, options, run, each)
 
 
-def write_report(scans: Scans, rows: np.ndarray, pred: np.ndarray, target: Target, split: str,
-                 out_dir: Path, seed: int, only: list[str] | None = None,
-                 facts: dict | None = None, columns: dict | None = None) -> dict:
-    """Write and print scores, predictions and plots of predictions that are already made.
+def write_report(scans: Scans, rows: np.ndarray, found: Prediction, trained: list[Trained],
+                 split: str, out_dir: Path, options: ReportOptions, run: Session,
+                 each: dict[str, np.ndarray] | None = None, facts: dict | None = None,
+                 columns: dict | None = None) -> None:
+    """Write and print what was found of predictions that are already made.
+
+    Writes `predictions.csv`, and where a label is known `metrics.json`, the plots, `report.html`
+    and `report.md`.
 
     Args:
         scans, rows: what they are of.
-        pred: (n, K).
-        target: gives task and labels.
+        found: the predictions.
+        trained: the models; of the first are task and labels.
         split: as it is to be called.
-        out_dir, seed, only: see measure.
+        out_dir: where it is written.
+        options: see ReportOptions.
+        run: where explanations are made.
+        each: see Measured.
         facts: to be recorded in `metrics.json` too.
         columns: of `predictions.csv`, beside its own.
-
-    Returns:
-        The content of `metrics.json`.
     """
-    if only:
-        scans, pred, target = _keep_labels(scans, pred, target, only)
-    groups = np.asarray(scans.groups())[rows]
-    metrics = evaluate(scans.labels[rows], pred, target, groups, split, seed)
-    metrics["data"] = scans.name
-    metrics["intervals_by"] = "row" if scans.patients is None else "patient"
-    metrics |= facts or {}
-    write_json(out_dir / "metrics.json", metrics)
-    table = predictions_table(scans, rows, pred, target, split == "all").assign(**columns or {})
+    target = trained[0].card.target
+    thresholds = choose_thresholds(trained, options.rule, options.how.calibrate)
+    full = Measured(scans, rows, target, split, found, each or {}, thresholds)
+    kept = keep_labels(full, options.only) if options.only else full
+    target = kept.target
+    table = predictions_table(kept.scans, rows, kept.found.pred, target, split == "all")
+    if found.std is not None:
+        columns = {f"{name}_std": kept.found.std[:, k] for k, name in enumerate(target.labels)
+                   } | (columns or {})
     with whole_file(out_dir / "predictions.csv") as part:
-        table.to_csv(part, index=False)
-    plots = plot_scores(scans.labels[rows], pred, target, metrics, out_dir)
-    LOG.info("%s, %s: %d scans, intervals by %s\n%s", scans.name, split, len(rows),
-             metrics["intervals_by"], format_scores(metrics))
-    LOG.info("written to %s: %s", out_dir, ", ".join(
-        ["metrics.json", "predictions.csv", *(plot.name for plot in plots)]))
-    return metrics
+        table.assign(**columns or {}).to_csv(part, index=False)
+    explanations = []
+    if options.explain:
+        explanations = write_explanations(trained[0].model, full.target, scans, rows, found.pred,
+                                          thresholds, options.explain, out_dir, run)
+    if np.isnan(kept.truth).all():
+        LOG.info("%s: no labels, so no scores\n%s", scans.name, _listed(kept))
+        written = [out_dir / "predictions.csv", *explanations]
+    else:
+        metrics = find_scores(kept, options) | (facts or {})
+        metrics["models"] = len(trained)
+        write_json(out_dir / "metrics.json", metrics)
+        plots = plot_scores(kept.truth, kept.found.pred, target, metrics, out_dir,
+                            kept.found.uncalibrated)
+        LOG.info("%s, %s: %d scans, intervals by %s\n%s", scans.name, split, len(rows),
+                 metrics["intervals_by"], format_scores(metrics))
+        if metrics["comparison"]:
+            LOG.info(format_comparison(metrics["comparison"]))
+        if options.group_by:
+            LOG.info(format_groups(metrics["by_group"]))
+        report = _assemble(kept, trained, metrics, plots, explanations, out_dir)
+        write_html(report, out_dir / "report.html")
+        write_markdown(report, out_dir / "report.md")
+        written = [out_dir / name for name in ("metrics.json", "predictions.csv", "report.html",
+                                               "report.md")] + plots + explanations
+    LOG.info("written to %s: %s", out_dir,
+             ", ".join(str(path.relative_to(out_dir)) for path in written))
 
 
-def _note_blank(batches: Iterable[Batch], blank: list[bool]) -> Iterator[Batch]:
-    """Pass batches on, and note of each scan whether all of its pixels are 0."""
-    for batch in batches:
-        blank += (batch.x.flatten(1).amax(dim=1) == 0).tolist()
-        yield batch
+def _assemble(measured: Measured, trained: list[Trained], metrics: dict, plots: list[Path],
+              explanations: list[Path], out_dir: Path) -> Report:
+    """Gather what the report shows."""
+    scans, target, card = measured.scans, measured.target, trained[0].card
+    split = SPLIT_WORDS.get(measured.split, measured.split)
+    cohorts = {f"measured: {split}": model_card.cohort(scans, measured.rows, target)}
+    cohorts |= {f"model: {SPLIT_WORDS[name]}": facts
+                for name, facts in card.training.get("cohort", {}).items() if name != "test"}
+    how = metrics["test_time"]
+    about = [("Models", ", ".join(str(one.path) for one in trained)
+              + ("; predictions averaged" if len(trained) > 1 else "")),
+             ("Data", f"{scans.name}, {split}: {metrics['n']} scans"),
+             ("Task", f"{target.task} of {', '.join(target.labels)}"),
+             ("Intervals", f"95 %, {metrics['bootstrap']['replicates']} bootstrap draws by "
+                           f"{metrics['intervals_by']} ({metrics['n_groups']})"),
+             ("Test time", ", ".join(
+                 [text for text, used in (
+                     ("averaged over flips", how["flips"]),
+                     ("temperature scaling", how["calibrate"]),
+                     (f"{how['mc_dropout']} passes with dropout", how["mc_dropout"])) if used])
+              or "one plain pass")]
+    notes = []
+    if metrics["blank_scans"]:
+        notes.append(f"{len(metrics['blank_scans'])} scans show nothing in the window: "
+                     + ", ".join(metrics["blank_scans"][:20]))
+    if measured.split == "val" or (metrics["split"] == "val"):
+        notes.append("These are the validation scans: the epoch, and the operating point, were "
+                     "chosen on them, so the scores are too good.")
+    if target.task != "regression" and not any(measured.thresholds):
+        notes.append("No operating point: the checkpoint holds no validation predictions, or they "
+                     "lack a class.")
+    worst = worst_cases(scans, measured.rows, measured.found.pred, target, card.preprocess,
+                        measured.thresholds, out_dir / "worst")
+    return Report(f"SLIViT: {', '.join(target.labels)}", tuple(about),
+                  model_card.cohort_table(cohorts, target), metrics, tuple(plots), tuple(worst),
+                  tuple(path for path in explanations if path.suffix == ".png"),
+                  model_card.card_rows(card),
+                  model_card.provenance([one.path for one in trained], scans.fingerprint()),
+                  tuple(notes))
 
 
-def _keep_labels(scans: Scans, pred: np.ndarray, target: Target,
-                 only: list[str]) -> tuple[Scans, np.ndarray, Target]:
-    """Return scans, predictions (n, k) and target of some of the labels.
-
-    Some of several classes are scored each on its own, as in multi-label.
-    """
-    columns = match_names(only, target.labels, "labels of the checkpoint")
-    labels = tuple(target.labels[k] for k in columns)
-    task = "multilabel" if target.task == "multiclass" else target.task
-    return (scans.select_labels(labels), pred[:, columns],
-            dataclasses.replace(target, task=task, labels=labels))
+def _listed(measured: Measured, most: int = 10) -> str:
+    """Return the first predictions, a line each."""
+    lines = []
+    for i, row in enumerate(measured.rows[:most]):
+        parts = []
+        for k, name in enumerate(measured.target.labels):
+            text = f"{name} {measured.found.pred[i, k]:.4g}"
+            if measured.found.std is not None:
+                text += f" ± {measured.found.std[i, k]:.2g}"
+            limit = measured.thresholds[k]
+            if limit is not None and measured.target.task != "multiclass":
+                side = "above" if measured.found.pred[i, k] >= limit.value else "below"
+                text += f" ({side} the operating point {limit.value:.3g})"
+            parts.append(text)
+        lines.append(f"  {measured.scans.ids[row]}: {', '.join(parts)}")
+    if len(measured.rows) > most:
+        lines.append(f"  … and {len(measured.rows) - most} more in predictions.csv")
+    return "\n".join(lines)

@@ -25,7 +25,9 @@ LOG = logging.getLogger("slivit")
 RUN_FILES = ("config.json", "split.csv", "log.csv", "history.png", "last.pt",
              "backbone.safetensors", "slivit.safetensors", "metrics.json", "predictions.csv",
              "roc.png", "pr.png", "calibration.png", "scatter.png", "data_report.csv",
-             "contact_sheet.png", "folds.csv")
+             "contact_sheet.png", "folds.csv", "confusion.png", "bland_altman.png",
+             "report.html", "report.md")
+RUN_FOLDERS = ("worst", "explain")  # of pictures and heat maps
 
 
 def setup_logging() -> None:
@@ -196,3 +198,6 @@ def open_out_dir(out_dir: Path, overwrite: bool = False) -> None:
     if overwrite:
         for name in RUN_FILES:
             (out_dir / name).unlink(missing_ok=True)
+        for folder in RUN_FOLDERS:
+            for file in [*out_dir.glob(f"{folder}/*.png"), *out_dir.glob(f"{folder}/*.nii.gz")]:
+                file.unlink()

@@ -15,6 +15,7 @@ from slivit.runtime import whole_file
 from slivit.sources import ArraySource, FileSource
 
 SPLITS = ("train", "val", "test")
+MOST_GROUPS = 20
 DEFAULT_SIZE = {2: 224, 3: 256}  # pixels a side, images and volumes
 
 
@@ -37,6 +38,7 @@ class Scans:
         augmentation: random transforms that leave such scans as good.
         drawn: whether the split was drawn by ratio and seed, for want of one in the source.
         cache_dir: where prepared scans are kept, or None.
+        columns: other columns of the table, as text.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Scans:
     augmentation: Augmentation = Augmentation()
     drawn: bool = False
     cache_dir: Path | None = None
+    columns: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -64,6 +67,23 @@ class Scans:
     def with_labels(self, names: Sequence[str], labels: np.ndarray) -> "Scans":
         """Return the same scans with other label columns."""
         return dataclasses.replace(self, label_names=tuple(names), labels=labels)
+
+    def group_column(self, name: str) -> np.ndarray:
+        """Return the group (n,) of each row by a column of the table, such as site or scanner.
+
+        Raises:
+            UserError: no such column, or one with more than 20 different values.
+        """
+        known = list(self.columns)
+        if not known:
+            raise UserError(f"--group_by {name}: {self.name} has no columns to group by")
+        column = known[match_names([name], known, f"--group_by, columns of {self.name}")[0]]
+        values = np.array([value or "(empty)" for value in self.columns[column]])
+        count = len(np.unique(values))
+        if count > MOST_GROUPS:
+            raise UserError(f"--group_by {name}: has {count} different values, expected at most "
+                            f"{MOST_GROUPS}; put them into classes first")
+        return values
 
     def groups(self) -> tuple[str, ...]:
         """Return the unit of the bootstrap: the patient, else the row (ids may repeat)."""

@@ -150,5 +150,6 @@ def run_evaluate(checkpoint, out, *options):
 
 
 def content(folder):
-    """Return every file of a folder with its bytes."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """Return every file of a folder, and of those in it, with its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*")
+            if path.is_file()}

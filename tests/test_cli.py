@@ -26,7 +26,8 @@ import finetune
 from slivit.errors import UserError
 
 TRAINING_FILES = {"config.json", "split.csv", "log.csv", "history.png", "last.pt", "metrics.json",
-                  "predictions.csv", "roc.png", "pr.png", "calibration.png"}
+                  "predictions.csv", "roc.png", "pr.png", "calibration.png", "confusion.png",
+                  "report.html", "report.md", "worst"}
 ONE_EPOCH = ["--n_epochs", "1"]
 
 
@@ -116,8 +117,8 @@ def test_evaluate_rebuilds_everything_from_the_checkpoint(binary_run, volume_csv
                             volume_csv, "--b_size", 4)
     before = pd.read_csv(binary_run / "predictions.csv")
     pd.testing.assert_frame_equal(found, before, rtol=1e-5)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "config.json", "metrics.json", "predictions.csv", "roc.png", "pr.png", "calibration.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == TRAINING_FILES - {
+        "split.csv", "log.csv", "history.png", "last.pt"}
     assert "in the training or validation data" not in capsys.readouterr().out
 
 

@@ -49,7 +49,7 @@ def fit_model(model, data, folder, target=BINARY, lr=0.1, **changes):
     best, chosen = [], options(**changes)
     phase = Phase(1, chosen.n_epochs, parameter_groups(model, lr, 0.0), data)
     log = fit(model, [phase], Objective(target), chosen, Session(CPU), folder,
-              lambda epoch, scores, kept: best.append(epoch))
+              lambda epoch, scores, kept, validation: best.append(epoch))
     return log, best
 
 

@@ -6,43 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import label_scans
-from scipy.stats import norm, pearsonr
+from scipy.stats import norm, spearmanr
 from sklearn import metrics as sk
 
-from slivit import bootstrap
+from slivit import delong
 from slivit.config import Target
 from slivit.metrics import evaluate, format_scores, predictions_table
+from slivit.operating import RATES, Threshold
 
 RNG = np.random.default_rng(0)
 BINARY = Target("binary", ("a",))
 NAN = float("nan")
-
-
-@pytest.mark.parametrize("decimals", [1, 6])  # with many ties and without
-def test_weighted_ranking_scores_equal_scikit_learn(decimals):
-    truth = RNG.integers(0, 2, 60)
-    score = np.round(RNG.random(60) + 0.4 * truth, decimals)
-    weights = RNG.integers(0, 4, (20, 60)).astype(float)
-    roc_auc, pr_auc = bootstrap.ranking_scorer(truth, score)
-    for ours, theirs in ((roc_auc, sk.roc_auc_score), (pr_auc, sk.average_precision_score)):
-        expected = [theirs(truth, score, sample_weight=w) for w in weights]
-        assert ours(weights) == pytest.approx(expected, abs=1e-12)
-
-
-@pytest.mark.parametrize("unit", [1.0, 1e-9, 1e6])
-def test_weighted_regression_scores_equal_scikit_learn(unit):
-    truth = (RNG.normal(size=50) + 30) * unit
-    value = truth + RNG.normal(size=50) * unit / 2
-    weights = RNG.integers(0, 4, (10, 50)).astype(float)
-    scorers = bootstrap.regression_scorers(truth, value)
-    for i, w in enumerate(weights):
-        many = np.repeat(np.arange(50), w.astype(int))
-        expected = {"r2": sk.r2_score(truth, value, sample_weight=w),
-                    "pearson": pearsonr(truth[many], value[many])[0],
-                    "mae": sk.mean_absolute_error(truth, value, sample_weight=w),
-                    "rmse": sk.root_mean_squared_error(truth, value, sample_weight=w)}
-        for key, scorer in scorers.items():
-            assert scorer(weights)[i] == pytest.approx(expected[key], rel=1e-6)
 
 
 def test_point_scores_are_of_the_known_labels():
@@ -79,31 +53,52 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
     assert 87 <= hits <= 100
 
 
-def test_no_replicate_lacks_the_rare_class():
-    positive = np.arange(50) < 2
-    counts, member = bootstrap.cluster_counts(np.arange(50), positive, 500, seed=0)
-    assert (counts[:, member] * positive).sum(axis=1).tolist() == [2] * 500
-    assert (counts.sum(axis=1) == 50).all()
+def test_delongs_interval_stands_beside_the_bootstraps():
+    truth = RNG.integers(0, 2, (300, 1)).astype(float)
+    pred = RNG.random((300, 1)) * 0.7 + 0.3 * truth
+    groups = np.arange(300) // 3
+    found = evaluate(truth, pred, BINARY, groups, "test")["labels"]["a"]
+    assert found["roc_auc_delong_ci"] == delong.auc_interval(truth[:, 0], pred[:, 0], groups)
+    assert found["roc_auc_ci"] == pytest.approx(found["roc_auc_delong_ci"], abs=0.015)
 
 
-def test_groups_are_drawn_whole():
-    groups = ["p", "q", "p", "r", "q"]
-    counts, member = bootstrap.cluster_counts(groups, None, 30, seed=0)
-    of_rows = counts[:, member]
-    assert (of_rows[:, 0] == of_rows[:, 2]).all()
-    assert (of_rows[:, 1] == of_rows[:, 4]).all()
-    assert (counts.sum(axis=1) == 3).all()
+def test_scores_at_an_operating_point():
+    truth = np.array([[1, 1], [1, 0], [0, 0], [0, NAN]])
+    pred = np.array([[0.9, 0.8], [0.4, 0.7], [0.6, 0.2], [0.1, 0.9]])
+    target = Target("multilabel", ("a", "b"))
+    found = evaluate(truth, pred, target, list("wxyz"), "test", n_boot=50,
+                     thresholds=[Threshold("sensitivity=0.9", 0.5, "validation"), None])
+    at = found["labels"]["a"]["operating_point"]
+    assert (at["rule"], at["threshold"], at["chosen_on"]) == ("sensitivity=0.9", 0.5, "validation")
+    assert (at["tp"], at["fp"], at["tn"], at["fn"]) == (1, 1, 1, 1)
+    assert all(at[key] == 0.5 and len(at[f"{key}_ci"]) == 2 for key in RATES)
+    assert found["labels"]["b"]["operating_point"] is None
+    text = format_scores(found)
+    assert "0.5 (sensitivity=0.9, chosen on validation)" in text
+    assert "balanced accuracy" in text
 
 
 @pytest.mark.parametrize(("target", "truth"), [
     (BINARY, [[0.0], [0.0], [0.0]]),
+    (BINARY, [[1.0], [1.0], [NAN]]),
     (BINARY, [[NAN], [NAN], [NAN]]),
+    (BINARY, [[1.0]]),
+    (BINARY, []),
     (Target("multilabel", ("a", "b")), [[1.0, NAN], [1.0, NAN], [1.0, 0.0]]),
+    (Target("multiclass", ("a", "b")), [[1.0, 0.0], [1.0, 0.0], [NAN, NAN]]),
+    (Target("multiclass", ("a", "b")), [[NAN, NAN]]),
+    (Target("multiclass", ("a", "b")), []),
     (Target("regression", ("a",)), [[2.0], [2.0], [NAN]]),
+    (Target("regression", ("a",)), [[2.0]]),
+    (Target("regression", ("a",)), []),
 ])
-def test_undefined_scores_are_none_and_valid_json(target, truth):
-    found = evaluate(np.array(truth), np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]), target,
-                     list("abc"), "test")
+@pytest.mark.parametrize("groups", ["abc", "ppp"])
+def test_undefined_scores_are_none_and_valid_json(target, truth, groups):
+    count = len(target.labels)
+    truth = np.array(truth).reshape(-1, count)
+    pred = np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 1.0]])[:len(truth), :count]
+    found = evaluate(truth, pred, target, list(groups)[:len(truth)], "test", n_boot=40,
+                     thresholds=[Threshold("youden", 0.2, "validation"), None][:count])
     json.dumps(found, allow_nan=False)
     key = "r2" if target.task == "regression" else "roc_auc"
     for scores in (*found["labels"].values(), found["mean"]):
@@ -112,12 +107,70 @@ def test_undefined_scores_are_none_and_valid_json(target, truth):
     assert "-" in format_scores(found)
 
 
-def test_multiclass_reports_accuracy():
+@pytest.mark.parametrize("pred", [np.full(6, 0.5), np.array([0.0, 1, 0, 1, 1, 0]),
+                                  np.array([0.2, 0.2, 0.7, 0.7, 0.7, 0.2])])
+@pytest.mark.parametrize("groups", [range(6), [0, 0, 1, 1, 2, 2], [0] * 6])
+def test_ties_and_certain_predictions_are_scored(pred, groups):
+    truth = np.array([0.0, 1, 0, 1, 1, 1])
+    for target in (BINARY, Target("regression", ("a",))):
+        found = evaluate(truth[:, None], pred[:, None], target, list(groups), "test", n_boot=100,
+                         thresholds=[Threshold("youden", 0.5, "validation")])
+        json.dumps(found, allow_nan=False)
+    scores = evaluate(truth[:, None], pred[:, None], BINARY, list(groups), "test", n_boot=100)
+    scores = scores["labels"]["a"]
+    assert scores["roc_auc"] == sk.roc_auc_score(truth, pred)
+    assert (scores["roc_auc_ci"] is None) == (len(set(groups)) == 1)
+
+
+def test_regression_reports_agreement():
+    truth = np.arange(10.0)[:, None]
+    pred = truth + 1 + np.where(np.arange(10) % 2, 0.5, -0.5)[:, None]
+    found = evaluate(truth, pred, Target("regression", ("a",)), np.arange(10), "test", n_boot=100)
+    scores, half = found["labels"]["a"], 1.96 * 0.5 * np.sqrt(10 / 9)
+    assert scores["bias"] == pytest.approx(1)
+    assert (scores["loa_low"], scores["loa_high"]) == pytest.approx((1 - half, 1 + half))
+    assert scores["spearman"] == pytest.approx(spearmanr(truth[:, 0], pred[:, 0])[0])
+    assert {f"{key}_ci" for key in ("r2", "pearson", "spearman", "mae", "rmse", "bias", "loa_low",
+                                    "loa_high")} <= set(scores)
+    assert "bias" not in found["mean"]
+
+
+def test_multiclass_reports_the_likeliest_class():
     truth = np.eye(3)[[0, 1, 2, 2]]
     pred = np.array([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.3, 0.4, 0.3], [0.1, 0.2, 0.7]])
     found = evaluate(truth, pred, Target("multiclass", ("a", "b", "c")), list("wxyz"), "test")
     assert found["mean"]["accuracy"] == 0.75
+    assert found["mean"]["ece_top"] == pytest.approx((0.2 + 0.5 + 0.4 + 0.3) / 4)
+    assert found["mean"]["roc_auc_weighted"] == pytest.approx(
+        sk.roc_auc_score(truth.argmax(axis=1), pred, multi_class="ovr", average="weighted"))
+    assert found["confusion"] == {"labels": ["a", "b", "c"],
+                                  "counts": [[1, 0, 0], [0, 1, 0], [0, 1, 1]]}
     assert "accuracy 0.750" in format_scores(found)
+    assert "kappa 0.636" in format_scores(found)
+
+
+def test_averages_over_classes_have_intervals_about_them():
+    truth = np.eye(4)[RNG.choice(4, 200, p=[0.5, 0.3, 0.15, 0.05])]
+    pred = RNG.dirichlet(np.ones(4), 200) * 0.6 + truth * 0.4
+    mean = evaluate(truth, pred, Target("multiclass", tuple("abcd")), np.arange(200) // 2, "test",
+                    n_boot=300)["mean"]
+    for key in ("accuracy", "balanced_accuracy", "kappa", "f1_macro", "f1_weighted",
+                "precision_macro", "precision_weighted", "roc_auc_weighted", "pr_auc_weighted"):
+        low, high = mean[f"{key}_ci"]
+        assert low < mean[key] < high, key
+        assert high - low < 0.3
+    assert "recall_macro" not in mean
+
+
+def test_order_of_rows_does_not_matter():
+    truth = (RNG.random((80, 2)) < 0.4).astype(float)
+    pred, groups, order = RNG.random((80, 2)), RNG.integers(0, 30, 80), RNG.permutation(80)
+    target = Target("multilabel", ("a", "b"))
+    a, b = (evaluate(truth[rows], pred[rows], target, groups[rows], "test", n_boot=50)["labels"]
+            for rows in (np.arange(80), order))
+    for name in target.labels:
+        for key, value in a[name].items():
+            assert b[name][key] == (value if value is None else pytest.approx(value, abs=1e-12))
 
 
 def test_predictions_table_keeps_order_and_leaves_unknown_truth_empty(tmp_path):
@@ -136,6 +189,14 @@ def test_predictions_of_values_keep_their_decimals():
     assert list(table.columns) == ["id", "split", "L0", "L0_pred"]
     assert table["L0"].iloc[0] == 1.5
     assert pd.isna(table["L0"].iloc[1])
+
+
+def test_predictions_table_of_labels_nobody_knows():
+    target = Target("multilabel", ("L0", "L1", "L2"))
+    scans = label_scans(np.full((2, 3), NAN))
+    table = predictions_table(scans, np.array([0, 1]), np.full((2, 3), 0.5), target)
+    assert table[list(target.labels)].isna().all(axis=None)
+    assert ",,0.5,,0.5,,0.5" in table.to_csv(index=False)
 
 
 def test_rows_of_the_same_name_are_different_rows():

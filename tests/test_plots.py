@@ -3,26 +3,62 @@
 import numpy as np
 import pytest
 from PIL import Image
+from report_samples import binary_scores, draw_data, metrics_of
 
+from slivit import plot_curves
 from slivit.config import Target
-from slivit.metrics import evaluate
+from slivit.plot_curves import Column
 from slivit.plots import plot_scores
 
-TRUTH = np.array([[0, 1], [1, 1], [0, np.nan], [1, 1]])
-PRED = np.array([[0.2, 0.9], [0.7, 0.8], [0.2, 0.1], [0.2, 0.3]])
+CURVES = ["roc.png", "pr.png", "calibration.png"]
+ONE_CLASS = Target("multilabel", ("a", "b"))
 
 
-@pytest.mark.parametrize(("target", "truth", "expected"), [
-    (Target("multilabel", ("cost in $a^$", "one class")), TRUTH,
-     ["roc.png", "pr.png", "calibration.png"]),
-    (Target("regression", ("a", "b")), TRUTH, ["scatter.png"]),
-    (Target("multilabel", ("a", "b")), TRUTH[:, [1, 1]], []),
+@pytest.mark.parametrize(("target", "point", "expected"), [
+    (Target("multilabel", ("cost in $a^$", "b")), True, [*CURVES, "confusion.png"]),
+    (Target("multilabel", tuple(f"label {k}" for k in range(14))), True,
+     [*CURVES, "confusion.png"]),
+    (Target("binary", ("a",)), False, CURVES),
+    (Target("multiclass", ("a", "b", "$c")), False, [*CURVES, "confusion.png"]),
+    (Target("regression", ("a", "b", "c", "d")), False, ["scatter.png", "bland_altman.png"]),
 ])
-def test_plots_of_a_task(tmp_path, target, truth, expected):
-    metrics = evaluate(truth, PRED, target, list("wxyz"), "test", n_boot=20)
-    files = plot_scores(truth, PRED, target, metrics, tmp_path)
+def test_plots_of_a_task(tmp_path, target, point, expected):
+    truth, pred = draw_data(target, 80)
+    metrics = metrics_of(target, truth, pred, point)
+    files = plot_scores(truth, pred, target, metrics, tmp_path)
     assert [path.name for path in files] == expected
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(expected)
     for path in files:
         with Image.open(path) as picture:
             assert np.unique(np.array(picture.convert("L"))).size > 20
+
+
+def test_a_label_of_one_class_has_no_curves(tmp_path):
+    truth, pred = np.ones((4, 2)), np.full((4, 2), 0.7)
+    metrics = metrics_of(ONE_CLASS, truth, pred)
+    assert plot_scores(truth, pred, ONE_CLASS, metrics, tmp_path) == []
+
+
+def test_the_operating_point_is_marked(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plot_curves, "save_figure", lambda figure, path: drawn.append(figure))
+    truth, pred = draw_data(Target("binary", ("a",)), 80)
+    truth, pred = truth[~np.isnan(truth)], pred[~np.isnan(truth)]
+    scores = binary_scores(truth, pred)
+    plot_curves.plot_roc([Column("a", truth, pred, scores)], "", tmp_path / "roc.png")
+    curve, dot, _ = drawn[0].axes[0].get_lines()
+    point = scores["operating_point"]
+    assert [values[0] for values in dot.get_data()] == [1 - point["specificity"],
+                                                        point["sensitivity"]]
+    assert dot.get_color() == curve.get_color()
+
+
+def test_calibration_before_and_after_stand_side_by_side(tmp_path):
+    truth, pred = np.tile([0.0, 1.0], 40), np.linspace(0.1, 0.9, 80)
+    widths = []
+    for before in (None, pred ** 2):
+        column = Column("a", truth, pred, {"brier": 0.25}, before)
+        plot_curves.plot_calibration([column], "", tmp_path / "calibration.png")
+        with Image.open(tmp_path / "calibration.png") as picture:
+            widths.append(picture.width)
+    assert widths[1] > 1.5 * widths[0]

@@ -1,0 +1,196 @@
+"""Predictions of trained models: plain, averaged over flips and models, and how far they vary."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from slivit import checkpoint
+from slivit.checkpoint import Card, Validation
+from slivit.datasets import Batch, ScanDataset, make_loader
+from slivit.engine import predict
+from slivit.errors import UserError
+from slivit.model import SLIViT
+from slivit.runtime import derive_seed
+from slivit.sampling import interleave
+from slivit.scans import Scans
+from slivit.session import Session
+from slivit.tasks import to_predictions
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint, loaded: its file, card, model on the device, and validation outputs."""
+
+    path: Path
+    card: Card
+    model: nn.Module
+    validation: Validation | None
+
+
+@dataclass(frozen=True)
+class TestTime:
+    """What is done at test time beside one plain pass.
+
+    Attributes:
+        flips: average over every combination of the flips that training drew.
+        mc_dropout: passes with dropout, of which the standard deviation is reported; 0 for none.
+        calibrate: divide logits by the checkpoint's temperature.
+        seed: of the dropout.
+    """
+
+    __test__ = False  # no test, whatever its name begins with
+
+    flips: bool = False
+    mc_dropout: int = 0
+    calibrate: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predictions of some rows, in order.
+
+    Attributes:
+        pred: float64 (n, K) probabilities, or values in the label's own unit.
+        blank: bool (n,), whether the model was shown zeros only.
+        uncalibrated: (n, K), what `pred` would be without temperature; None where none is used.
+        std: (n, K) standard deviation over passes with dropout, or None.
+    """
+
+    pred: np.ndarray
+    blank: np.ndarray
+    uncalibrated: np.ndarray | None = None
+    std: np.ndarray | None = None
+
+
+def load_trained(path: Path, device: torch.device) -> Trained:
+    """Load a checkpoint for prediction.
+
+    Raises:
+        UserError: see checkpoint.load.
+    """
+    card, model = checkpoint.load(path)
+    return Trained(path, card, model.to(device), checkpoint.read_validation(path))
+
+
+def check_test_time(trained: Trained, how: TestTime) -> None:
+    """Refuse what a checkpoint cannot do at test time.
+
+    Raises:
+        UserError: saying what it lacks.
+    """
+    card = trained.card
+    if how.flips and not flip_letters(card):
+        raise UserError(f"--tta flips: {trained.path} was trained without flips" if card.training
+                        else f"--tta flips: {trained.path} does not say which flips it was trained "
+                        "with; train it with this version, or leave --tta away")
+    if how.mc_dropout and not (card.integrator and (card.integrator.dropout
+                                                    or card.integrator.emb_dropout)):
+        raise UserError(f"--mc_dropout: {trained.path} has no dropout; train one with --dropout "
+                        "or --emb_dropout")
+    if how.calibrate and card.temperature is None:
+        raise UserError(f"--calibrate: {trained.path} holds no temperature: it is a regression, "
+                        "was written by an earlier version, or had nothing to fit it on")
+
+
+def flip_letters(card: Card) -> str:
+    """Return the flips that training drew, letters of z, v and h; none where it is not known."""
+    return card.training.get("augmentation", {}).get("flips", "")
+
+
+def predict_scans(trained: Trained, scans: Scans, rows: np.ndarray, run: Session, b_size: int,
+                  what: str, how: TestTime = TestTime()) -> Prediction:
+    """Predict rows in order, each once; every process its share.
+
+    Args:
+        trained: its own pre-processing is applied.
+        scans, rows: what to predict.
+        run: where it runs.
+        b_size: scans at a time.
+        what: named by the progress bar.
+        how: see TestTime. Probabilities, not logits, are averaged over flips. Passes with dropout
+            are of the plain scan (Gal & Ghahramani 2016, section 4).
+    """
+    model, target = trained.model.eval(), trained.card.target
+    share = run.world.share(rows)
+    loader = make_loader(ScanDataset(scans, share, model.preprocess), b_size, run.n_workers,
+                         run.device)
+    flips = flip_transforms(flip_letters(trained.card)) if how.flips else [None]
+    blank: list[bool] = []
+    passes = np.empty((0, (len(flips) + how.mc_dropout) * len(target.labels)), np.float32)
+    if len(share):
+        shown = run.world.main and not run.quiet
+        with torch.random.fork_rng():
+            torch.manual_seed(derive_seed(how.seed, run.world.rank))
+            passes, _ = predict(_passes(model, flips, how.mc_dropout), _note_blank(loader, blank),
+                                run.device, f"predict {what}" if shown else None, len(loader))
+    passes = interleave(run.world.join(passes))
+    blank = interleave(run.world.join(np.array(blank, dtype=bool)))
+    logits = passes.reshape(len(passes), -1, len(target.labels)).swapaxes(0, 1)
+
+    def values(some: np.ndarray, temperature: float) -> np.ndarray:
+        return np.stack([to_predictions(one, target, temperature) for one in some])
+
+    temperature = trained.card.temperature if how.calibrate else 1.0
+    plain, dropped = logits[:len(flips)], logits[len(flips):]
+    return Prediction(
+        values(plain, temperature).mean(axis=0), blank,
+        values(plain, 1.0).mean(axis=0) if how.calibrate else None,
+        values(dropped, temperature).std(axis=0) if how.mc_dropout else None)
+
+
+def average(found: list[Prediction]) -> Prediction:
+    """Return the mean of several models' predictions.
+
+    The variance is the mean of theirs and the variance among them.
+    """
+    pred = np.stack([one.pred for one in found])
+    std = None
+    if found[0].std is not None:
+        std = np.sqrt(np.mean([one.std ** 2 for one in found], axis=0) + pred.var(axis=0))
+    raw = [one.uncalibrated for one in found]
+    return Prediction(pred.mean(axis=0), np.all([one.blank for one in found], axis=0),
+                      None if raw[0] is None else np.mean(raw, axis=0), std)
+
+
+def flip_transforms(letters: str) -> list[torch.Tensor | None]:
+    """Return every combination of flips as transforms.augment takes it; None for no flip."""
+    choices = [(0.0, 1.0) if letter in letters else (0.0,) for letter in "zvh"]
+    return [torch.tensor([*flips, *[0.0] * 6], dtype=torch.float64) if any(flips) else None
+            for flips in product(*choices)]
+
+
+def _passes(model: nn.Module, flips: list[torch.Tensor | None],
+            mc_dropout: int) -> Callable[[Batch], torch.Tensor]:
+    """Return Batch -> logits (B, P * K) of P passes: one for each flip, then those with dropout."""
+    def forward(batch: Batch) -> torch.Tensor:
+        found = []
+        for flip in flips:
+            batch.transforms = None if flip is None else flip.expand(len(batch.x), -1)
+            found.append(model(batch))
+        batch.transforms = None
+        if mc_dropout:
+            found += _dropout_passes(model, batch, mc_dropout)
+        return torch.cat(found, dim=1)
+
+    return forward
+
+
+def _dropout_passes(model: SLIViT, batch: Batch, count: int) -> list[torch.Tensor]:
+    features = model.slice_features(batch)
+    model.integrator.train()
+    found = [model.integrator(features, batch.mask) for _ in range(count)]
+    model.integrator.eval()
+    return found
+
+
+def _note_blank(batches: Iterable[Batch], blank: list[bool]) -> Iterator[Batch]:
+    """Pass batches on, and note of each scan whether all of its pixels are 0."""
+    for batch in batches:
+        blank += (batch.x.flatten(1).amax(dim=1) == 0).tolist()
+        yield batch
