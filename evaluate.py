@@ -116,7 +116,12 @@ def find_scans(args: argparse.Namespace, card: Card) -> Scans:
     scans = options.load_scans(args, ndim, wanted if args.meta_csv else None,
                                card.data["split_ratio"], card.data["split_seed"],
                                labels_needed=False)
-    if np.isnan(scans.labels).all() and args.meta_csv:  # nothing to fit
+    missing = [name for name, column in zip(scans.label_names, scans.labels.T, strict=True)
+               if np.isnan(column).all()]
+    if target.task == "multiclass" and 0 < len(missing) < len(scans.label_names):
+        raise UserError(f"{scans.name}: nothing is known of the classes {', '.join(missing)}; a "
+                        "table for this model has the columns of all its classes, or of none")
+    if len(missing) == len(scans.label_names) and args.meta_csv:  # nothing to fit
         unknown = np.full((len(scans), len(target.labels)), np.nan, np.float32)
         return scans.with_labels(target.labels, unknown)
     return fit_to_target(scans, target)

@@ -54,11 +54,12 @@ def main(argv: list[str] | None = None) -> None:
     run("finetune.py", "--bb_path", str(pretrain / "backbone.safetensors"), *FINETUNE.split(),
         "--out_dir", str(finetune), *common)
     run("evaluate.py", "--checkpoint", str(finetune / "slivit.safetensors"),
-        "--out_dir", str(measured), *common)
+        "--explain", "2", "--out_dir", str(measured), *common)
     print(summary(measured, time.monotonic() - start))
     pictures = [path for folder in (pretrain, finetune, measured)
-                for path in sorted(folder.glob("*.png"))]
+                for path in sorted([*folder.glob("*.png"), *folder.glob("explain/*.png")])]
     print("Pictures:", *(f"  {path}" for path in pictures), sep="\n")
+    print(f"Report: {measured / 'report.html'}")
 
 
 def run(script: str, *options: str) -> None:

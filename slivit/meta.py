@@ -151,7 +151,8 @@ def _present(table: pd.DataFrame, path: Path, pathologies: Sequence[str]) -> lis
     found = [name for name in pathologies if name.lower() in known]
     missing = [name for name in pathologies if name not in found]
     if missing:
-        LOG.info("%s has no column %s: predicted, not scored", path.name, ", ".join(missing))
+        LOG.info("%s has no column %s: predicted, not scored (there are: %s)", path.name,
+                 ", ".join(missing), ", ".join(filter(None, table.columns)))
     return found
 
 

