@@ -65,7 +65,7 @@ def cohort_table(cohorts: dict[str, dict], target: Target) -> pd.DataFrame:
             found = facts["labels"].get(label, {"known": 0})
             column[label] = _label_text(found, target)
         table[name] = column
-    return pd.DataFrame(table)
+    return pd.DataFrame(table).rename_axis("Count of")
 
 
 def _label_text(found: dict, target: Target) -> str:
