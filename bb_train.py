@@ -3,6 +3,7 @@
     python bb_train.py                                    # the embedded nodule slices
     python bb_train.py --meta_csv kermany_meta.csv --pathologies Drusen,CNV,DME,Normal
     python bb_train.py --dataset chestmnist --b_size 64 --gpu_id 0 --n_cpu 8
+    python bb_train.py --meta_csv kermany_meta.csv --weights feature_extractor.pth
 
 Writes backbone.safetensors, which finetune.py takes as --bb_path, and what README.md lists.
 """
@@ -15,7 +16,6 @@ import torch
 from torch import nn
 
 from slivit import checkpoint, options, training_options
-from slivit.backbone import input_statistics
 from slivit.calibration import temperature_of
 from slivit.checkpoint import Card, Validation
 from slivit.datasets import scan_training_set
@@ -35,7 +35,7 @@ from slivit.steps import Phase
 from slivit.subsets import take_fraction
 from slivit.tasks import check_splits, resolve_task
 from slivit.trackers import check_trackers, open_trackers
-from slivit.weights import load_weights
+from slivit.weights import choose_start
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -76,18 +76,19 @@ def train(args: argparse.Namespace, run: Session) -> None:
     LOG.info(summarise(scans))
     objective, target, weights = training_options.make_objective(args, scans, target)
 
-    name = args.backbone or "convnext_tiny"
-    statistics = input_statistics(name)
+    start = choose_start(args.weights or "imagenet", args.backbone)
+    name = start.backbone
     scans = check_headers(scans)
     augmentation = training_options.make_augmentation(args, scans)
-    preprocess = options.make_preprocess(args, scans, *statistics)
+    preprocess = options.make_preprocess(args, scans, start.mean, start.std)
     torch.manual_seed(args.seed)
     model = ImageClassifier(name, len(target.labels), preprocess, args.drop_path)
-    load_weights(model.backbone, name, args.weights or "imagenet")
+    start.load_into(model.backbone)
     data = checkpoint.data_facts(scans, scans.fingerprint(), args.split_ratio, args.seed)
     config = options.make_config(
         args, script="bb_train", backbone=name, target=target, preprocess=preprocess,
-        augmentation=augmentation, data=data, versions=versions())
+        augmentation=augmentation, data=data, versions=versions(),
+        backbone_data=start.trained_on)
     if run.world.main:
         if run.resume:
             options.check_resume(args.out_dir, config)
@@ -97,7 +98,7 @@ def train(args: argparse.Namespace, run: Session) -> None:
     run.world.wait()
     best_path = args.out_dir / "backbone.safetensors"
 
-    facts = training_facts(scans, target, augmentation, config)
+    facts = training_facts(scans, target, augmentation, config, start.trained_on)
 
     def save_best(epoch: int, scores: dict, best: nn.Module, validation: Validation) -> None:
         card = Card("backbone", name, None, target, preprocess, data, epoch, scores, args.seed,

@@ -5,6 +5,7 @@
     python evaluate.py --checkpoint a.safetensors b.safetensors --meta_csv test.csv --group_by site
     python evaluate.py --checkpoint a.safetensors --explain 3 --operating_point sensitivity=0.95
     python evaluate.py --checkpoint slivit.safetensors --volume scan.nii.gz
+    python evaluate.py --checkpoint slivit.pth --meta_csv volumes.csv  # of the original SLIViT
 
 Model, pre-processing, labels and task are read from the checkpoint.
 """
@@ -16,13 +17,15 @@ import numpy as np
 
 from slivit import option_types as types
 from slivit import options
+from slivit.assumptions import assumed, load_evidence, settle
 from slivit.checkpoint import Card
 from slivit.errors import UserError, listing, run_script
 from slivit.headers import check_headers
 from slivit.measured import ReportOptions
 from slivit.meta import single_scan
+from slivit.model import require_slice_tokens
 from slivit.named import known_sets
-from slivit.prediction import TestTime, Trained, check_test_time, load_trained
+from slivit.prediction import TestTime, Trained, check_test_time, read_any, restore_trained
 from slivit.report import measure
 from slivit.runtime import LOG, open_out_dir, versions, write_json
 from slivit.scans import Scans, match_names
@@ -36,9 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False)
     parser.add_argument("--checkpoint", type=Path, required=True, nargs="+", metavar="FILE",
-                        help="slivit.safetensors of finetune.py or backbone.safetensors of "
-                             "bb_train.py; of several, the predictions are averaged, and the "
-                             "models compared with each other")
+                        help="slivit.safetensors of finetune.py, backbone.safetensors of "
+                             "bb_train.py, or slivit.pth of the original SLIViT; of several, the "
+                             "predictions are averaged, and the models compared with each other")
     parser.add_argument("--split", choices=("test", "val", "train", "all"), default="test",
                         help="rows to measure (default %(default)s)")
     parser.add_argument("--b_size", type=types.positive_int, default=16, metavar="N",
@@ -61,17 +64,19 @@ def main(argv: list[str] | None = None) -> None:
 
 def evaluate(args: argparse.Namespace, run: Session) -> None:
     """Measure the checkpoints on the data."""
-    trained = [load_trained(path, run.device) for path in args.checkpoint]
+    trained, known = load_models(args, run)
     check_alike(trained)
     how = TestTime(args.tta == "flips", args.mc_dropout, args.calibrate, args.seed)
     for one in trained:
         check_test_time(one, how)
+    if args.explain:
+        require_slice_tokens(trained[0].model, "--explain")
     card = trained[0].card
     LOG.info("checkpoint: %s, %s of %s, trained on %s%s", card.kind, card.backbone,
              ", ".join(card.target.labels), card.data["name"],
              "" if len(trained) == 1 else f"; predictions of {len(trained)} are averaged")
     match_names(args.pathologies or [], card.target.labels, "labels of the checkpoint")
-    scans = find_scans(args, card)
+    scans = find_scans(args, card, known)
     if args.group_by:
         scans.group_column(args.group_by)
     if args.split != "all":
@@ -95,10 +100,36 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
                           args.explain, how))
 
 
-def find_scans(args: argparse.Namespace, card: Card) -> Scans:
+def load_models(args: argparse.Namespace, run: Session) -> tuple[list[Trained], Scans | None]:
+    """Load the checkpoints.
+
+    What no file tells of a model of the original SLIViT is settled by the data to be measured;
+    these are returned too where that made it necessary to load them.
+
+    Raises:
+        UserError: a file that is no checkpoint, or data that settle nothing.
+    """
+    read = [read_any(path) for path in args.checkpoint]
+    cards = [card for card, _ in read]
+    scans = None
+    if any(map(assumed, cards)) and {card.kind for card in cards} == {"slivit"}:
+        name_data(args, next(card for card in cards if assumed(card)))
+        scans = load_evidence(args, cards)
+        sure = [card for card in cards if not assumed(card)]
+        cards = [settle(path, card, args, scans, sure) if assumed(card) else card
+                 for path, card in zip(args.checkpoint, cards, strict=True)]
+        if scans is not None:
+            labels = cards[0].target.labels
+            fits = set(labels) <= set(scans.label_names)
+            scans = scans.select_labels(labels) if fits else None
+    return [restore_trained(path, card, state, run.device)
+            for path, card, (_, state) in zip(args.checkpoint, cards, read, strict=True)], scans
+
+
+def find_scans(args: argparse.Namespace, card: Card, known: Scans | None = None) -> Scans:
     """Return what is to be predicted, with the label columns of the model.
 
-    Labels that a table has not are unknown.
+    Labels that a table has not are unknown. The `known` scans need not be loaded again.
 
     Raises:
         UserError: contradictory options, or whatever is wrong with the data.
@@ -109,13 +140,13 @@ def find_scans(args: argparse.Namespace, card: Card) -> Scans:
             if getattr(args, flag) is not None:
                 raise UserError(f"--volume and --{flag} contradict each other")
         return single_scan(args.volume, ndim, target.labels)
-    if args.meta_csv is None and args.dataset is None:
-        args.dataset, args.medmnist_size = named_training_set(card)
-        LOG.info("neither --meta_csv nor --dataset: measuring on %s", args.dataset)
+    name_data(args, card)
     wanted = [target.column] if target.column else list(target.labels)
-    scans = options.load_scans(args, ndim, wanted if args.meta_csv else None,
-                               card.data["split_ratio"], card.data["split_seed"],
-                               labels_needed=False)
+    scans = known
+    if scans is None:
+        scans = options.load_scans(args, ndim, wanted if args.meta_csv else None,
+                                   card.data["split_ratio"], card.data["split_seed"],
+                                   labels_needed=False)
     missing = [name for name, column in zip(scans.label_names, scans.labels.T, strict=True)
                if np.isnan(column).all()]
     if target.task == "multiclass" and 0 < len(missing) < len(scans.label_names):
@@ -144,19 +175,38 @@ def check_alike(trained: list[Trained]) -> None:
         raise UserError("--checkpoint: a file is given twice")
 
 
+def name_data(args: argparse.Namespace, card: Card) -> None:
+    """Where no data are named, name those of the checkpoint's training."""
+    if args.meta_csv is None and args.dataset is None and args.volume is None:
+        args.dataset, args.medmnist_size = named_training_set(card)
+        LOG.info("neither --meta_csv nor --dataset: measuring on %s", args.dataset)
+
+
 def named_training_set(card: Card) -> tuple[str, int | None]:
     """Return name and MedMNIST size of the named set a checkpoint was trained on.
 
     Of one trained on a table, the embedded set of the same kind.
+
+    Raises:
+        UserError: a model of the original SLIViT of which that is not known.
     """
     flag, _, size = card.data["name"].partition("_")
     if flag in known_sets() and (not size or size.isdigit()):
         return flag, int(size) if size else None
+    if card.integrator and not card.integrator.tokens_are_slices:
+        raise UserError("--checkpoint: a model of the original SLIViT does not say what it was "
+                        "trained on; name the scans with --meta_csv, --dataset or --volume")
     return ("noduleshapes2d" if card.kind == "backbone" else "noduleshapes3d"), None
 
 
 def warn_of_training_patients(scans: Scans, rows: np.ndarray, trained: list[Trained]) -> None:
     """Say how many of the patients to be measured the models have met in training."""
+    scored = not np.isnan(scans.labels[rows]).all()
+    for one in trained:
+        if scored and one.card.integrator and not one.card.integrator.tokens_are_slices:
+            LOG.warning("warning: %s is a model of the original SLIViT, which does not say whom it "
+                        "was trained on; scores are too good where these are among the patients "
+                        "measured", one.path)
     seen = {patient for one in trained for patient in one.card.data["patients"]}
     found = scans.patient_hashes(*{str(scans.split[row]) for row in rows})
     if seen & found:

@@ -19,7 +19,6 @@ from torch import nn
 
 from slivit import checkpoint, options, training_options
 from slivit import option_types as types
-from slivit.backbone import input_statistics
 from slivit.calibration import temperature_of
 from slivit.checkpoint import Card, Validation
 from slivit.config import TASKS, Augmentation, Target
@@ -42,7 +41,7 @@ from slivit.steps import Phase
 from slivit.subsets import take_fraction
 from slivit.tasks import check_splits, resolve_task
 from slivit.trackers import check_trackers, open_trackers
-from slivit.weights import load_into, load_weights
+from slivit.weights import choose_start, read_start
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -61,7 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
                              "or multilabel, other numbers regression")
     group = options.add_input_options(parser)
     group.add_argument("--bb_path", type=Path, metavar="FILE",
-                       help="a backbone.safetensors of bb_train.py; gives architecture and weights")
+                       help="a backbone.safetensors of bb_train.py, a feature_extractor.pth of the "
+                            "original SLIViT, or another file of ConvNeXt weights; gives "
+                            "architecture and weights")
     options.add_slice_options(group)
     training_options.add_integrator_options(parser)
     group = training_options.add_training_options(parser, b_size=4, n_epochs=20, lr=1e-4,
@@ -168,21 +169,15 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
 def make_model(args: argparse.Namespace, scans: Scans, target: Target
                ) -> tuple[SLIViT, str | None]:
     """Return the model with the weights it starts from, and what its backbone was trained on."""
-    pretrained = checkpoint.read(args.bb_path, "backbone") if args.bb_path else None
-    name = pretrained[0].backbone if pretrained else args.backbone or "convnext_tiny"
-    statistics = input_statistics(name)
-    if pretrained:
-        statistics = pretrained[0].preprocess.mean, pretrained[0].preprocess.std
-    preprocess = options.make_preprocess(args, scans, *statistics, args.n_slices)
+    start = (read_start(args.bb_path) if args.bb_path else
+             choose_start(args.weights or "imagenet", args.backbone))
+    preprocess = options.make_preprocess(args, scans, start.mean, start.std, args.n_slices)
     torch.manual_seed(args.seed)
-    model = SLIViT(name, len(target.labels), preprocess,
+    model = SLIViT(start.backbone, len(target.labels), preprocess,
                    training_options.make_integrator_config(args), args.drop_path)
     model.slices_per_step = args.slices_per_step or 0
-    if pretrained:
-        load_into(model.backbone, pretrained[1], str(args.bb_path))
-    else:
-        load_weights(model.backbone, name, args.weights or "imagenet")
-    return model, pretrained[0].data["name"] if pretrained else None
+    start.load_into(model.backbone)
+    return model, start.trained_on
 
 
 def make_phases(args: argparse.Namespace, model: SLIViT, scans: Scans, augmentation: Augmentation,

@@ -71,6 +71,7 @@ def data_facts(scans: Scans, fingerprint: str, split_ratio: str | None, seed: in
 
     Name, fingerprint, ratio and seed of the split of a table that has none, and hashes of the
     patients in training and validation, by which an evaluation notices that it meets them again.
+    (Models of the original SLIViT have no hashes, and under `assumed` what no file tells of them.)
     """
     return {"name": scans.name, "fingerprint": fingerprint, "split_ratio": split_ratio,
             "split_seed": seed, "patients": sorted(scans.patient_hashes("train", "val"))}
@@ -165,12 +166,21 @@ def load(path: Path) -> tuple[Card, ImageClassifier | SLIViT]:
     """Rebuild a trained model from its file alone, ready for evaluation.
 
     Raises:
-        UserError: see `read`; or tensors that do not fit the header.
+        UserError: see `read` and `restore`.
     """
     card, state = read(path)
+    return card, restore(path, card, state)
+
+
+def restore(path: Path, card: Card, state: dict[str, torch.Tensor]) -> ImageClassifier | SLIViT:
+    """Return the model of a card and tensors that were read from `path`, ready for evaluation.
+
+    Raises:
+        UserError: tensors that do not fit the card.
+    """
     model = build(card)
     try:
         (model.backbone if card.kind == "backbone" else model).load_state_dict(state)
     except RuntimeError as error:
         raise UserError(f"{path}: tensors do not fit the header ({error})") from None
-    return card, model.eval()
+    return model.eval()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 TASKS = ("binary", "multilabel", "multiclass", "regression")
+TILINGS = {"height": "channels_height", "width": "channels_width"}  # as IntegratorConfig.token
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,22 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class IntegratorConfig:
-    """Sizes of the integrator (Vision Transformer over slice tokens)."""
+    """Sizes of the integrator (Vision Transformer over slice tokens).
+
+    Attributes:
+        token: what a token is made of. `flatten`: the whole feature map of a slice; `pool`: its
+            average. Of models of the original SLIViT alone, `channels_height` or
+            `channels_width`: the n slices of a volume are tiled along the height or the width into
+            one picture, the backbone maps it as one image, and its map (C, h, w) is read in memory
+            order as n tokens of C * h * w / n numbers: a token is a block of C / n channels over
+            all slices.
+        dim: width of the tokens.
+        depth: transformer blocks.
+        heads, head_dim: attention heads, and the width of each.
+        mlp_dim: hidden width of the MLP.
+        dropout: in attention and MLP.
+        emb_dropout: of the tokens.
+    """
 
     token: str = "flatten"
     dim: int = 256
@@ -54,6 +70,11 @@ class IntegratorConfig:
     mlp_dim: int = 512
     dropout: float = 0.0
     emb_dropout: float = 0.0
+
+    @property
+    def tokens_are_slices(self) -> bool:
+        """Whether each token is of one slice; not so in models of the original SLIViT."""
+        return self.token not in TILINGS.values()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The integrator: a small Vision Transformer that reads one token per slice."""
 
 import torch
+from timm.layers import LayerNorm
 from timm.models.vision_transformer import Attention, Block
 from torch import nn
 
@@ -13,7 +14,7 @@ class Integrator(nn.Module):
     LayerNorm, linear, LayerNorm make a token of each slice's features; a class token and a learned
     position embedding are added; pre-norm transformer blocks follow, with the padding masked out
     of attention; the class token gives the logits. Source: SLIViT (Avram et al. 2024, Methods),
-    except that a token here is a slice.
+    except that a token here is a slice (other than in converted models, see IntegratorConfig).
 
     Args:
         in_dim: length of a slice's feature vector.
@@ -72,8 +73,13 @@ class Integrator(nn.Module):
 
 
 def _block(config: IntegratorConfig) -> Block:
-    """Return timm's pre-norm block, its attention heads of a width of their own."""
-    block = Block(config.dim, num_heads=1, mlp_ratio=config.mlp_dim / config.dim,
+    """Return timm's pre-norm block, its attention heads of a width of their own.
+
+    Its LayerNorms have timm's epsilon, 1e-6, or that of the original SLIViT, 1e-5.
+    """
+    block = Block(config.dim, num_heads=1,
+                  mlp_ratio=(config.mlp_dim + 0.5) / config.dim,  # timm rounds the product down
+                  norm_layer=LayerNorm if config.tokens_are_slices else nn.LayerNorm,
                   proj_drop=config.dropout)
     block.attn = Attention(config.dim, config.heads, attn_head_dim=config.head_dim,
                            attn_drop=config.dropout, proj_drop=config.dropout)

@@ -1,12 +1,14 @@
 """The two models: a backbone that classifies images, and SLIViT over volumes."""
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from slivit.backbone import create_backbone, feature_shape
-from slivit.config import IntegratorConfig, Preprocess
+from slivit.config import TILINGS, IntegratorConfig, Preprocess
 from slivit.datasets import Batch, model_slices
+from slivit.errors import UserError
 from slivit.integrator import Integrator
 from slivit.transforms import to_input
 
@@ -38,6 +40,7 @@ class SLIViT(nn.Module):
 
     Attributes:
         backbone_name, preprocess, config: as given.
+        tokens_are_slices: False of models of the original SLIViT (see IntegratorConfig.token).
         slices_per_step: slices that the backbone takes at a time, so that training needs memory
             for so many only; 0 for all at once. The result is the same.
     """
@@ -47,11 +50,11 @@ class SLIViT(nn.Module):
         super().__init__()
         self.preprocess = preprocess
         self.backbone_name, self.config = backbone_name, config
-        self.token = config.token
+        self.token, self.tokens_are_slices = config.token, config.tokens_are_slices
         self.slices_per_step = 0
         self.backbone = create_backbone(backbone_name, 0, drop_path)
         channels, height, width = feature_shape(self.backbone, preprocess.img_size)
-        self.feature_dim = channels * (height * width if self.token == "flatten" else 1)
+        self.feature_dim = channels * (1 if self.token == "pool" else height * width)
         self.integrator = Integrator(self.feature_dim, preprocess.n_slices, n_outputs, config,
                                      len(preprocess.views))
 
@@ -67,7 +70,11 @@ class SLIViT(nn.Module):
             (B, S, feature_dim) float32: the slice's own feature map, flattened or averaged over
             its cells (`token`); 0 for padding. Slices of zeros are all alike, so that one of
             them is run for all.
+
+        Raises:
+            UserError: the model's tokens are not slices.
         """
+        require_slice_tokens(self, "features of single slices")
         slices = model_slices(batch, self.preprocess)  # (n, C, H, W)
         full = (slices != 0).flatten(1).any(dim=1)
         distinct = torch.cat([slices[full], slices[~full][:1]])
@@ -93,7 +100,49 @@ class SLIViT(nn.Module):
         maps = self.backbone.forward_features(images)  # (n, C, h, w)
         return maps.flatten(1) if self.token == "flatten" else maps.mean(dim=(2, 3))
 
+    def token_features(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the tokens are made of, (B, S, feature_dim), and which are real, (B, S)."""
+        if self.tokens_are_slices:
+            return self.slice_features(batch), batch.mask
+        return self._channel_blocks(batch), torch.ones_like(batch.mask)
+
+    def _channel_blocks(self, batch: Batch) -> torch.Tensor:
+        """Return the features (B, N, feature_dim) of the original SLIViT (IntegratorConfig.token).
+
+        A volume of fewer than N slices has some of them repeated, evenly.
+        """
+        count, wanted = batch.mask.shape
+        slices = model_slices(batch, self.preprocess)  # (n, C, H, W)
+        slices = slices[_evenly(batch.mask.sum(dim=1).tolist(), wanted)]
+        volumes = slices.unflatten(0, (count, wanted))  # (B, N, C, H, W)
+        if self.token == TILINGS["height"]:
+            pictures = volumes.transpose(1, 2).flatten(2, 3)  # (B, C, N * H, W)
+        else:
+            pictures = volumes.permute(0, 2, 3, 1, 4).flatten(3)  # (B, C, H, N * W)
+        images = to_input(pictures, self.preprocess.mean, self.preprocess.std)
+        return self.backbone.forward_features(images).reshape(count, wanted, self.feature_dim)
+
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return the logits (B, K) of a batch of volumes, or of their slice features."""
-        features = batch.x if batch.x.is_floating_point() else self.slice_features(batch)
-        return self.integrator(features, batch.mask)
+        if batch.x.is_floating_point():
+            return self.integrator(batch.x, batch.mask)
+        return self.integrator(*self.token_features(batch))
+
+
+def require_slice_tokens(model: nn.Module, what: str) -> None:
+    """Refuse what makes sense only where each token is of one slice.
+
+    Raises:
+        UserError: the model is one of the original SLIViT.
+    """
+    if not getattr(model, "tokens_are_slices", True):
+        raise UserError(f"{what}: this is a model of the original SLIViT, whose tokens are blocks "
+                        "of channels over all slices, so that nothing in it belongs to one slice; "
+                        "leave it away, or train a model with finetune.py")
+
+
+def _evenly(counts: list[int], wanted: int) -> list[int]:
+    """Return positions of `wanted` slices of each volume, whose slices follow each other."""
+    starts = np.cumsum([0, *counts[:-1]])
+    return np.concatenate([start + np.round(np.linspace(0, count - 1, wanted)).astype(int)
+                           for start, count in zip(starts, counts, strict=True)]).tolist()

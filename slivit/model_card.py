@@ -81,16 +81,15 @@ def card_rows(card: Card) -> tuple[tuple[str, str], ...]:
     """Return what a checkpoint says of itself, as names and values to print."""
     preprocess, training = card.preprocess, card.training
     rows = [
-        ("Model", f"{card.backbone} over single slices, integrator of "
-                  f"{card.integrator.depth} transformer blocks, width {card.integrator.dim}"
-         if card.integrator else f"{card.backbone}, a 2D classifier"),
+        ("Model", _model_text(card)),
         ("Predicts", f"{card.target.task} of {', '.join(card.target.labels)}"),
         ("Input", f"{preprocess.img_size} pixels a side, grey values: {preprocess.window}"
          + (f", {preprocess.n_slices} slices ({preprocess.slice_sampling}) of "
             f"{', '.join(preprocess.views)}" if preprocess.n_slices else "")),
         ("Trained on", card.data["name"]),
         ("Epoch kept", f"{card.epoch}, by validation: " + ", ".join(
-            f"{name} {value:.4g}" for name, value in card.score.items() if value is not None))]
+            f"{name} {value:.4g}" for name, value in card.score.items() if value is not None)
+         if card.score else "unknown")]
     if training.get("backbone_data"):
         rows.append(("Backbone pre-trained on", training["backbone_data"]))
     if training.get("augmentation"):
@@ -106,6 +105,18 @@ def card_rows(card: Card) -> tuple[tuple[str, str], ...]:
              ("Intended use", "Research. Not a medical device; its scores hold for scans like "
                               "those it was measured on.")]
     return tuple(rows)
+
+
+def _model_text(card: Card) -> str:
+    """Return what a model is made of, in words."""
+    if not card.integrator:
+        return f"{card.backbone}, a 2D classifier"
+    seen = "single slices"
+    if not card.integrator.tokens_are_slices:
+        seen = ("slices tiled into one picture (of the original SLIViT, "
+                f"{card.integrator.token})")
+    return (f"{card.backbone} over {seen}, integrator of {card.integrator.depth} transformer "
+            f"blocks, width {card.integrator.dim}")
 
 
 def provenance(paths: Sequence[Path], fingerprint: str) -> tuple[tuple[str, str], ...]:

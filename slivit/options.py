@@ -78,9 +78,11 @@ def add_input_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
     group = parser.add_argument_group("backbone and its input")
     group.add_argument("--backbone", metavar="NAME",
                        help="any ConvNeXt or ConvNeXt V2 of timm, tag allowed "
-                            "(default convnext_tiny)")
+                            "(default: that of a --weights file, else convnext_tiny)")
     group.add_argument("--weights", metavar="W",
-                       help="imagenet (default), none, or a file of ConvNeXt weights")
+                       help="imagenet (default), none, or a file of ConvNeXt weights as "
+                            "timm, torchvision, transformers, facebookresearch or the "
+                            "original SLIViT write them")
     group.add_argument("--img_size", type=types.positive_int, metavar="N",
                        help="side to which slices are resized (default 224 for images, 256 for "
                             "volumes, smaller for small data sets)")

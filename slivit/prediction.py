@@ -15,6 +15,7 @@ from slivit.datasets import Batch, ScanDataset, make_loader
 from slivit.engine import predict
 from slivit.errors import UserError
 from slivit.model import SLIViT
+from slivit.original import read_original
 from slivit.runtime import derive_seed
 from slivit.sampling import interleave
 from slivit.scans import Scans
@@ -72,10 +73,30 @@ def load_trained(path: Path, device: torch.device) -> Trained:
     """Load a checkpoint for prediction.
 
     Raises:
-        UserError: see checkpoint.load.
+        UserError: see checkpoint.read and checkpoint.restore.
     """
-    card, model = checkpoint.load(path)
-    return Trained(path, card, model.to(device), checkpoint.read_validation(path))
+    return restore_trained(path, *checkpoint.read(path), device)
+
+
+def read_any(path: Path) -> tuple[Card, dict[str, torch.Tensor]]:
+    """Read card and tensors of a checkpoint of ours, or of a model of the original SLIViT.
+
+    Raises:
+        UserError: see checkpoint.read (`.safetensors`) and original.read_original (other files).
+    """
+    return (checkpoint.read if path.suffix == ".safetensors" else read_original)(path)
+
+
+def restore_trained(path: Path, card: Card, state: dict[str, torch.Tensor],
+                    device: torch.device) -> Trained:
+    """Make a model of what `read_any` has read.
+
+    Raises:
+        UserError: see checkpoint.restore.
+    """
+    model = checkpoint.restore(path, card, state).to(device)
+    validation = checkpoint.read_validation(path) if path.suffix == ".safetensors" else None
+    return Trained(path, card, model, validation)
 
 
 def check_test_time(trained: Trained, how: TestTime) -> None:
@@ -85,6 +106,13 @@ def check_test_time(trained: Trained, how: TestTime) -> None:
         UserError: saying what it lacks.
     """
     card = trained.card
+    if card.integrator and not card.integrator.tokens_are_slices:
+        for flag, wanted, lack in (("tta flips", how.flips, "which flips it was trained with"),
+                                   ("mc_dropout", how.mc_dropout, "which dropout it had"),
+                                   ("calibrate", how.calibrate, "what it gave on validation")):
+            if wanted:
+                raise UserError(f"--{flag}: {trained.path} is a model of the original SLIViT, and "
+                                f"it is not known {lack}; leave --{flag.split()[0]} away")
     if how.flips and not flip_letters(card):
         raise UserError(f"--tta flips: {trained.path} was trained without flips" if card.training
                         else f"--tta flips: {trained.path} does not say which flips it was trained "
@@ -182,9 +210,9 @@ def _passes(model: nn.Module, flips: list[torch.Tensor | None],
 
 
 def _dropout_passes(model: SLIViT, batch: Batch, count: int) -> list[torch.Tensor]:
-    features = model.slice_features(batch)
+    features, mask = model.token_features(batch)
     model.integrator.train()
-    found = [model.integrator(features, batch.mask) for _ in range(count)]
+    found = [model.integrator(features, mask) for _ in range(count)]
     model.integrator.eval()
     return found
 

@@ -1,33 +1,132 @@
-"""Weights for a backbone: ImageNet's from timm, or from a file."""
+"""Weights that a backbone starts from: ImageNet's from timm, or from a file."""
 
+import contextlib
+import re
 import urllib.error
 import urllib.request
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import timm
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import nn
 
+from slivit import checkpoint
+from slivit.backbone import check_name, input_statistics
 from slivit.errors import UserError, first_line, listing
+from slivit.runtime import LOG
+from slivit.weight_formats import body, recognise, shapes_of
 
 HUB_TIMEOUT = 10  # seconds
+DEFAULT = "convnext_tiny"
+ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # how files of torch begin, since 1.6 and before
+NOT_ALLOWED = re.compile(r"(?:GLOBAL|class) ([\w.]+)")
+DAMAGED = "it is cut short or damaged. Copy or download it again"
+ADVICE = ("Expected tensors alone, in a safetensors file or as torch.save(model.state_dict()) "
+          "writes them")
 
 
-def load_weights(backbone: nn.Module, name: str, source: str) -> None:
-    """Give a backbone the weights that `--weights` names.
+@dataclass(frozen=True)
+class Start:
+    """What a backbone starts from.
+
+    Attributes:
+        backbone: timm's name.
+        mean, std: per channel (0..1 scale), of the input that the weights are used to.
+        source: `imagenet`, `none`, or the file.
+        state: tensors in timm's names, of a file.
+        n_classes: outputs of the file's classifier; 0 for none.
+        trained_on: what the file was trained on, as reports say it; None without a file.
+    """
+
+    backbone: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+    state: dict[str, torch.Tensor] | None = None
+    n_classes: int = 0
+    trained_on: str | None = None
+
+    def load_into(self, backbone: nn.Module) -> None:
+        """Give the weights to a backbone of `create_backbone`; log what becomes of a classifier.
+
+        Raises:
+            UserError: see load_imagenet and load_into.
+        """
+        if self.state is None:
+            if self.source == "imagenet":
+                load_imagenet(backbone, self.backbone)
+            return
+        load_into(backbone, self.state, self.source)
+        own = backbone.state_dict()
+        if self.n_classes:
+            wanted = len(own["head.fc.weight"]) if "head.fc.weight" in own else 0
+            LOG.info("%s: %s", self.source,
+                     "the classifier is kept" if wanted == self.n_classes else
+                     f"its classifier of {self.n_classes} classes is left out: this task has "
+                     f"{wanted}" if wanted else "the classifier is left out: SLIViT has its own")
+        if "head.norm.weight" in own and "head.norm.weight" not in self.state:
+            LOG.info("%s: has no norm before the classifier, which starts anew", self.source)
+
+
+def choose_start(source: str, name: str | None) -> Start:
+    """Return what `--weights` and `--backbone` name.
 
     Args:
-        backbone: of `create_backbone`.
-        name: its timm name.
-        source: `imagenet`, `none` (it keeps its random ones) or a file.
+        source: `imagenet`, `none` (random weights) or a file.
+        name: timm's name; None for what the file holds, else convnext_tiny.
 
     Raises:
-        UserError: see load_imagenet, read_state_dict and load_into.
+        UserError: an unknown name, or see read_start.
     """
-    if source == "imagenet":
-        load_imagenet(backbone, name)
-    elif source != "none":
-        load_into(backbone, read_state_dict(Path(source)), source)
+    if source in ("imagenet", "none"):
+        name = name or DEFAULT
+        return Start(name, *input_statistics(name), source)
+    return read_start(Path(source), name)
+
+
+def read_start(path: Path, name: str | None = None) -> Start:
+    """Read a backbone from a file, and log what it was recognised as.
+
+    Args:
+        path: a backbone.safetensors of this project, or a file of weight_formats.
+        name: the only architecture to accept, with or without a tag; None for any.
+
+    Raises:
+        UserError: an unknown name; a file that holds no backbone, or one of another architecture.
+    """
+    if name is not None:
+        check_name(name)
+    if _has_card(path):
+        card, state = checkpoint.read(path, "backbone")
+        check_name(card.backbone)
+        found, title, trained_on = card.backbone, "backbone of this project", card.data["name"]
+        mean, std, n_classes = card.preprocess.mean, card.preprocess.std, len(card.target.labels)
+    else:
+        one = recognise(read_tensors(path), str(path))
+        found, state, n_classes = one.architecture, one.state, one.n_classes
+        title, mean, std = one.format.title, one.format.mean, one.format.std
+        trained_on = f"unknown data ({title})"
+    if name is not None and body(shapes_of(name)) != body(shapes_of(found)):
+        raise UserError(f"--backbone {name} and {path} contradict each other: the file holds a "
+                        f"{found} ({title}). Leave --backbone away, which takes the architecture "
+                        "from the file")
+    if mean is None:
+        mean, std = input_statistics(name or found)
+    LOG.info("%s: %s, %s, %s, for input of mean %s and std %s", path, title, name or found,
+             f"{n_classes} classes" if n_classes else "no classifier",
+             *(" ".join(f"{value:.3g}" for value in values) for values in (mean, std)))
+    return Start(name or found, tuple(mean), tuple(std), str(path), state, n_classes, trained_on)
+
+
+def _has_card(path: Path) -> bool:
+    """Return whether a file is a checkpoint of this project."""
+    with contextlib.suppress(SafetensorError, OSError), safe_open(path, framework="pt") as file:
+        return checkpoint.KEY in (file.metadata() or {})
+    return False
 
 
 def load_imagenet(backbone: nn.Module, name: str) -> None:
@@ -65,32 +164,59 @@ def load_imagenet(backbone: nn.Module, name: str) -> None:
     load_into(backbone, pretrained.state_dict(), f"ImageNet weights of {name}")
 
 
-def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """Read tensors from a `.safetensors` file or, with `weights_only`, a torch file.
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read the tensors of a safetensors or torch file, whatever its name, running nothing it holds.
+
+    Returns:
+        The state dict; of `{"model": ...}` or `{"state_dict": ...}`, that one.
 
     Raises:
         UserError: missing, truncated, of another kind, or a pickle that holds more than tensors.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, expected a file of weights")
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: no such checkpoint file")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            start = file.read(9)
+        if start.startswith(ZIP) and not zipfile.is_zipfile(path):  # no directory at its end
+            raise UserError(f"{path}: cannot be read as weights: {DAMAGED}")
+        if start.startswith((ZIP, PICKLE)):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        elif start[8:] == b"{":
+            state = load_file(path)
+        else:
+            kind = "is empty" if not start else (
+                f"is no file of weights (it begins with the bytes {start[:4].hex(' ')})")
+            raise UserError(f"{path}: {kind}. {ADVICE}")
     except SafetensorError as error:
-        raise UserError(f"{path}: is not a whole safetensors file ({error})") from None
+        raise UserError(f"{path}: is not a whole safetensors file ({error}). Copy or download it "
+                        "again") from None
+    except UserError:
+        raise
     except Exception as error:  # torch.load raises many kinds for a file that is not its own
-        raise UserError(f"{path}: cannot be read as weights ({first_line(error)}). "
-                        "Only files of plain tensors are read, never pickled code") from None
+        raise UserError(f"{path}: cannot be read as weights: {_reason(error)}") from None
     for key in ("model", "state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not all(torch.is_tensor(t) for t in state.values()):
-        raise UserError(f"{path}: holds no state dict of tensors")
+    if not isinstance(state, dict) or not state or not all(
+            isinstance(key, str) and torch.is_tensor(value) for key, value in state.items()):
+        raise UserError(f"{path}: holds no state dict of tensors. {ADVICE}")
     return state
+
+
+def _reason(error: Exception) -> str:
+    """Return why torch could not read a file; its own text advises to run what the file holds."""
+    text = str(error)
+    if named := NOT_ALLOWED.search(text):
+        return (f"it holds code or objects ({named[1]}), not tensors alone; such are never loaded, "
+                f"since that could run anything. {ADVICE}")
+    if "weights_only" in text:
+        return f"it is damaged, or holds more than tensors. {ADVICE}"
+    if "PytorchStreamReader" in text or "unexpected EOF" in text or isinstance(error, EOFError):
+        return DAMAGED
+    return f"{first_line(error)[:200]}. {ADVICE}"
 
 
 def load_into(backbone: nn.Module, state: dict[str, torch.Tensor], what: str) -> None:

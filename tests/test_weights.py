@@ -1,5 +1,7 @@
 """Backbones by name and their weights, from files and from timm's hub."""
 
+import functools
+import json
 import os
 import time
 import urllib.error
@@ -8,12 +10,18 @@ import urllib.request
 import pytest
 import timm
 import torch
-from helpers import BACKBONE
-from safetensors.torch import save_file
+from helpers import BACKBONE, RUN_2D, RUN_3D
+from original_files import random_model
+from safetensors.torch import load_file, save_file
+from transformers import ConvNextConfig, ConvNextForImageClassification
 
+import bb_train
+import finetune
 from slivit.backbone import create_backbone, input_statistics
-from slivit.errors import UserError, first_line
-from slivit.weights import load_weights
+from slivit.errors import UserError, first_line, run_script
+from slivit.weights import choose_start, read_start, read_tensors
+
+UNTRAINED = ["--lr", "1e-12", "--n_epochs", "1"]
 
 
 class Boom:
@@ -30,20 +38,77 @@ def state():
     return timm.create_model(BACKBONE, num_classes=7).state_dict()
 
 
-@pytest.mark.parametrize("num_classes", [0, 3, 7])
-def test_file_with_another_classifier_loads(tmp_path, state, num_classes):
+@pytest.fixture(scope="module")
+def original():
+    """The tensors of a feature_extractor.pth of the original SLIViT with 2 classes."""
+    torch.manual_seed(0)
+    model = ConvNextForImageClassification(ConvNextConfig(num_labels=2))
+    return {f"model.{key}": tensor for key, tensor in model.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def original_path(original, tmp_path_factory):
+    """The file of it as fastai writes it together with the optimiser."""
+    path = tmp_path_factory.mktemp("original") / "feature_extractor.pth"
+    torch.save({"model": original, "opt": {"state": [{"step": 3}], "hypers": [{"lr": 1e-4}]}}, path)
+    return path
+
+
+def start_into(path, num_classes, name=BACKBONE):
+    """Return a backbone that starts from a file."""
+    start = choose_start(str(path), name)
+    backbone = create_backbone(start.backbone, num_classes)
+    start.load_into(backbone)
+    return backbone
+
+
+@pytest.mark.parametrize("name", [None, BACKBONE])
+@pytest.mark.parametrize(("num_classes", "message"), [
+    (0, "the classifier is left out: SLIViT has its own"),
+    (3, "its classifier of 7 classes is left out: this task has 3"),
+    (9, "its classifier of 7 classes is left out: this task has 9"),
+    (7, "the classifier is kept")])
+def test_file_with_another_classifier_loads(tmp_path, state, name, num_classes, message, messages):
     save_file(state, tmp_path / "w.safetensors")
-    torch.save({"model": state}, tmp_path / "w.pth")
-    for name in ("w.safetensors", "w.pth"):
-        backbone = create_backbone(BACKBONE, num_classes)
-        load_weights(backbone, BACKBONE, str(tmp_path / name))
-        own = backbone.state_dict()
+    torch.save({"state_dict": state}, tmp_path / "w.bin")
+    for file in ("w.safetensors", "w.bin"):
+        messages.clear()
+        own = start_into(tmp_path / file, num_classes, name).state_dict()
         assert all(torch.equal(own[key], state[key]) for key in own
                    if not key.startswith("head."))
+        assert messages == [
+            f"{tmp_path / file}: timm's ConvNeXt, convnext_zepto_rms, 7 classes, for input of mean "
+            "0.5 0.5 0.5 and std 0.5 0.5 0.5", f"{tmp_path / file}: {message}"]
         if num_classes == 7:
             assert torch.equal(own["head.fc.weight"], state["head.fc.weight"])
-        elif num_classes == 3:
-            assert own["head.fc.weight"].shape == (3, 256)
+        elif num_classes:
+            assert own["head.fc.weight"].shape == (num_classes, 256)
+
+
+def test_checkpoint_of_this_project_brings_its_own_input(backbone_run):
+    start = choose_start(str(backbone_run / "backbone.safetensors"), None)
+    assert (start.backbone, start.n_classes, start.trained_on) == (BACKBONE, 2, "images.csv")
+    assert start.mean == (0.5, 0.5, 0.5)
+
+
+def test_backbone_of_a_fine_tuned_original_has_no_norm_before_the_classifier(tmp_path, messages):
+    path = tmp_path / "slivit.pth"
+    torch.save(random_model(), path)
+    own = start_into(path, 3, None).state_dict()
+    assert own["head.norm.weight"].unique().tolist() == [1]
+    assert messages == [
+        f"{path}: slivit.pth of the original SLIViT, of which only the backbone is taken, "
+        "convnext_tiny, no classifier, for input of mean 0 0 0 and std 1 1 1",
+        f"{path}: has no norm before the classifier, which starts anew"]
+
+
+def test_other_architecture_than_named_is_refused(tmp_path, state):
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(UserError, match="--backbone convnext_tiny.fb_in22k and .*w.pth contradict "
+                                        "each other: the file holds a convnext_zepto_rms"):
+        choose_start(str(tmp_path / "w.pth"), "convnext_tiny.fb_in22k")
+    with pytest.raises(UserError, match="--backbone convnext_tinny: not a ConvNeXt"):
+        choose_start(str(tmp_path / "w.pth"), "convnext_tinny")
 
 
 def test_tensors_that_do_not_fit_are_listed(tmp_path, state):
@@ -51,23 +116,111 @@ def test_tensors_that_do_not_fit_are_listed(tmp_path, state):
     broken["stem.1.weight"] = torch.zeros(5)
     broken["extra"] = torch.zeros(1)
     save_file(broken, tmp_path / "w.safetensors")
-    with pytest.raises(UserError, match="does not fit this backbone") as error:
-        load_weights(create_backbone(BACKBONE), BACKBONE, str(tmp_path / "w.safetensors"))
+    with pytest.raises(UserError, match="it is not a whole convnext_zepto_rms") as error:
+        read_start(tmp_path / "w.safetensors")
     for text in ("missing: stem.0.weight", "unknown: extra", "stem.1.weight: found (5,)"):
         assert text in str(error.value)
 
 
+def sparse(path, start, size=2 << 30):
+    """Write a file that begins so, and is zeros to its end."""
+    with path.open("wb") as file:
+        file.write(start)
+        file.truncate(size)
+
+
+def cut(path, save, content):
+    """Write a file without its second half."""
+    save(content, path)
+    path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+
+
+SOME = {"stem.0.weight": torch.ones(4000)}
+OLD = functools.partial(torch.save, _use_new_zipfile_serialization=False)
+
+
 @pytest.mark.parametrize(("write", "message"), [
-    (lambda path: None, "no such file"),
-    (lambda path: path.write_text("no weights"), "cannot be read as weights"),
-    (lambda path: torch.save({"model": Boom()}, path), "never pickled code"),
+    (lambda path: None, "no such checkpoint file"),
+    (lambda path: path.mkdir(), "is a folder, expected a file"),
+    (lambda path: path.touch(), "is empty. Expected tensors alone"),
+    (lambda path: path.write_text("no weights"), r"begins with the bytes 6e 6f 20 77\). Expected"),
+    (lambda path: sparse(path, b""), "begins with the bytes 00 00 00 00"),
+    (lambda path: sparse(path, b"PK\x03\x04"), "is cut short or damaged. Copy or download it"),
+    (lambda path: sparse(path, b"\x80\x02"), "is damaged, or holds more than tensors"),
+    (lambda path: sparse(path, (2 << 30).to_bytes(8, "little") + b"{"), "not a whole safetensors"),
+    (lambda path: cut(path, torch.save, SOME), "is cut short or damaged"),
+    (lambda path: cut(path, OLD, SOME), "is cut short or damaged"),
+    (lambda path: cut(path, save_file, SOME), "is not a whole safetensors file"),
+    (lambda path: torch.save({"model": Boom()}, path),
+     r"holds code or objects \(posix.system\), not tensors alone; such are never loaded"),
+    (lambda path: OLD({"model": Boom()}, path), "holds code or objects"),
     (lambda path: torch.save([1, 2], path), "holds no state dict of tensors"),
+    (lambda path: torch.save({"model": {1: torch.ones(1)}}, path), "holds no state dict"),
+    (lambda path: save_file({}, path), "holds no state dict of tensors"),
 ])
 def test_files_that_are_no_weights_are_refused(tmp_path, capfd, write, message):
-    write(tmp_path / "w.pth")
-    with pytest.raises(UserError, match=message):
-        load_weights(create_backbone(BACKBONE), BACKBONE, str(tmp_path / "w.pth"))
+    path = tmp_path / "w.pth"
+    write(path)
+    start = time.monotonic()
+    with pytest.raises(UserError, match=f"w.pth: .*{message}") as error:
+        read_tensors(path)
+    assert time.monotonic() - start < 2
+    assert "weights_only" not in str(error.value)
     assert "must not run" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("script", "flag"), [(bb_train, "--weights"), (finetune, "--weights"),
+                                              (finetune, "--bb_path")])
+def test_wrong_file_is_one_message_and_nothing_written(script, flag, tmp_path, capfd):
+    torch.save({"model": Boom()}, tmp_path / "w.pth")
+    command = [flag, str(tmp_path / "w.pth"), "--gpu_id", "cpu", "--out_dir", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as stop:
+        run_script(lambda: script.main(command))
+    out, err = capfd.readouterr()
+    assert stop.value.code == 2
+    assert err.startswith("error: ") and len(err.splitlines()) == 1
+    assert "must not run" not in out
+    assert not (tmp_path / "out").exists()
+
+
+def test_bb_train_goes_on_training_a_backbone_of_the_original(original, original_path, image_csv,
+                                                              tmp_path, capsys):
+    command = ["--meta_csv", str(image_csv), *RUN_2D[4:], *UNTRAINED, "--weights",
+               str(original_path), "--out_dir", str(tmp_path / "out")]
+    bb_train.main(command)
+    found = load_file(tmp_path / "out/backbone.safetensors")
+    for ours, theirs in (("stem.0.weight", "convnext.embeddings.patch_embeddings.weight"),
+                         ("stages.3.blocks.2.mlp.fc2.bias",
+                          "convnext.encoder.stages.3.layers.2.pwconv2.bias"),
+                         ("head.norm.weight", "convnext.layernorm.weight"),
+                         ("head.fc.weight", "classifier.weight")):
+        assert torch.allclose(found[ours], original[f"model.{theirs}"], rtol=0, atol=1e-8), ours
+    assert f"{original_path}: the classifier is kept\n" in capsys.readouterr().out
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    assert (config["backbone"], config["preprocess"]["mean"], config["preprocess"]["std"]) == (
+        "convnext_tiny", [0, 0, 0], [1, 1, 1])
+    start = read_start(tmp_path / "out/backbone.safetensors")  # as --bb_path takes it next
+    assert (start.mean, start.std) == ((0, 0, 0), (1, 1, 1))
+
+
+def test_finetune_starts_from_a_backbone_of_the_original(original, volume_csv, tmp_path, capsys):
+    path = tmp_path / "feature_extractor.pth"
+    torch.save(original, path)
+    finetune.main(["--meta_csv", str(volume_csv), "--pathologies", "A", *RUN_3D[4:], *UNTRAINED,
+                   "--bb_path", str(path), "--out_dir", str(tmp_path / "out")])
+    found = load_file(tmp_path / "out/slivit.safetensors")
+    assert torch.allclose(found["backbone.stages.0.blocks.1.conv_dw.weight"],
+                          original["model.convnext.encoder.stages.0.layers.1.dwconv.weight"],
+                          rtol=0, atol=1e-8)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if line.startswith(str(path))] == [
+        f"{path}: feature_extractor.pth of the original SLIViT, convnext_tiny, 2 classes, for "
+        "input of mean 0 0 0 and std 1 1 1",
+        f"{path}: the classifier is left out: SLIViT has its own"]
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    assert (config["backbone"], config["backbone_data"]) == (
+        "convnext_tiny", "unknown data (feature_extractor.pth of the original SLIViT)")
+    assert (config["preprocess"]["mean"], config["preprocess"]["std"]) == ([0, 0, 0], [1, 1, 1])
 
 
 def test_unknown_backbone_gives_the_nearest_names():
@@ -91,7 +244,7 @@ def test_failed_download_is_one_message_at_once(monkeypatch):
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
     start = time.monotonic()
     with pytest.raises(UserError) as error:
-        load_weights(create_backbone(BACKBONE), BACKBONE, "imagenet")
+        choose_start("imagenet", BACKBONE).load_into(create_backbone(BACKBONE))
     assert time.monotonic() - start < 5
     for text in ("could not get the weights of convnext_zepto_rms from https://", "no route",
                  "--weights FILE", "--weights none"):
@@ -100,7 +253,7 @@ def test_failed_download_is_one_message_at_once(monkeypatch):
 
 def test_backbone_without_imagenet_weights_is_refused():
     with pytest.raises(UserError, match="timm has no weights for convnextv2_small; use --weights"):
-        load_weights(torch.nn.Identity(), "convnextv2_small", "imagenet")
+        choose_start("imagenet", "convnextv2_small").load_into(torch.nn.Identity())
 
 
 def test_errors_without_a_text_are_called_by_their_kind():

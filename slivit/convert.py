@@ -1,0 +1,98 @@
+"""Convert a fine-tuned model of the original SLIViT into a checkpoint of ours, once and for all.
+
+    python -m slivit.convert slivit.pth slivit.safetensors
+    python -m slivit.convert slivit.pth slivit.safetensors --tiling width --label IHRF
+
+It predicts what it predicted there. What neither the tensors nor the finetune_options.txt beside
+them tell may be said with the options; evaluate.py settles the rest by the data it measures.
+"""
+
+import argparse
+import dataclasses
+import os
+from pathlib import Path
+
+from slivit import checkpoint
+from slivit import option_types as types
+from slivit.checkpoint import Card
+from slivit.config import TILINGS
+from slivit.errors import UserError, run_script
+from slivit.original import UNNAMED, make_target, read_original
+from slivit.runtime import LOG, setup_logging
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of this program's options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m slivit.convert", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("source", type=Path, metavar="IN", help="slivit.pth of the original SLIViT")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the .safetensors file to write")
+    parser.add_argument("--tiling", choices=tuple(TILINGS),
+                        help="how the original tiled the slices of a volume: along the height "
+                             "(MedMNIST) or the width (all other data)")
+    parser.add_argument("--task", choices=("binary", "regression"), help="what the model predicts")
+    parser.add_argument("--label", type=types.names, metavar="NAME",
+                        help="name of what it predicts: a column of your tables")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read, decide, write."""
+    args = build_parser().parse_args(argv)
+    setup_logging()
+    check_args(args)
+    card, state = read_original(args.source)
+    card = decide(card, args)
+    model = checkpoint.restore(args.source, card, state)
+    checkpoint.save(args.out, model, card)
+    LOG.info("%s: %s, %d slices of %d pixels, %d transformer blocks of width %d with %d heads; "
+             "%d tensors, %s numbers\nwritten to %s", args.source, card.backbone,
+             card.preprocess.n_slices, card.preprocess.img_size, card.integrator.depth,
+             card.integrator.dim, card.integrator.heads, len(state),
+             f"{sum(tensor.numel() for tensor in state.values()):,}", args.out)
+
+
+def check_args(args: argparse.Namespace) -> None:
+    """Refuse files that cannot be converted from or to.
+
+    Raises:
+        UserError: saying what was expected.
+    """
+    if args.source.suffix == ".safetensors":
+        raise UserError(f"{args.source}: is a safetensors file; expected a slivit.pth of the "
+                        "original SLIViT")
+    if args.out.suffix != ".safetensors":
+        raise UserError(f"{args.out}: expected a name that ends with .safetensors")
+    if args.out.is_dir() or (args.out.exists() and not args.overwrite):
+        raise UserError(f"{args.out}: exists already; name another file, or add --overwrite")
+    if not args.out.parent.is_dir() or not os.access(args.out.parent, os.W_OK):
+        raise UserError(f"{args.out}: {args.out.parent} is no folder in which one can write")
+    if args.label is not None and len(args.label) != 1:
+        raise UserError(f"--label: the original predicts one label, found {len(args.label)}")
+
+
+def decide(card: Card, args: argparse.Namespace) -> Card:
+    """Return the card with what the options say, and log what was decided and why."""
+    token, target = card.integrator.token, card.target
+    given = {"tiling": args.tiling, "task": args.task, "label": args.label and args.label[0]}
+    token = TILINGS[args.tiling] if args.tiling else token
+    target = make_target(args.task or target.task, given["label"] or target.labels[0])
+    chosen = {"tiling": next(name for name, value in TILINGS.items() if value == token),
+              "task": target.task, "label": target.labels[0]}
+    assumed = card.data["assumed"]
+    for name, value in chosen.items():
+        why = "finetune_options.txt"
+        if given[name] is not None:
+            why = f"--{name}"
+        elif name in assumed and (name != "label" or value == UNNAMED):
+            why = f"no file says; evaluate.py settles it by its data, or say --{name} here"
+        LOG.info("%s: %s (%s)", name, value, why)
+    return dataclasses.replace(
+        card, target=target, integrator=dataclasses.replace(card.integrator, token=token),
+        data={**card.data, "assumed": [name for name in assumed if given[name] is None]})
+
+
+if __name__ == "__main__":
+    run_script(main)
