@@ -4,6 +4,7 @@ import contextlib
 import re
 import urllib.error
 import urllib.request
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +184,9 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         if start.startswith(ZIP) and not zipfile.is_zipfile(path):  # no directory at its end
             raise UserError(f"{path}: cannot be read as weights: {DAMAGED}")
         if start.startswith((ZIP, PICKLE)):
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():  # what is wrong is said by the error
+                warnings.simplefilter("ignore")
+                state = torch.load(path, map_location="cpu", weights_only=True)
         elif start[8:] == b"{":
             state = load_file(path)
         else:
