@@ -1,0 +1,109 @@
+"""Seconds and memory of a training step and of inference, of SLIViT and of other ways."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torchvision.models.video import r3d_18
+
+from benchmarks.memory import peak_memory
+from slivit.config import IntegratorConfig, Preprocess
+from slivit.datasets import Batch
+from slivit.model import SLIViT
+from slivit.transforms import to_input
+
+MEAN = STD = (0.5, 0.5, 0.5)
+WAYS = ("slivit", "slivit, 4 slices at a time", "tiled picture", "3D ResNet-18")
+
+
+class Dense(nn.Module):
+    """A 3D network over the whole volume: Batch -> logits (B, 1)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Return the logits."""
+        slices = to_input(batch.x.flatten(0, 1), MEAN, STD)  # (B * S, 3, H, W)
+        return self.network(slices.unflatten(0, batch.x.shape[:2]).transpose(1, 2).contiguous())
+
+
+def make_way(way: str, size: int, n_slices: int, backbone: str) -> nn.Module:
+    """Return one of WAYS for volumes of `n_slices` slices of `size` pixels a side.
+
+    The first three have the same weights: what they compute differs in what a token is made of.
+    """
+    torch.manual_seed(0)
+    if way == "3D ResNet-18":
+        return Dense(r3d_18(num_classes=1))
+    preprocess = Preprocess(size, "full", MEAN, STD, n_slices)
+    config = IntegratorConfig()
+    if way == "tiled picture":
+        config = dataclasses.replace(config, token="channels_width")
+    model = SLIViT(backbone, 1, preprocess, config)
+    if way == "slivit, 4 slices at a time":
+        model.slices_per_step = 4
+    return model
+
+
+def make_steps(way: str, size: int, n_slices: int, backbone: str
+               ) -> dict[str, Callable[[], None]]:
+    """Return a training step and an inference step of a way, on a made-up volume."""
+    model = make_way(way, size, n_slices, backbone)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    x = torch.randint(0, 256, (1, n_slices, 1, size, size), dtype=torch.uint8,
+                      generator=torch.Generator().manual_seed(0))
+    batch = Batch(x, torch.ones(1, n_slices, dtype=torch.bool), torch.ones(1, 1))
+
+    def train() -> None:
+        model.train()
+        loss = nn.functional.binary_cross_entropy_with_logits(model(batch), batch.y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def infer() -> None:
+        model.eval()
+        with torch.inference_mode():
+            model(batch)
+
+    return {"training step": train, "inference": infer}
+
+
+def steps(quick: bool, repeats: int, threads: int) -> list[dict]:
+    """Measure every way; rows of what, way, seconds, ratio to SLIViT, repeats, peak MB."""
+    size, n_slices, backbone = (32, 4, "convnext_zepto_rms") if quick else (256, 28,
+                                                                            "convnext_tiny")
+    made = {way: make_steps(way, size, n_slices, backbone) for way in WAYS}
+    rows = []
+    for what in ("training step", "inference"):
+        taken = {way: [] for way in WAYS}
+        for k in range(repeats + 1):  # the first is to warm up
+            for way in WAYS:
+                start = time.perf_counter()
+                made[way][what]()
+                if k:
+                    taken[way].append(time.perf_counter() - start)
+        ours = statistics.median(taken["slivit"])
+        for way in WAYS:
+            seconds = statistics.median(taken[way])
+            rows.append({"what": what, "way": way, "seconds": round(seconds, 3),
+                         "ratio": round(seconds / ours, 2), "repeats": repeats,
+                         "peak_mb": round(peak_memory(twice, threads, way, size, n_slices,
+                                                      backbone, what))})
+    return rows
+
+
+def twice(way: str, size: int, n_slices: int, backbone: str, what: str) -> Callable[[], None]:
+    """Return what peak_memory runs: the step two times."""
+    step = make_steps(way, size, n_slices, backbone)[what]
+
+    def run() -> None:
+        step()
+        step()
+
+    return run
