@@ -1,0 +1,120 @@
+"""Networks to compare SLIViT with, behind the same batches, training loop and prediction."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.networks.nets import DenseNet, ResNet
+from torch import nn
+
+from benchmarks.nodules import TARGET, Fold, as_scans
+from slivit.config import FitOptions, Preprocess
+from slivit.datasets import Batch, ScanDataset, make_loader, model_slices, scan_training_set
+from slivit.engine import fit, predict
+from slivit.objective import Objective
+from slivit.optim import parameter_groups
+from slivit.session import Session
+from slivit.steps import Phase
+from slivit.tasks import to_predictions
+
+CPU = torch.device("cpu")
+WEIGHT_DECAY = 0.05
+VOLUME = Preprocess(img_size=28, window="full", mean=(0.0,) * 3, std=(1.0,) * 3, n_slices=28)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: AdamW, a warm-up epoch, a cosine; kept by validation loss."""
+
+    lr: float
+    b_size: int
+    n_epochs: int
+
+
+class VolumeClassifier(nn.Module):
+    """A 3D network: Batch of volumes -> logits (B, K)."""
+
+    def __init__(self, network: nn.Module, preprocess: Preprocess = VOLUME) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last_3d)
+        self.preprocess = preprocess
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Return the logits (B, K)."""
+        volumes = dense_volumes(batch, self.preprocess)
+        return self.network(volumes.contiguous(memory_format=torch.channels_last_3d))
+
+
+def dense_volumes(batch: Batch, preprocess: Preprocess) -> torch.Tensor:
+    """Return the volumes (B, C, S, H, W) float32 in 0..1, augmented; padding is 0."""
+    slices = model_slices(batch, preprocess).float() / 255  # (n, C, H, W)
+    volumes = slices.new_zeros((*batch.mask.shape, *slices.shape[1:]))
+    volumes[batch.mask] = slices
+    return volumes.transpose(1, 2)
+
+
+def resnet18(widths: tuple[int, ...]) -> nn.Module:
+    """Return a 3D ResNet-18 for volumes of 28 voxels a side; [64, 128, 256, 512] is full width."""
+    return ResNet("basic", [2, 2, 2, 2], list(widths), n_input_channels=1, conv1_t_size=3,
+                  conv1_t_stride=2, no_max_pool=True, num_classes=1)
+
+
+def densenet() -> nn.Module:
+    """Return a small 3D DenseNet, without the pooling that four blocks leave no voxels for."""
+    network = DenseNet(spatial_dims=3, in_channels=1, out_channels=1, init_features=16,
+                       growth_rate=12, block_config=(3, 6, 12, 8))
+    network.features.pool0 = nn.Identity()
+    return network
+
+
+class SliceMean(nn.Module):
+    """In the integrator's place: a linear classifier of each slice, its logits averaged."""
+
+    def __init__(self, in_dim: int, n_outputs: int = 1) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(in_dim)
+        self.head = nn.Linear(in_dim, n_outputs)
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return (B, K) logits of features (B, S, in_dim), over the slices where `mask` is."""
+        logits = self.head(self.norm(features)).masked_fill(~mask[..., None], 0.0)
+        return logits.sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+
+def train(model: nn.Module, fold: Fold, preprocess: Preprocess, recipe: Recipe, seed: int,
+          out_dir: Path, groups: list[dict] | None = None) -> np.ndarray:
+    """Train on the fold, keep the epoch of the lowest validation loss, predict the test part.
+
+    Args:
+        model: Batch -> logits (B, 1).
+        fold: the data.
+        preprocess: of the model.
+        recipe: how.
+        seed: of order, augmentation and dropout.
+        out_dir: where the loop writes its log.
+        groups: of parameters, with their learning rates; None for the recipe's for all.
+
+    Returns:
+        Probabilities of the fold's test rows, in the table's order.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    scans = as_scans(fold)
+    data = scan_training_set(scans, preprocess, recipe.b_size, seed, scans.augmentation, 0, CPU)
+    groups = groups or parameter_groups(model, recipe.lr, WEIGHT_DECAY)
+    best: dict[str, torch.Tensor] = {}
+
+    def keep(epoch: int, scores: dict, kept: nn.Module, validation: object) -> None:
+        best.update(copy.deepcopy(kept.state_dict()))
+
+    options = FitOptions(n_epochs=recipe.n_epochs, b_size=recipe.b_size, warmup_epochs=1.0,
+                         patience=0, seed=seed, select="loss")
+    fit(model, [Phase(1, recipe.n_epochs, groups, data)], Objective(TARGET), options,
+        Session(CPU, quiet=True), out_dir, keep)
+    (out_dir / "last.pt").unlink()
+    model.load_state_dict(best)
+    model.eval()
+    test = ScanDataset(scans, fold.rows("test"), preprocess)
+    logits, _ = predict(model, make_loader(test, recipe.b_size, 0, CPU), CPU)
+    return to_predictions(logits, TARGET)[:, 0]
