@@ -19,6 +19,9 @@ class Preprocess:
         slice_sampling: `uniform` or `middle`; which slices of a longer volume are taken.
         views: how a volume is cut into slices, each of readers.orientation.VIEWS; `n_slices` of
             each view are taken.
+        channels: what the three channels of a slice show, `repeat`: the slice itself, or
+            `adjacent`: the slice before it, itself, the one after it (of those taken, in its view;
+            the first and the last stand for the missing ones; colours become grey).
     """
 
     img_size: int
@@ -28,6 +31,7 @@ class Preprocess:
     n_slices: int = 0
     slice_sampling: str = "uniform"
     views: tuple[str, ...] = ("acquisition",)
+    channels: str = "repeat"
 
 
 @dataclass(frozen=True)

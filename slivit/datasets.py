@@ -17,6 +17,7 @@ from slivit.sampling import balanced, make_batches, shuffled
 from slivit.scans import Scans
 from slivit.sources import FileSource
 from slivit.transforms import (
+    adjacent,
     augment,
     draw_transform,
     has_fixed_range,
@@ -176,13 +177,16 @@ def model_slices(batch: Batch, preprocess: Preprocess) -> torch.Tensor:
         uint8 (n, C, img_size, img_size), n slices where the mask is True, in its order.
     """
     slices = resize(batch.x[batch.mask], preprocess.img_size)
-    if batch.transforms is None:
+    beside = preprocess.channels == "adjacent"
+    if batch.transforms is None and not beside:
         return slices
     views = preprocess.views
     counts = batch.mask.view(len(batch.mask), len(views), -1).sum(dim=2).tolist()
-    parts = iter(slices.split([count for row in counts for count in row]))
-    return torch.cat([augment(next(parts), transform, view)
-                      for transform in batch.transforms for view in views])
+    parts = slices.split([count for row in counts for count in row])
+    if batch.transforms is not None:
+        drawn = [(transform, view) for transform in batch.transforms for view in views]
+        parts = [augment(part, *how) for part, how in zip(parts, drawn, strict=True)]
+    return torch.cat([adjacent(part) for part in parts] if beside else parts)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,8 @@ def card_rows(card: Card) -> tuple[tuple[str, str], ...]:
         ("Predicts", f"{card.target.task} of {', '.join(card.target.labels)}"),
         ("Input", f"{preprocess.img_size} pixels a side, grey values: {preprocess.window}"
          + (f", {preprocess.n_slices} slices ({preprocess.slice_sampling}) of "
-            f"{', '.join(preprocess.views)}" if preprocess.n_slices else "")),
+            f"{', '.join(preprocess.views)}" if preprocess.n_slices else "")
+         + (", adjacent slices as channels" if preprocess.channels == "adjacent" else "")),
         ("Trained on", card.data["name"]),
         ("Epoch kept", f"{card.epoch}, by validation: " + ", ".join(
             f"{name} {value:.4g}" for name, value in card.score.items() if value is not None)

@@ -101,6 +101,10 @@ def add_slice_options(group: argparse._ArgumentGroup) -> None:
                             "are sampled (default %(default)s)")
     group.add_argument("--slice_sampling", choices=("uniform", "middle"), default="uniform",
                        help="which slices of a longer volume (default %(default)s)")
+    group.add_argument("--channels", choices=("repeat", "adjacent"), default="repeat",
+                       help="what the backbone's three channels show of a slice: repeat, itself "
+                            "three times, or adjacent, the slice before it, itself and the one "
+                            "after it (default %(default)s)")
     group.add_argument("--slice_axis", type=types.view, metavar="AXIS",
                        help="cut volumes along another axis: axial, coronal or sagittal, or the "
                             "array's axis 0, 1 or 2 (default acquisition: the slices as they are)")
@@ -174,7 +178,8 @@ def make_preprocess(args: argparse.Namespace, scans: Scans, mean: tuple, std: tu
                       window=parse_window(args.window or scans.window),
                       mean=tuple(mean), std=tuple(std), n_slices=n_slices,
                       slice_sampling=getattr(args, "slice_sampling", "uniform"),
-                      views=chosen_views(args))
+                      views=chosen_views(args),
+                      channels=getattr(args, "channels", "repeat"))
 
 
 def chosen_views(args: argparse.Namespace) -> tuple[str, ...]:

@@ -195,6 +195,20 @@ def augment(slices: torch.Tensor, transform: torch.Tensor, view: str = "acquisit
     return moved.round().to(torch.uint8).reshape(slices.shape)
 
 
+def adjacent(slices: torch.Tensor) -> torch.Tensor:
+    """Give every slice its neighbours as channels: the one before it, itself, the one after it.
+
+    Args:
+        slices: uint8 (N, 1 or 3, H, W), one view of one volume; of colours, the mean is taken.
+
+    Returns:
+        uint8 (N, 3, H, W); before the first slice stands the first, after the last the last.
+    """
+    if slices.shape[1] > 1:
+        slices = slices.float().mean(dim=1, keepdim=True).round().to(torch.uint8)
+    return torch.cat([slices[:1], slices, slices[-1:]])[:, 0].unfold(0, 3, 1).movedim(-1, 1)
+
+
 def to_input(slices: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
     """Turn uint8 slices into the backbone's input, on the slices' own device.
 

@@ -1,5 +1,6 @@
 """Several views of a volume at once, from the options to the predictions."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -18,6 +19,7 @@ from slivit.integrator import Integrator
 from slivit.model import SLIViT
 from slivit.optim import parameter_groups
 from slivit.sources import FileSource
+from slivit.transforms import adjacent
 
 CPU = torch.device("cpu")
 VIEWS = ("axial", "coronal", "sagittal")
@@ -177,3 +179,34 @@ def test_every_scan_of_a_batch_has_a_transform_of_its_own(tmp_path):
     for row in range(3):
         alone = Batch(batch.x[[row]], batch.mask[[row]], batch.y[[row]], batch.transforms[[row]])
         assert torch.equal(model_slices(alone, options), together[row])
+
+
+def test_adjacent_slices_are_channels_within_each_volume_and_view(tmp_path):
+    """Neighbours are those of the same view after flips; padding is no neighbour."""
+    volume = np.arange(1, 4, dtype=np.uint8)[:, None, None] * np.ones((1, 40, 40), np.uint8)
+    longer = np.arange(4, 9, dtype=np.uint8)[:, None, None] * np.ones((1, 40, 40), np.uint8)
+    options = dataclasses.replace(preprocess(5), channels="adjacent")
+    found = model_slices(batch_of(tmp_path, [volume, longer], options), options)[:, :, 7, 7]
+    assert found.tolist() == [[1, 1, 2], [1, 2, 3], [2, 3, 3],
+                              [4, 4, 5], [4, 5, 6], [5, 6, 7], [6, 7, 8], [7, 8, 8]]
+    batch = batch_of(tmp_path, [volume], options)
+    batch.transforms = torch.tensor([[1.0, *[0] * 8]], dtype=torch.float64)  # z is turned round
+    assert model_slices(batch, options)[:, :, 7, 7].tolist() == [[3, 3, 2], [3, 2, 1], [2, 1, 1]]
+    two = dataclasses.replace(preprocess(5, views=VIEWS[:2]), channels="adjacent")
+    batch = Batch(batch.x[:, :4].repeat(1, 2, 1, 1, 1)[:, [0, 1, 2, 3, 3, 0, 1, 2, 3, 3]],
+                  batch.mask[:, [0, 1, 2, 3, 3]].repeat(1, 2), batch.y)
+    assert model_slices(batch, two)[3:, :, 7, 7].tolist() == [[1, 1, 2], [1, 2, 3], [2, 3, 3]]
+
+
+def test_adjacent_slices_of_colour_are_grey():
+    colour = torch.tensor([[10, 20, 40], [0, 0, 1]], dtype=torch.uint8)[:, :, None, None]
+    assert adjacent(colour)[:, :, 0, 0].tolist() == [[23, 23, 0], [23, 0, 0]]
+
+
+def test_a_model_of_adjacent_slices_reloads_and_predicts_the_same(volume_csv, tmp_path):
+    finetune.main(["--meta_csv", str(volume_csv), "--pathologies", "A", "--n_epochs", "1", *RUN_3D,
+                   "--channels", "adjacent", "--out_dir", str(tmp_path / "run")])
+    _, found = run_evaluate(tmp_path / "run/slivit.safetensors", tmp_path / "out", "--meta_csv",
+                            volume_csv)
+    pd.testing.assert_frame_equal(found, pd.read_csv(tmp_path / "run/predictions.csv"), rtol=1e-5)
+    assert "adjacent slices as channels" in (tmp_path / "out/report.md").read_text()
