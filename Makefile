@@ -3,13 +3,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint
+.PHONY: demo test lint results
 
 demo: .venv/run.stamp
 	$(BIN)/python -m slivit.demo
 
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+results: .venv/dev.stamp  # of the finished jobs of the benchmarks
+	$(BIN)/python -m benchmarks.accuracy --summary
+	$(BIN)/python -m benchmarks.learning_curve --summary
+	$(BIN)/python -m benchmarks.ratings --summary
+	$(BIN)/python -m benchmarks.results
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

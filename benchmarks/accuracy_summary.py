@@ -1,12 +1,11 @@
 """The accuracy benchmark's table and figure, from the predictions that its jobs have left."""
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.jobs import Done, pooled
 from benchmarks.nodules import LABEL, TARGET
 from slivit.compare import compare, holm
 from slivit.metrics import evaluate, score_text
@@ -15,37 +14,6 @@ from slivit.runtime import whole_file
 from slivit.scores import point_scores
 
 REFERENCE = "slivit"
-
-
-@dataclass(frozen=True)
-class Done:
-    """Where a job's results are, or will be.
-
-    Attributes:
-        predictions: a CSV of nodule, patient, truth, pred.
-        fold, seed: of the job.
-        settings: with which the results must have been made.
-    """
-
-    predictions: Path
-    fold: int
-    seed: int
-    settings: str
-
-    @property
-    def facts(self) -> Path:
-        """The JSON of parameters, seconds, settings and versions."""
-        return self.predictions.with_suffix(".json")
-
-    @property
-    def finished(self) -> bool:
-        """Whether the results are there, made with these settings."""
-        return (self.predictions.exists() and self.facts.exists()
-                and self.read_facts()["settings"] == self.settings)
-
-    def read_facts(self) -> dict:
-        """Return the content of `facts`."""
-        return json.loads(self.facts.read_text(encoding="utf-8"))
 
 
 def summarise(jobs: dict[str, list[Done]], results: Path) -> str:
@@ -70,24 +38,8 @@ def summarise(jobs: dict[str, list[Done]], results: Path) -> str:
     for method, left in missing.items():
         if left:
             lines.append(f"{method}: not in the table; not finished: " + ", ".join(
-                f"fold {job.fold} seed {job.seed}" for job in left))
+                f"fold {one.job.fold} seed {one.job.seed}" for one in left))
     return "\n".join(lines)
-
-
-def pooled(jobs: list[Done]) -> pd.DataFrame:
-    """Return a row per scan: nodule (index), patient, truth, fold, pred (mean) and pred of seeds.
-
-    Each scan is in the test part of one fold, so that its predictions are of models that have not
-    seen its patient.
-    """
-    parts = [pd.read_csv(job.predictions, dtype={"nodule": str, "patient": str}).assign(
-        fold=job.fold, seed=job.seed) for job in jobs]
-    table = pd.concat(parts, ignore_index=True)
-    by_seed = table.pivot(index="nodule", columns="seed", values="pred").add_prefix("seed_")
-    first = table.drop_duplicates("nodule").set_index("nodule")[["patient", "truth", "fold"]]
-    found = first.sort_index().join(by_seed)
-    found.insert(3, "pred", by_seed.mean(axis=1))
-    return found
 
 
 def scores(predictions: dict[str, pd.DataFrame]) -> list[dict]:

@@ -9,15 +9,22 @@ import torch
 from monai.networks.nets import DenseNet, ResNet
 from torch import nn
 
-from benchmarks.nodules import TARGET, Fold, as_scans
+from benchmarks.nodules import Fold, as_scans
 from slivit.config import FitOptions, Preprocess
-from slivit.datasets import Batch, ScanDataset, make_loader, model_slices, scan_training_set
+from slivit.datasets import (
+    Batch,
+    ScanDataset,
+    TrainingSet,
+    make_loader,
+    model_slices,
+    scan_training_set,
+)
 from slivit.engine import fit, predict
 from slivit.objective import Objective
 from slivit.optim import parameter_groups
 from slivit.session import Session
 from slivit.steps import Phase
-from slivit.tasks import to_predictions
+from slivit.tasks import resolve_task, to_predictions
 
 CPU = torch.device("cpu")
 WEIGHT_DECAY = 0.05
@@ -33,18 +40,21 @@ class Recipe:
     n_epochs: int
 
 
-class VolumeClassifier(nn.Module):
-    """A 3D network: Batch of volumes -> logits (B, K)."""
+class DenseClassifier(nn.Module):
+    """A network over whole scans, 3D of volumes or 2D of images: Batch -> logits (B, K)."""
 
-    def __init__(self, network: nn.Module, preprocess: Preprocess = VOLUME) -> None:
+    def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last_3d)
+        self.layout = (torch.channels_last_3d if preprocess.n_slices else torch.channels_last)
+        self.network = network.to(memory_format=self.layout)
         self.preprocess = preprocess
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return the logits (B, K)."""
-        volumes = dense_volumes(batch, self.preprocess)
-        return self.network(volumes.contiguous(memory_format=torch.channels_last_3d))
+        scans = dense_volumes(batch, self.preprocess)
+        if not self.preprocess.n_slices:
+            scans = scans[:, :, 0]
+        return self.network(scans.contiguous(memory_format=self.layout))
 
 
 def dense_volumes(batch: Batch, preprocess: Preprocess) -> torch.Tensor:
@@ -84,24 +94,27 @@ class SliceMean(nn.Module):
 
 
 def train(model: nn.Module, fold: Fold, preprocess: Preprocess, recipe: Recipe, seed: int,
-          out_dir: Path, groups: list[dict] | None = None) -> np.ndarray:
+          out_dir: Path, groups: list[dict] | None = None,
+          data: TrainingSet | None = None) -> np.ndarray:
     """Train on the fold, keep the epoch of the lowest validation loss, predict the test part.
 
     Args:
-        model: Batch -> logits (B, 1).
+        model: Batch -> logits (B, K).
         fold: the data.
         preprocess: of the model.
         recipe: how.
         seed: of order, augmentation and dropout.
         out_dir: where the loop writes its log.
         groups: of parameters, with their learning rates; None for the recipe's for all.
+        data: the batches to learn from; None for the fold's scans, augmented.
 
     Returns:
-        Probabilities of the fold's test rows, in the table's order.
+        (n, K) predictions of the fold's test rows, in the table's order.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
-    scans = as_scans(fold)
-    data = scan_training_set(scans, preprocess, recipe.b_size, seed, scans.augmentation, 0, CPU)
+    scans, target = resolve_task(as_scans(fold), fold.target.task)
+    data = data or scan_training_set(scans, preprocess, recipe.b_size, seed, scans.augmentation,
+                                     0, CPU)
     groups = groups or parameter_groups(model, recipe.lr, WEIGHT_DECAY)
     best: dict[str, torch.Tensor] = {}
 
@@ -110,11 +123,11 @@ def train(model: nn.Module, fold: Fold, preprocess: Preprocess, recipe: Recipe, 
 
     options = FitOptions(n_epochs=recipe.n_epochs, b_size=recipe.b_size, warmup_epochs=1.0,
                          patience=0, seed=seed, select="loss")
-    fit(model, [Phase(1, recipe.n_epochs, groups, data)], Objective(TARGET), options,
+    fit(model, [Phase(1, recipe.n_epochs, groups, data)], Objective(target), options,
         Session(CPU, quiet=True), out_dir, keep)
     (out_dir / "last.pt").unlink()
     model.load_state_dict(best)
     model.eval()
     test = ScanDataset(scans, fold.rows("test"), preprocess)
     logits, _ = predict(model, make_loader(test, recipe.b_size, 0, CPU), CPU)
-    return to_predictions(logits, TARGET)[:, 0]
+    return to_predictions(logits, target)

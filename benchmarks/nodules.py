@@ -1,4 +1,4 @@
-"""All nodules of the embedded data in five folds by patient, and their files for the scripts.
+"""All nodules of the embedded data in five folds by patient.
 
 The embedded split is left aside: the volumes of `noduleshapes3d` are cut into folds anew. A fold's
 backbone sees images of its own training and validation patients alone: of each of their volumes
@@ -6,9 +6,8 @@ the axial slice of the largest area, and the slices in `noduleshapes2d` of nodul
 malignant nor benign, which are no volumes here.
 """
 
-import math
+import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from data.build_nodule_shapes import label_nodules
 from slivit.config import Augmentation, Target
 from slivit.named import DATA_DIR
-from slivit.runtime import whole_file
+from slivit.runtime import derive_seed
 from slivit.scans import SPLITS, Scans
 from slivit.sources import ArraySource
 
@@ -25,7 +24,9 @@ N_FOLDS = 5
 VAL_PARTS = 8  # one of so many parts of a fold's other patients is its validation part
 SIZE = 32      # pixels a side in the scripts, as for the embedded sets
 LABEL = "malignant"
+LEFT_OUT = "left out"  # beside the three splits
 TARGET = Target("binary", (LABEL,))
+RATING = Target("regression", ("malignancy",))  # the radiologists' mean, 1 to 5
 IMAGE_LABELS = ("spiculated", "lobulated", "irregular", "ill_defined", "subsolid", "calcified",
                 "malignant", "benign")
 
@@ -56,13 +57,17 @@ class Fold:
 
     Attributes:
         number: from 0.
-        volumes: all volumes.
+        scans: all of them.
+        ndim: 3 for volumes, 2 for images.
+        target: what is predicted; its labels are columns of the table.
         split: (n,) of `train`, `val`, `test`; other rows are left out.
         images: the indeterminate nodules' slices; which of them may be used follows from `split`.
     """
 
     number: int
-    volumes: Nodules
+    scans: Nodules
+    ndim: int
+    target: Target
     split: np.ndarray
     images: Nodules
 
@@ -72,8 +77,8 @@ class Fold:
 
     @property
     def truth(self) -> np.ndarray:
-        """0 or 1 of each volume, (n,)."""
-        return self.volumes.table[LABEL].to_numpy()
+        """Labels, (n, K) float32."""
+        return self.scans.table[list(self.target.labels)].to_numpy(np.float32, copy=True)
 
 
 def load(few: int | None = None) -> tuple[Nodules, Nodules]:
@@ -94,35 +99,11 @@ def _read(name: str) -> Nodules:
     return Nodules(table.assign(**label_nodules(table)), scans)
 
 
-def make_fold(number: int, volumes: Nodules, images: Nodules) -> Fold:
-    """Return one of the five folds: no patient stands in two of its splits."""
-    table = volumes.table
-    parts = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=0)
-    others, test = list(parts.split(table, table[LABEL], table["patient"]))[number]
-    rest = table.iloc[others]
-    inner = StratifiedGroupKFold(VAL_PARTS, shuffle=True, random_state=0)
-    _, val = next(inner.split(rest, rest[LABEL], rest["patient"]))
-    split = np.full(len(table), "train", dtype=object)
-    split[test], split[others[val]] = "test", "val"
-    return Fold(number, volumes, split.astype(str), images)
-
-
-def image_table(fold: Fold) -> pd.DataFrame:
-    """Return the images for the fold's backbone: nodule, patient, Split and the eight labels.
-
-    `row` and `of_volume` say where an image comes from. An indeterminate nodule's image has the
-    split of its patient, `train` where the patient has no volume.
-    """
-    columns = ["nodule", "patient", *IMAGE_LABELS]
-    own = fold.rows("train", "val")
-    slices = fold.volumes.table.loc[own, columns].assign(
-        row=own, of_volume=True, Split=fold.split[own])
-    of_patient = dict(zip(fold.volumes.table["patient"], fold.split, strict=True))
-    extra = fold.images.table[columns].assign(
-        row=np.arange(len(fold.images)), of_volume=False,
-        Split=[of_patient.get(patient, "train") for patient in fold.images.table["patient"]])
-    extra = extra[extra["Split"].isin(["train", "val"])]
-    return pd.concat([slices, extra], ignore_index=True)
+def all_images(volumes: Nodules, images: Nodules) -> Nodules:
+    """Return an image per nodule: the slices of the volumes, then those that are no volumes."""
+    slices = np.stack([largest_slice(volume) for volume in volumes.scans])
+    table = pd.concat([volumes.table, images.table], join="inner", ignore_index=True)
+    return Nodules(table, np.concatenate([slices, images.scans]))
 
 
 def largest_slice(volume: np.ndarray) -> np.ndarray:
@@ -130,72 +111,68 @@ def largest_slice(volume: np.ndarray) -> np.ndarray:
     return volume[volume.sum(axis=(1, 2), dtype=np.int64).argmax()]
 
 
-def shape_features(volume: np.ndarray) -> list[float]:
-    """Return hand-made features of a uint8 volume.
+def make_fold(number: int, scans: Nodules, images: Nodules, target: Target = TARGET,
+              ndim: int = 3) -> Fold:
+    """Return one of the five folds: no patient stands in two of its splits."""
+    table = scans.table
+    parts = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=0)
+    others, test = list(parts.split(table, table[LABEL], table["patient"]))[number]
+    rest = table.iloc[others]
+    inner = StratifiedGroupKFold(VAL_PARTS, shuffle=True, random_state=0)
+    _, val = next(inner.split(rest, rest[LABEL], rest["patient"]))
+    split = np.full(len(table), "train", dtype=object)
+    split[test], split[others[val]] = "test", "val"
+    return Fold(number, scans, ndim, target, split.astype("<U8"), images)
 
-    Its volume, box sides from short to long, surface (faces of voxels), sphericity, surface per
-    volume, share of the box that is filled, mean grey value. The shape is what most annotators
-    drew; what any of them drew where most agree on nothing.
+
+def with_few(fold: Fold, size: int, seed: int) -> Fold:
+    """Return the fold with `size` of its training and validation scans, the test part as it is.
+
+    Patients are taken in a random order, whole but for the last, from training and validation in
+    proportion; a smaller fold of the same seed is part of a larger one. Both parts have scans of
+    both classes: the first scan is malignant, the second is not.
     """
-    shape = volume >= 128
-    if not shape.any():
-        shape = volume > 0
-    if not shape.any():
-        return [0.0] * 9
-    count = float(shape.sum())
-    sides = sorted(float(np.ptp(places)) + 1 for places in np.nonzero(shape))
-    padded = np.pad(shape, 1).astype(np.int8)
-    surface = float(sum(np.abs(np.diff(padded, axis=axis)).sum() for axis in range(3)))
-    sphericity = math.pi ** (1 / 3) * (6 * count) ** (2 / 3) / surface
-    return [float(volume.sum()) / 255, *sides, surface, sphericity, surface / count,
-            count / math.prod(sides), float(volume[volume > 0].mean())]
+    split = fold.split.copy()
+    of_all = len(fold.rows("train", "val"))
+    val_size = max(2, round(size * len(fold.rows("val")) / of_all))
+    for part, wanted in (("train", size - val_size), ("val", val_size)):
+        rows = fold.rows(part)
+        patients = fold.scans.table["patient"].to_numpy()[rows]
+        rng = np.random.default_rng(derive_seed(seed, fold.number))
+        place = {name: k for k, name in enumerate(rng.permutation(np.unique(patients)))}
+        order = rows[np.argsort([place[name] for name in patients], kind="stable")]
+        malignant = fold.scans.table[LABEL].to_numpy()[order] == 1
+        first = [order[malignant][0], order[~malignant][0]]
+        order = [*first, *(row for row in order if row not in first)]
+        split[order[wanted:]] = LEFT_OUT
+    return dataclasses.replace(fold, split=split)
 
 
-def write_images(fold: Fold, folder: Path, shared: Path) -> Path:
-    """Write the fold's table of images, for bb_train.py; the images go to `shared`, once."""
-    table = image_table(fold)
-    paths = []
-    for row, nodule, of_volume in zip(table["row"], table["nodule"], table["of_volume"],
-                                      strict=True):
-        source = fold.volumes if of_volume else fold.images
-        scan = largest_slice(source.scans[row]) if of_volume else source.scans[row]
-        paths.append(_save(shared / f"{nodule}_slice.npy", scan))
-    return _write_table(table, paths, IMAGE_LABELS, folder / "images.csv")
+def image_table(fold: Fold) -> pd.DataFrame:
+    """Return the images for the fold's backbone: nodule, patient, Split and the eight labels.
 
-
-def write_volumes(fold: Fold, folder: Path, shared: Path) -> Path:
-    """Write the fold's table of volumes, for finetune.py; the volumes go to `shared`, once."""
-    rows = fold.rows(*SPLITS)
-    table = fold.volumes.table.loc[rows].assign(Split=fold.split[rows])
-    paths = [_save(shared / f"{nodule}_volume.npy", fold.volumes.scans[row])
-             for row, nodule in zip(rows, table["nodule"], strict=True)]
-    return _write_table(table, paths, (LABEL,), folder / "volumes.csv")
-
-
-def _save(path: Path, scan: np.ndarray) -> Path:
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as part:
-            np.save(part, scan)
-    return path
-
-
-def _write_table(table: pd.DataFrame, paths: list[Path], labels: tuple[str, ...],
-                 path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = pd.DataFrame({"F_Name": table["nodule"], "Path": [p.absolute() for p in paths],
-                            "patient": table["patient"], "Split": table["Split"],
-                            **{label: table[label] for label in labels}})
-    with whole_file(path) as part:
-        content.to_csv(part, index=False)
-    return path
+    `row` and `of_volume` say where an image comes from. An indeterminate nodule's image has the
+    split of its patient; where the patient has no volume, `train`, or nothing if volumes are left
+    out.
+    """
+    columns = ["nodule", "patient", *IMAGE_LABELS]
+    own = fold.rows("train", "val")
+    slices = fold.scans.table.loc[own, columns].assign(
+        row=own, of_volume=True, Split=fold.split[own])
+    of_patient = dict(zip(fold.scans.table["patient"], fold.split, strict=True))
+    otherwise = LEFT_OUT if LEFT_OUT in fold.split else "train"
+    extra = fold.images.table[columns].assign(
+        row=np.arange(len(fold.images)), of_volume=False,
+        Split=[of_patient.get(patient, otherwise) for patient in fold.images.table["patient"]])
+    extra = extra[extra["Split"].isin(["train", "val"])]
+    return pd.concat([slices, extra], ignore_index=True)
 
 
 def as_scans(fold: Fold) -> Scans:
-    """Return the fold's volumes in memory, for the training engine."""
-    table = fold.volumes.table
-    return Scans(name="nodules", ndim=3, ids=tuple(table["nodule"]), split=fold.split,
-                 labels=fold.truth.astype(np.float32)[:, None], label_names=(LABEL,),
-                 patients=tuple(table["patient"]), read=ArraySource((fold.volumes.scans,), 3),
-                 task="binary", window="full", img_size=SIZE,
-                 augmentation=Augmentation(flips="hvz", jitter=0.0))
+    """Return the fold's scans in memory, for the training engine."""
+    table, volumes = fold.scans.table, fold.ndim == 3
+    return Scans(name="nodules", ndim=fold.ndim, ids=tuple(table["nodule"]), split=fold.split,
+                 labels=fold.truth, label_names=fold.target.labels,
+                 patients=tuple(table["patient"]), read=ArraySource((fold.scans.scans,), fold.ndim),
+                 task=fold.target.task, window="full", img_size=SIZE,
+                 augmentation=Augmentation(flips="hvz" if volumes else "hv", jitter=0.0))

@@ -1,7 +1,7 @@
 """Seconds and memory of SLIViT, against other ways to read the same volume.
 
     python -m benchmarks.speed                      # every part
-    python -m benchmarks.speed --parts growth       # one of steps, growth, profile
+    python -m benchmarks.speed --parts growth       # one of steps, frozen, recipes, ...
     python -m benchmarks.speed --quick              # tiny sizes, to see that it runs
 
 steps: a training step (forward, backward, AdamW) and inference of the paper's configuration
@@ -10,6 +10,12 @@ steps: a training step (forward, backward, AdamW) and inference of the paper's c
 ResNet-18. Times are taken in turn in one
 process (A, B, C, A, B, C, ...), medians. Peak memory is the resident set's high-water mark of a
 fresh process that makes the model and takes two steps, less what it held before the first.
+
+frozen: an epoch on 200 nodules with stored features and end to end, and the features themselves.
+
+recipes: the demonstration's two trainings, and those of the paper's sizes (the scripts' defaults,
+at 32 pixels and from random weights), each once: minutes until validation is better than the
+nodules' volume alone.
 
 growth: seconds and peak memory of prediction as volumes, and slices per volume, double.
 
@@ -28,10 +34,12 @@ import torch
 
 from benchmarks.speed_growth import growth
 from benchmarks.speed_profile import profile
+from benchmarks.speed_recipes import frozen, recipes
 from benchmarks.speed_steps import steps
 from slivit.runtime import usable_cpus, whole_file
 
-PARTS = {"steps": steps, "growth": growth, "profile": profile}
+PARTS = {"steps": steps, "frozen": frozen, "recipes": recipes, "growth": growth,
+         "profile": profile}
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -3,9 +3,11 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import accuracy, networks, nodules
-from benchmarks.accuracy_summary import Done, summarise
+from benchmarks import accuracy, jobs, networks, nodules
+from benchmarks.accuracy_summary import summarise
+from benchmarks.jobs import Done, Job, jobs_of
 from benchmarks.methods import METHODS
+from benchmarks.shapes import shape_features
 from slivit.config import Preprocess
 from slivit.datasets import Batch
 from slivit.errors import UserError
@@ -20,7 +22,7 @@ def data():
 @pytest.mark.parametrize("number", range(nodules.N_FOLDS))
 def test_a_fold_shares_no_patient_between_its_parts_nor_with_its_images(data, number):
     fold = nodules.make_fold(number, *data)
-    patients = fold.volumes.table["patient"].to_numpy()
+    patients = fold.scans.table["patient"].to_numpy()
     of = {split: set(patients[fold.rows(split)]) for split in ("train", "val", "test")}
     assert not of["train"] & of["val"] and not (of["train"] | of["val"]) & of["test"]
     assert len(fold.rows("train", "val", "test")) == len(patients) == 2004
@@ -83,7 +85,7 @@ def test_networks_have_the_stated_parameters():
 def test_shape_features_of_a_cuboid():
     cuboid = np.zeros((28, 28, 28), np.uint8)
     cuboid[2:4, 5:8, 10:14] = 255
-    found = nodules.shape_features(cuboid)
+    found = shape_features(cuboid)
     assert found[:5] == [24, 2, 3, 4, 52]
     assert found[6:] == pytest.approx([52 / 24, 1, 255])
 
@@ -93,7 +95,7 @@ PREDS = [0.1, 0.6, 0.4, 0.9, 0.2, 0.8, 0.3, 0.7]  # one pair of sixteen is in th
 
 
 def write_done(folder, method, preds, fold=0, seed=0, settings="s"):
-    job = Done(folder / method / f"fold_{fold}_seed_{seed}.csv", fold, seed, settings)
+    job = Done(folder / method / f"fold_{fold}_seed_{seed}.csv", Job(method, fold, seed), settings)
     job.predictions.parent.mkdir(exist_ok=True, parents=True)
     rows = range(fold * 4, fold * 4 + 4)
     pd.DataFrame({"nodule": [f"n{k}" for k in rows], "patient": [f"p{k}" for k in rows],
@@ -107,7 +109,8 @@ def test_summary_of_made_up_results(tmp_path):
     jobs = {"slivit": [write_done(tmp_path, "slivit", PREDS, fold) for fold in (0, 1)],
             "same": [write_done(tmp_path, "same", PREDS, fold) for fold in (0, 1)],
             "part": [write_done(tmp_path, "part", PREDS, 0)],
-            "half": [write_done(tmp_path, "half", PREDS, 0), Done(tmp_path / "no.csv", 1, 2, "s")],
+            "half": [write_done(tmp_path, "half", PREDS, 0),
+                     Done(tmp_path / "no.csv", Job("half", 1, 2), "s")],
             "old": [write_done(tmp_path, "old", PREDS, 0, settings="other")]}
     text = summarise(jobs, tmp_path)
     table = pd.read_csv(tmp_path / "accuracy.csv").set_index("method")
@@ -134,9 +137,9 @@ def test_summary_averages_seeds_and_gives_their_spread(tmp_path):
 
 
 def test_jobs_of_methods_that_are_not_run_everywhere():
-    assert len(accuracy.jobs_of("slivit", [0, 1], [0, 1, 2])) == 6
-    assert len(accuracy.jobs_of("volume", [0, 1], [0, 1, 2])) == 2
-    assert len(accuracy.jobs_of("resnet18_full", [0, 1], [0, 1])) == 1
+    assert len(jobs_of(accuracy.BENCHMARK, "slivit", [0, 1], [0, 1, 2])) == 6
+    assert len(jobs_of(accuracy.BENCHMARK, "volume", [0, 1], [0, 1, 2])) == 2
+    assert len(jobs_of(accuracy.BENCHMARK, "resnet18_full", [0, 1], [0, 1])) == 1
 
 
 def test_unknown_method_is_refused():
@@ -146,11 +149,11 @@ def test_unknown_method_is_refused():
 
 @pytest.mark.parametrize("method", ["slivit", "resnet18_narrow"])
 def test_quick_job(method, tmp_path, monkeypatch):
-    monkeypatch.setattr(accuracy, "FEW", 100)
+    monkeypatch.setattr(jobs, "FEW", 100)
     results = tmp_path / "results"
-    accuracy.main(["--job", f"{method}:0:0", "--quick", "--results", str(results),
+    accuracy.main(["--job", f"{method}:0:0:0", "--quick", "--results", str(results),
                    "--scratch", str(tmp_path / "scratch")])
-    job = Done(results / "accuracy" / method / "fold_0_seed_0.csv", 0, 0,
+    job = Done(results / "accuracy" / method / "fold_0_seed_0.csv", Job(method, 0, 0),
                METHODS[method].settings)
     assert job.finished and job.read_facts()["parameters"] > 100_000
     table = pd.read_csv(job.predictions)

@@ -1,0 +1,151 @@
+"""The learning curves' table, their figure, and how many times fewer volumes SLIViT needs."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import NullLocator
+from sklearn.isotonic import IsotonicRegression
+
+from benchmarks.jobs import Done, pooled
+from slivit import bootstrap, weighted
+from slivit.metrics import N_BOOT, score_text
+from slivit.plot_figure import new_figure, save_figure
+from slivit.runtime import whole_file, write_json
+
+OURS, THEIRS = "slivit", ("resnet18_narrow", "densenet")
+
+
+def summarise(found: list[Done], results: Path) -> str:
+    """Write learning_curve.csv, .json and .png from finished jobs; return the table as text.
+
+    Every method is scored at each size on the folds that all methods have there, by the mean of
+    the folds' ROC-AUCs: predictions of models trained on few volumes are on different scales, so
+    that pooled ones would also measure how well those agree.
+    """
+    cells: dict[tuple[str, int], list[Done]] = {}
+    for one in found:
+        cells.setdefault((one.job.method, one.job.size), []).append(one)
+    methods = sorted({method for method, _ in cells}, key=lambda name: (name != OURS, name))
+    sizes = sorted({size for _, size in cells}, key=lambda size: size or np.inf)
+    rows, replicates = [], {}
+    for size in sizes:
+        there = {method: {one.job.fold for one in cells[method, size]} for method in methods
+                 if (method, size) in cells}
+        folds = set.intersection(*there.values())
+        for method in there if folds else []:
+            mine = [one for one in cells[method, size] if one.job.fold in folds]
+            row, draws = score(mine)
+            count = size or round(len(pooled(mine)) / len(folds) * 4)  # four fifths of the volumes
+            replicates[method, count] = draws
+            rows.append({"method": method, "volumes": count, "all": not size,
+                         "folds": " ".join(map(str, sorted(folds))), **row})
+    if not rows:
+        return "no job is finished"
+    results.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame(rows)
+    with whole_file(results / "learning_curve.csv") as part:
+        table.round(5).to_csv(part, index=False)
+    savings = {other: saving(table, replicates, other) for other in THEIRS}
+    savings = {other: value for other, value in savings.items() if value}
+    write_json(results / "learning_curve.json", savings)
+    draw(table, results / "learning_curve.png")
+    return as_text(rows, savings)
+
+
+def score(mine: list[Done]) -> tuple[dict, np.ndarray]:
+    """Return the mean of the folds' ROC-AUCs with its interval by patient, and its replicates."""
+    table = pooled(mine)
+    truth = table["truth"].to_numpy()
+    counts, member = bootstrap.cluster_counts(table["patient"].tolist(), truth == 1, N_BOOT, 0)
+    values, draws = [], []
+    for fold in sorted(table["fold"].unique()):
+        here = np.flatnonzero(table["fold"] == fold)
+        scorer = weighted.ranking(truth[here], table["pred"].to_numpy()[here])
+        values.append(float(scorer(np.ones((1, len(here))))["roc_auc"][0]))
+        draws.append(bootstrap.replicate(scorer, counts, member[here])["roc_auc"])
+    replicates = np.mean(draws, axis=0)
+    low, high = bootstrap.interval(replicates) or (np.nan, np.nan)
+    return {"roc_auc": float(np.mean(values)), "roc_auc_low": low, "roc_auc_high": high,
+            "seeds": len({one.job.seed for one in mine}), "scans": len(table)}, replicates
+
+
+def saving(table: pd.DataFrame, replicates: dict[tuple[str, int], np.ndarray], other: str
+           ) -> list[dict]:
+    """Return, for each size of another method, how many volumes SLIViT needs for its score.
+
+    On SLIViT's curve over the logarithm of the volumes, made to rise (isotonic regression) and
+    drawn straight between sizes. `times_fewer` is None where SLIViT does not reach the score with
+    all volumes, and `at_least` is True where it does with its smallest size already. The interval
+    is of replicates by patient (out of reach counts as 0).
+    """
+    ours = table[table["method"] == OURS]["volumes"].tolist()
+    theirs = [size for size in table[table["method"] == other]["volumes"] if size in ours]
+    value = {(row.method, row.volumes): row.roc_auc for row in table.itertuples()}
+    rows = []
+    for size in theirs:
+        curve = [value[OURS, n] for n in ours]
+        needed = volumes_for(value[other, size], ours, curve)
+        draws = np.stack([replicates[OURS, n] for n in ours], axis=1)
+        times = np.array([size / volumes_for(goal, ours, line) for goal, line
+                          in zip(replicates[other, size][:500], draws[:500], strict=True)])
+        rows.append({"volumes": int(size), "roc_auc": round(value[other, size], 4),
+                     "needed": None if np.isinf(needed) else round(needed, 1),
+                     "times_fewer": None if np.isinf(needed) else round(size / needed, 2),
+                     "at_least": bool(needed <= min(ours)),
+                     "times_fewer_ci": [round(edge, 2) for edge in np.percentile(
+                         times, [2.5, 97.5])]})
+    return rows
+
+
+def volumes_for(goal: float, sizes: list[int], curve: list[float]) -> float:
+    """Return how many volumes a curve needs for a score; infinity where it never gets there."""
+    logs = np.log(sizes)
+    rising = IsotonicRegression().fit_transform(logs, curve)
+    if rising[-1] < goal:
+        return float("inf")
+    place = int(np.argmax(rising >= goal))
+    if place == 0:
+        return float(sizes[0])
+    share = (goal - rising[place - 1]) / (rising[place] - rising[place - 1])
+    return float(np.exp(logs[place - 1] + share * (logs[place] - logs[place - 1])))
+
+
+def as_text(rows: list[dict], savings: dict[str, list[dict]]) -> str:
+    """Return the curves and the savings to print."""
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    sizes = sorted({row["volumes"] for row in rows})
+    cell = {(row["method"], row["volumes"]): score_text(
+        {"x": row["roc_auc"], "x_ci": [row["roc_auc_low"], row["roc_auc_high"]]}, "x")
+        for row in rows}
+    lines = ["ROC-AUC, mean of folds (95 % interval)",
+             "  ".join(["volumes", *(name.rjust(22) for name in methods)])]
+    lines += ["  ".join([str(size).rjust(7), *(cell.get((name, size), "-").rjust(22)
+                                               for name in methods)]) for size in sizes]
+    for other, found in savings.items():
+        lines.append(f"volumes that {OURS} needs for the score of {other}:")
+        for row in found:
+            needed = ("out of reach" if row["needed"] is None else
+                      f"{'at most ' if row['at_least'] else ''}{row['needed']:.0f}, "
+                      f"{row['times_fewer']:.1f} times fewer (95 % interval "
+                      f"{row['times_fewer_ci'][0]:.1f} to {row['times_fewer_ci'][1]:.1f})")
+            lines.append(f"  {row['volumes']:5d} at {row['roc_auc']:.3f}: {needed}")
+    return "\n".join(lines)
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """Draw the curves with their intervals."""
+    figure, axes = new_figure(7.0, 4.5)
+    for name, part in table.groupby("method", sort=False):
+        line = axes.plot(part["volumes"], part["roc_auc"], "o-", label=name, markersize=4,
+                         linewidth=2.4 if name == OURS else 1.2)[0]
+        axes.fill_between(part["volumes"], part["roc_auc_low"], part["roc_auc_high"], alpha=0.1,
+                          color=line.get_color(), linewidth=0)
+    sizes = sorted(table["volumes"].unique())
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(sizes, map(str, sizes))
+    axes.set(xlabel="volumes to learn from", ylabel="ROC-AUC, mean of folds, 95 % interval")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    save_figure(figure, path)

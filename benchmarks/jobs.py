@@ -1,0 +1,248 @@
+"""Trainings as jobs: each in a process of its own with one thread, never run twice.
+
+A finished job leaves RESULTS/NAME/METHOD/fold_F_seed_S.csv (its predictions) and .json (what it
+took); `n_SIZE` stands in the name where it learned from some of the volumes alone.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks import nodules
+from benchmarks.tasks import BACKBONE, Method, Task, pretrain
+from slivit import option_types as types
+from slivit.errors import UserError
+from slivit.named import DATA_DIR
+from slivit.runtime import versions, whole_file, write_json
+
+FEW = 150  # scans of a quick run
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: a method (or BACKBONE) on a fold with a seed, from `size` volumes (0: all)."""
+
+    method: str
+    fold: int
+    seed: int
+    size: int = 0
+
+    def __str__(self) -> str:
+        few = f", {self.size} volumes" if self.size else ""
+        return f"{self.method}, fold {self.fold}, seed {self.seed}{few}"
+
+    @property
+    def code(self) -> str:
+        """The job on a command line."""
+        return f"{self.method}:{self.fold}:{self.seed}:{self.size}"
+
+    @staticmethod
+    def of_code(code: str) -> "Job":
+        """Return the job of a `code`."""
+        method, *numbers = code.split(":")
+        return Job(method, *map(int, numbers))
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Methods that are compared on the same folds.
+
+    Attributes:
+        name: of the module benchmarks.NAME and of the folder of results.
+        methods: by name.
+        make_task: (job, scratch, quick) -> the task; `scratch` is for the trainings' own files.
+    """
+
+    name: str
+    methods: dict[str, Method]
+    make_task: Callable[[Job, Path, bool], Task]
+
+
+@dataclass(frozen=True)
+class Done:
+    """Where a job's results are, or will be.
+
+    Attributes:
+        predictions: a CSV of nodule, patient, truth, pred (or truth_LABEL, pred_LABEL).
+        job: of which they are.
+        settings: with which the results must have been made.
+    """
+
+    predictions: Path
+    job: Job
+    settings: str
+
+    @property
+    def facts(self) -> Path:
+        """The JSON of parameters, seconds, settings and versions."""
+        return self.predictions.with_suffix(".json")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the results are there, made with these settings."""
+        return (self.predictions.exists() and self.facts.exists()
+                and self.read_facts()["settings"] == self.settings)
+
+    def read_facts(self) -> dict:
+        """Return the content of `facts`."""
+        return json.loads(self.facts.read_text(encoding="utf-8"))
+
+
+def build_parser(benchmark: Benchmark, description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of the options that all these benchmarks have."""
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    methods = list(benchmark.methods)
+    parser.add_argument("--methods", type=types.names, default=methods, metavar="A,B",
+                        help=f"of {', '.join(methods)} (default: all)")
+    parser.add_argument("--folds", type=numbers, default=list(range(nodules.N_FOLDS)),
+                        metavar="A,B", help=f"of 0 to {nodules.N_FOLDS - 1} (default: all)")
+    parser.add_argument("--seeds", type=numbers, default=[0], metavar="A,B",
+                        help="(default 0); where nothing is random, and for the widest network, "
+                             "seed 0 alone")
+    parser.add_argument("--workers", type=types.positive_int, default=2, metavar="N",
+                        help="trainings at a time (default %(default)s)")
+    parser.add_argument("--summary", action="store_true", help="train nothing")
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), metavar="DIR",
+                        help="(default %(default)s)")
+    parser.add_argument("--scratch", type=Path, default=Path("runs/benchmarks"), metavar="DIR",
+                        help="for the trainings' own files and logs (default %(default)s)")
+    parser.add_argument("--quick", action="store_true",
+                        help=f"{FEW} scans, one epoch, fold 0 alone; everything goes to "
+                             "SCRATCH/quick")
+    parser.add_argument("--job", type=Job.of_code, help=argparse.SUPPRESS)  # in this process
+    return parser
+
+
+def numbers(text: str) -> list[int]:
+    """Return the numbers of a comma-separated list, each once."""
+    try:
+        return sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: expected numbers such as 0,1,2") from None
+
+
+def check(args: argparse.Namespace, benchmark: Benchmark) -> None:
+    """Refuse methods, folds and seeds that are none, and settle where things go.
+
+    Raises:
+        UserError: one of them is none.
+    """
+    methods = benchmark.methods
+    unknown = [name for name in args.methods if name not in methods]
+    if unknown or not set(args.folds) <= set(range(nodules.N_FOLDS)) or min(args.seeds) < 0:
+        raise UserError(f"--methods {', '.join(methods)}; --folds 0 to {nodules.N_FOLDS - 1}; "
+                        "--seeds 0 or more; found "
+                        f"{', '.join(unknown) or f'folds {args.folds}, seeds {args.seeds}'}")
+    if args.quick:
+        args.folds = [0]
+        if not args.job:
+            args.scratch = args.scratch / "quick"
+            args.results = args.scratch / "results"
+    args.results, args.scratch = args.results.absolute(), args.scratch.absolute()
+
+
+def jobs_of(benchmark: Benchmark, method: str, folds: list[int], seeds: list[int],
+            sizes: Iterable[int] = (0,)) -> list[Job]:
+    """Return the jobs of a method."""
+    facts = benchmark.methods[method]
+    return [Job(method, fold, seed, size) for size in sizes for seed in facts.seeds or seeds
+            for fold in folds if facts.folds is None or fold in facts.folds]
+
+
+def done(benchmark: Benchmark, job: Job, results: Path) -> Done:
+    """Return where a job's results are."""
+    few = f"_n_{job.size}" if job.size else ""
+    name = f"fold_{job.fold}_seed_{job.seed}{few}.csv"
+    return Done(results / benchmark.name / job.method / name, job,
+                benchmark.methods[job.method].settings)
+
+
+def run_all(benchmark: Benchmark, jobs: list[Job], args: argparse.Namespace) -> list[str]:
+    """Run what is not finished, backbones first; return what failed, each with its log."""
+    jobs = [job for job in jobs if not done(benchmark, job, args.results).finished]
+    backbones = dict.fromkeys(Job(BACKBONE, job.fold, job.seed) for job in jobs
+                              if benchmark.methods[job.method].pretrained)
+    failed = []
+    for stage in (list(backbones), jobs):
+        with ThreadPoolExecutor(args.workers) as pool:
+            failed += [line for line in pool.map(lambda job: _start(benchmark, job, args), stage)
+                       if line]
+        if failed:  # a backbone that failed would be tried again by each method
+            break
+    return failed
+
+
+def _start(benchmark: Benchmark, job: Job, args: argparse.Namespace) -> str | None:
+    """Run a job in a process of its own; return what to say of it if it failed."""
+    log = args.scratch / "logs" / benchmark.name / f"{job.code.replace(':', '_')}.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", f"benchmarks.{benchmark.name}", "--job", job.code,
+               "--results", str(args.results), "--scratch", str(args.scratch),
+               *(["--quick"] if args.quick else [])]
+    with log.open("w", encoding="utf-8") as file:
+        code = subprocess.run(command, cwd=DATA_DIR.parent, stdout=file, stderr=file, check=False,
+                              env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
+    print(f"{job}: {f'failed, see {log}' if code else 'done'}", flush=True)
+    return f"{job} (see {log})" if code else None
+
+
+def run_job(benchmark: Benchmark, args: argparse.Namespace) -> None:
+    """Train one method on one fold, write its predictions of the test part and what it took."""
+    job = args.job
+    task = benchmark.make_task(job, args.scratch, args.quick)
+    if job.method == BACKBONE:
+        pretrain(task)
+        return
+    result = benchmark.methods[job.method].run(task)
+    files = done(benchmark, job, args.results)
+    files.predictions.parent.mkdir(parents=True, exist_ok=True)
+    table = task.fold.scans.table.loc[task.fold.rows("test"), ["nodule", "patient"]]
+    several = len(task.fold.target.labels) > 1
+    for k, label in enumerate(task.fold.target.labels):
+        end = f"_{label}" if several else ""
+        table[f"truth{end}"] = task.fold.truth[task.fold.rows("test"), k]
+        table[f"pred{end}"] = result.pred[:, k]
+    with whole_file(files.predictions) as part:
+        table.to_csv(part, index=False)
+    write_json(files.facts, {  # last: it says that the job is finished
+        "method": job.method, "fold": job.fold, "seed": job.seed, "size": job.size,
+        "parameters": result.n_parameters, "seconds": round(result.train_seconds, 1),
+        "settings": files.settings, "quick": args.quick, "versions": library_versions()})
+    shutil.rmtree(task.folder(job.method), ignore_errors=True)
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions that the results depend on."""
+    import monai
+    import sklearn
+
+    return versions() | {"monai": monai.__version__, "scikit-learn": sklearn.__version__}
+
+
+def pooled(jobs: list[Done]) -> pd.DataFrame:
+    """Return a row per scan: nodule (index), patient, fold, truth, pred (mean) and pred of seeds.
+
+    Each scan is in the test part of one fold, so that its predictions are of models that have not
+    seen its patient.
+    """
+    parts = [pd.read_csv(one.predictions, dtype={"nodule": str, "patient": str}).assign(
+        fold=one.job.fold, seed=one.job.seed) for one in jobs]
+    table = pd.concat(parts, ignore_index=True)
+    first = table.drop_duplicates("nodule").set_index("nodule").sort_index()
+    found = first.drop(columns=[name for name in first if name.startswith("pred")] + ["seed"])
+    for name in [name for name in table if name.startswith("pred")]:
+        by_seed = table.pivot(index="nodule", columns="seed", values=name)
+        found[name] = by_seed.mean(axis=1)
+        if name == "pred":
+            found = found.join(by_seed.add_prefix("seed_"))
+    return found

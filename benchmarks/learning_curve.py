@@ -1,0 +1,80 @@
+"""How many volumes each method needs: the folds of the accuracy benchmark with fewer to learn from.
+
+    python -m benchmarks.learning_curve                       # what is not finished yet
+    python -m benchmarks.learning_curve --sizes 25,100 --folds 0,1
+    python -m benchmarks.learning_curve --summary
+
+A size counts the volumes of training and validation together; a smaller set is part of a larger
+one. The test parts stay whole. With fewer volumes all methods are trained for more epochs, by the
+root of what is missing, in smaller batches. `slivit` starts from a backbone that has seen the 2D
+images of all the fold's training patients, as the method assumes: labelled images are plenty,
+volumes are few. `slivit_few_images` has images of the volumes' patients alone. Results at all
+volumes are those of benchmarks.accuracy. The summary is in RESULTS/learning_curve.csv, .json and
+.png.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from benchmarks import jobs, nodules
+from benchmarks.curve_summary import summarise
+from benchmarks.jobs import Benchmark, Job
+from benchmarks.methods import METHODS, slivit
+from benchmarks.tasks import Method, Result, Task
+from slivit.errors import RunError, run_script
+
+SIZES = (25, 50, 100, 200, 400, 800)
+SMALLEST_BATCH = 8
+
+
+def slivit_few_images(task: Task) -> Result:
+    """SLIViT whose backbone has seen no more patients than its integrator."""
+    return slivit(dataclasses.replace(task, pretraining=task.fold))
+
+
+CURVE = {name: METHODS[name] for name in ("slivit", "resnet18_narrow", "densenet",
+                                          "shape_boosting", "frozen_logistic")}
+CURVE["slivit_few_images"] = Method(
+    slivit_few_images, METHODS["slivit"].settings + "; images of the same patients alone")
+
+
+def make_task(job: Job, scratch: Path, quick: bool) -> Task:
+    """Return what a job asks of its method."""
+    whole = nodules.make_fold(job.fold, *nodules.load(jobs.FEW if quick else None))
+    name = f"fold_{job.fold}_seed_{job.seed}"
+    if not job.size:
+        return Task(whole, job.seed, scratch, quick, whole, name)
+    few = nodules.with_few(whole, job.size, job.seed)
+    there = len(whole.rows("train", "val"))
+    return Task(few, job.seed, scratch, quick, whole, f"{name}_n_{job.size}",
+                stretch=(there / job.size) ** 0.5, b_size=max(SMALLEST_BATCH, job.size // 8))
+
+
+BENCHMARK = Benchmark("learning_curve", CURVE, make_task)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run what is not finished, then summarise."""
+    parser = jobs.build_parser(BENCHMARK, __doc__)
+    parser.add_argument("--sizes", type=jobs.numbers, default=list(SIZES), metavar="A,B",
+                        help=f"volumes (default {','.join(map(str, SIZES))})")
+    args = parser.parse_args(argv)
+    jobs.check(args, BENCHMARK)
+    if args.job:
+        jobs.run_job(BENCHMARK, args)
+        return
+    wanted = [job for size in sorted(args.sizes) for method in args.methods
+              for job in jobs.jobs_of(BENCHMARK, method, args.folds, args.seeds, [size])]
+    failed = [] if args.summary else jobs.run_all(BENCHMARK, wanted, args)
+    at_all = dataclasses.replace(BENCHMARK, name="accuracy")
+    everything = [jobs.done(BENCHMARK, job, args.results) for job in wanted]
+    everything += [jobs.done(at_all, job, args.results) for method in args.methods
+                   if method in METHODS
+                   for job in jobs.jobs_of(at_all, method, args.folds, args.seeds)]
+    print(summarise([one for one in everything if one.finished], args.results))
+    if failed:
+        raise RunError("failed: " + "; ".join(failed))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,51 @@
+"""The nodules as files and tables, for the three scripts."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.nodules import IMAGE_LABELS, Fold, image_table, largest_slice
+from slivit.runtime import whole_file
+from slivit.scans import SPLITS
+
+
+def write_images(fold: Fold, folder: Path, shared: Path) -> Path:
+    """Write the table of a fold's pre-training, for bb_train.py; images go to `shared`, once."""
+    table = image_table(fold)
+    paths = []
+    for row, nodule, of_volume in zip(table["row"], table["nodule"], table["of_volume"],
+                                      strict=True):
+        source = fold.scans if of_volume else fold.images
+        scan = largest_slice(source.scans[row]) if of_volume else source.scans[row]
+        paths.append(_save(shared / f"{nodule}_slice.npy", scan))
+    return _write_table(table, paths, IMAGE_LABELS, folder / "images.csv")
+
+
+def write_scans(fold: Fold, folder: Path, shared: Path) -> Path:
+    """Write the table of a fold's scans, for a script; the scans go to `shared`, once."""
+    rows = fold.rows(*SPLITS)
+    table = fold.scans.table.loc[rows].assign(Split=fold.split[rows])
+    kind = "volume" if fold.ndim == 3 else "slice"
+    paths = [_save(shared / f"{nodule}_{kind}.npy", fold.scans.scans[row])
+             for row, nodule in zip(rows, table["nodule"], strict=True)]
+    return _write_table(table, paths, fold.target.labels, folder / "scans.csv")
+
+
+def _save(path: Path, scan: np.ndarray) -> Path:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as part:
+            np.save(part, scan)
+    return path
+
+
+def _write_table(table: pd.DataFrame, paths: list[Path], labels: tuple[str, ...],
+                 path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = pd.DataFrame({"F_Name": table["nodule"], "Path": [p.absolute() for p in paths],
+                            "patient": table["patient"], "Split": table["Split"],
+                            **{label: table[label] for label in labels}})
+    with whole_file(path) as part:
+        content.to_csv(part, index=False)
+    return path

@@ -1,0 +1,225 @@
+"""Write README's results section from the result files.
+
+    python -m benchmarks.results            # `make results` summarises the finished jobs first
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from slivit.errors import RunError, run_script
+from slivit.named import DATA_DIR
+from slivit.runtime import whole_file
+
+BEGIN, END = "<!-- results: written by make results -->", "<!-- end of results -->"
+NAMES = {
+    "slivit": "**SLIViT, recommended**",
+    "end_to_end": "SLIViT, trained on end to end",
+    "no_pretraining": "SLIViT without 2D pre-training, end to end",
+    "mean_logits": "SLIViT without integrator: mean of slice logits",
+    "original_tokens": "SLIViT with the original's tokens",
+    "slivit_few_images": "SLIViT, images of the same patients alone",
+    "resnet18_narrow": "3D ResNet-18, a quarter of the width",
+    "resnet18_full": "3D ResNet-18",
+    "densenet": "3D DenseNet, small",
+    "shape_boosting": "gradient boosting on shape features",
+    "volume": "nodule volume alone",
+    "frozen_logistic": "frozen backbone, logistic regression",
+    "image_backbone": "ConvNeXt of the recommended recipe",
+    "image_resnet18": "ResNet-18",
+    "image_shape_boosting": "gradient boosting on shape features",
+    "image_area": "area alone",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Replace what is between the two marks in README.md."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=DATA_DIR.parent / "benchmarks/results",
+                        metavar="DIR", help="(default benchmarks/results)")
+    parser.add_argument("--readme", type=Path, default=DATA_DIR.parent / "README.md",
+                        metavar="FILE", help="(default README.md)")
+    args = parser.parse_args(argv)
+    text = args.readme.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise RunError(f"{args.readme}: expected one line {BEGIN} and one line {END}")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    with whole_file(args.readme) as part:
+        part.write_text(f"{before}{BEGIN}\n\n{section(args.results)}\n\n{END}{after}",
+                        encoding="utf-8")
+    print(f"written: the results section of {args.readme}")
+
+
+def section(results: Path) -> str:
+    """Return the section in Markdown: a part for each result file that is there."""
+    parts = [("accuracy.csv", accuracy), ("learning_curve.csv", curve),
+             ("ratings_volumes.csv", ratings), ("speed_steps.csv", speed)]
+    return "\n\n".join(make(results) for name, make in parts if (results / name).exists())
+
+
+def accuracy(results: Path) -> str:
+    """Return the accuracy benchmark's table and figure."""
+    table = pd.read_csv(results / "accuracy.csv")
+    most = table["n"].max()
+    rows = [[name(row.method) + ("" if row.n == most else f" (fold {row.folds} alone)"),
+             interval(row, "roc_auc"), interval(row, "pr_auc"),
+             interval(row, "difference", sign=True), p_value(row.p_delong_holm),
+             "-" if pd.isna(row.parameters) else f"{int(row.parameters):,}",
+             f"{row.minutes:.1f}"] for row in table.itertuples()]
+    heads = ["", "ROC-AUC (95 %)", "PR-AUC (95 %)", "ROC-AUC less SLIViT's (95 %)",
+             "p (DeLong, Holm)", "parameters", "minutes"]
+    seeds = table["seeds"].max()
+    return "\n\n".join([
+        "### Malignant or benign: five folds by patient",
+        f"`python -m benchmarks.accuracy`: {most:,} nodules, each predicted by a model that has "
+        f"not seen its patient, pre-training included; {seeds} seed{'s' * (seeds > 1)}; intervals "
+        "by patient; minutes of a training on one core.",
+        markdown(heads, rows), "![ROC-AUC of every method](benchmarks/results/accuracy.png)"])
+
+
+def curve(results: Path) -> str:
+    """Return the learning curves' table, figure and savings."""
+    table = pd.read_csv(results / "learning_curve.csv")
+    methods = list(dict.fromkeys(table["method"]))
+    cells = {(row.method, row.volumes): interval(row, "roc_auc") for row in table.itertuples()}
+    rows = [[f"{size:,}", *(cells.get((method, size), "-") for method in methods)]
+            for size in sorted(table["volumes"].unique())]
+    savings = json.loads((results / "learning_curve.json").read_text(encoding="utf-8"))
+    lines = [_saving(other, row) for other, found in savings.items() for row in found]
+    folds = table["folds"].iloc[0].split() if isinstance(table["folds"].iloc[0], str) else [0]
+    return "\n\n".join([
+        "### Few volumes",
+        "`python -m benchmarks.learning_curve`: mean ROC-AUC of "
+        f"{len(folds)} of the five folds, by the number of volumes to learn from. The backbone of "
+        "`SLIViT, recommended` has seen the 2D images of all training patients.",
+        markdown(["volumes", *map(name, methods)], rows),
+        "![Learning curves](benchmarks/results/learning_curve.png)",
+        "How many volumes SLIViT needs for the score of a 3D network:", "\n".join(lines)])
+
+
+def _saving(other: str, row: dict) -> str:
+    start = f"- {name(other)} with {row['volumes']:,} volumes ({row['roc_auc']:.3f}): "
+    if row["needed"] is None:
+        return start + "out of SLIViT's reach here"
+    low, high = row["times_fewer_ci"]
+    return start + (f"{'at most ' if row['at_least'] else ''}{row['needed']:,.0f}, "
+                    f"{'at least ' if row['at_least'] else ''}{row['times_fewer']:.1f} times fewer "
+                    f"(95 %: {low:.1f} to {high:.1f})")
+
+
+def ratings(results: Path) -> str:
+    """Return the tables of ratings."""
+    table = pd.read_csv(results / "ratings_volumes.csv")
+    parts = ["### Ratings: regression and multi-label",
+             "`python -m benchmarks.ratings`, the same five folds. Mean malignancy rating (1 to 5) "
+             f"of {table['n'].max():,} volumes:",
+             markdown(["", "R² (95 %)", "Spearman (95 %)", "mean absolute error (95 %)"],
+                      [[name(row.method), *(interval(row, key) for key in ("r2", "spearman",
+                                                                            "mae"))]
+                       for row in table.itertuples()])]
+    path = results / "ratings_images.csv"
+    if path.exists():
+        table = pd.read_csv(path)
+        labels = list(table.columns[table.columns.get_loc("pr_auc_high") + 1:])
+        parts += [f"Eight labels of {table['n'].max():,} images; ROC-AUC, mean and each:",
+                  markdown(["", "mean (95 %)", *(label.replace("_", " ") for label in labels)],
+                           [[name(row["method"]), interval(row, "roc_auc"),
+                             *(f"{row[label]:.3f}" for label in labels)]
+                            for _, row in table.iterrows()])]
+    return "\n\n".join(parts)
+
+
+def speed(results: Path) -> str:
+    """Return the tables of speed."""
+    table = pd.read_csv(results / "speed_steps.csv")
+    parts = ["### Speed", f"`python -m benchmarks.speed` on {table['processor'].iloc[0]}, "
+             f"{table['threads'].iloc[0]} threads, medians of runs in turn. The paper's "
+             "configuration (`convnext_tiny`, 28 slices of 256 pixels), one volume:",
+             markdown(["", "way", "seconds", "times SLIViT's", "peak MB"],
+                      [[row.what, row.way, f"{row.seconds:.2f}", f"{row.ratio:.2f}",
+                        f"{row.peak_mb:,.0f}"] for row in table.itertuples()])]
+    for part, make in (("frozen", _frozen), ("recipes", _recipes), ("growth", _growth),
+                       ("profile", _profile)):
+        path = results / f"speed_{part}.csv"
+        if path.exists():
+            parts += make(pd.read_csv(path))
+    return "\n\n".join(parts)
+
+
+def _frozen(table: pd.DataFrame) -> list[str]:
+    return [f"The recommended recipe's model on {table['volumes'].iloc[0]} nodules: stored slice "
+            "features (computed once, and once more for each augmented version) against end to "
+            "end:",
+            markdown(["", "seconds", "times faster than an epoch end to end"],
+                     [[row.what, f"{row.seconds:.2f}", f"{row.ratio:.1f}"]
+                      for row in table.itertuples()])]
+
+
+def _recipes(table: pd.DataFrame) -> list[str]:
+    rows = []
+    for recipe, part in table.groupby("recipe", sort=False):
+        last, tuned = part.iloc[-1], part[part["stage"] == "finetune"]
+        reached = last["minutes_to_volume"]
+        rows.append([recipe, f"{last['minutes']:.1f}", f"{tuned['val_roc_auc'].max():.3f}",
+                     "not reached" if pd.isna(reached) else f"{reached:.1f}"])
+    goal = table["goal"].dropna().iloc[0]
+    return ["Time to a validation score, both from random weights on the embedded sets at the "
+            "data's own size; the goal is that of the nodules' volume alone "
+            f"({goal:.3f}):",
+            markdown(["recipe", "minutes in all", "best on validation", "minutes to the goal"],
+                     rows)]
+
+
+def _growth(table: pd.DataFrame) -> list[str]:
+    return ["Prediction as volumes, or slices of a volume, double (a small model, from files):",
+            markdown(["volumes", "slices", "MB on disk", "seconds", "ms per slice", "peak MB"],
+                     [[row.volumes, row.slices, row.mb_on_disk, f"{row.seconds:.2f}",
+                       f"{row.ms_per_slice:.2f}", f"{row.peak_mb:.0f}"]
+                      for row in table.itertuples()])]
+
+
+def _profile(table: pd.DataFrame) -> list[str]:
+    whole = table[table["what"] == "forward"]
+    rows = []
+    for row in whole.itertuples():
+        parts = table[(table["case"] == row.case) & (table["what"] != "forward")].head(3)
+        rows.append([row.case, f"{row.seconds:.3f}", f"{row.gflops:.0f}", f"{row.of_matmul:.0%}",
+                     ", ".join(f"{part.what} {part.share:.0%}" for part in parts.itertuples())])
+    return ["The backbone's forward pass beside the rate of multiplying large float32 matrices:",
+            markdown(["", "seconds", "GFLOP/s", "of matrix multiplication", "most time in"],
+                     rows)]
+
+
+def name(method: str) -> str:
+    """Return a method's name to show."""
+    return NAMES.get(method, method)
+
+
+def interval(row, key: str, sign: bool = False) -> str:
+    """Return a score and its interval, of a row that has KEY, KEY_low and KEY_high."""
+    get = row.get if isinstance(row, pd.Series) else (lambda one: getattr(row, one))
+    value, low, high = get(key), get(f"{key}_low"), get(f"{key}_high")
+    if pd.isna(value):
+        return "-"
+    form = "+.3f" if sign else ".3f"
+    return f"{value:{form}} ({low:{form}} to {high:{form}})"
+
+
+def p_value(value: float) -> str:
+    """Return a p-value to show."""
+    return "-" if pd.isna(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence]) -> str:
+    """Return a table in Markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    run_script(main)

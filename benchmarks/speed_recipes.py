@@ -1,0 +1,140 @@
+"""Stored features against end to end; the demonstration's recipe against the paper's."""
+
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+
+import finetune
+from benchmarks import nodules
+from benchmarks.accuracy_summary import auc
+from benchmarks.nodules import as_scans
+from benchmarks.speed_steps import MEAN, STD
+from slivit.config import Preprocess
+from slivit.datasets import TrainingSet, scan_training_set
+from slivit.demo import FINETUNE, PRETRAIN
+from slivit.features import FeatureOptions, frozen_training_set
+from slivit.model import SLIViT
+from slivit.named import DATA_DIR
+from slivit.objective import Objective, loss_sum
+from slivit.training_options import make_integrator_config
+
+CPU = torch.device("cpu")
+QUICK = "--n_epochs 1 --backbone convnext_zepto_rms"
+PAPER = ("--weights none --n_epochs 10 --patience 0", "--n_epochs 4 --patience 0 --lr 1e-4")
+"""The scripts' own defaults, which have the paper's sizes, for long enough to see them rise."""
+
+
+def frozen(quick: bool, repeats: int, threads: int) -> list[dict]:
+    """Measure an epoch of the recommended recipe's model on nodules, both ways in turn.
+
+    Returns:
+        Rows of what, volumes, seconds, ratio (of end to end to it). `features` are computed once
+        in a run, for the plain volumes; each augmented version takes as long again.
+    """
+    count = 24 if quick else 200
+    args = finetune.build_parser().parse_args(shlex.split(FINETUNE))
+    backbone = "convnext_zepto_rms" if quick else backbone_name()
+    volumes, images = nodules.load(2 * count)
+    scans = as_scans(nodules.make_fold(0, volumes, images))
+    preprocess = Preprocess(args.img_size or nodules.SIZE, "full", MEAN, STD, n_slices=28)
+    torch.manual_seed(0)
+    model = SLIViT(backbone, 1, preprocess, make_integrator_config(args))
+    options = FeatureOptions(0, 0, scans.augmentation, 16, 0, quiet=True)
+    taken: dict[str, list[float]] = {"features": [], "epoch, frozen": [], "epoch, end to end": []}
+    for k in range(repeats + 1):  # the first is to warm up
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            stored = frozen_training_set(model, scans, options, args.b_size, 0, CPU, Path(folder))
+            times = [time.perf_counter() - start, _epoch(model.integrator, model, stored)]
+            raw = scan_training_set(scans, preprocess, 16, 0, scans.augmentation, 0, CPU)
+            times.append(_epoch(model, model, raw))
+        for kept, seconds in zip(taken.values(), times, strict=True):
+            if k:
+                kept.append(seconds)
+    medians = {what: statistics.median(kept) for what, kept in taken.items()}
+    return [{"what": what, "volumes": len(scans.rows("train")), "seconds": round(seconds, 3),
+             "ratio": round(medians["epoch, end to end"] / seconds, 1), "repeats": repeats}
+            for what, seconds in medians.items()]
+
+
+def _epoch(trained: nn.Module, model: SLIViT, data: TrainingSet) -> float:
+    """Train `trained`, the model or a part of it, for an epoch; return the seconds."""
+    model.train()
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=1e-5)
+    start = time.perf_counter()
+    for batch in data.batches(1, 0):
+        loss = loss_sum(model(batch), batch.y, Objective(nodules.TARGET)) / len(batch.y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return time.perf_counter() - start
+
+
+def backbone_name() -> str:
+    """Return the backbone of the recommended recipe."""
+    words = shlex.split(PRETRAIN)
+    return words[words.index("--backbone") + 1]
+
+
+def recipes(quick: bool, repeats: int, threads: int) -> list[dict]:
+    """Run both recipes once, from nothing, on the embedded sets, and follow their validation.
+
+    Returns:
+        Rows of recipe, stage (`pretrain` or `finetune`), epoch, minutes since the recipe began,
+        val_roc_auc (of the stage's own validation), and of the last row of a recipe
+        minutes_to_volume: until an epoch on volumes was better than the nodules' volume alone.
+    """
+    goal = _volume_alone()
+    rows = []
+    for name, flags in (("recommended", (PRETRAIN, FINETUNE)), ("paper's sizes", PAPER)):
+        with tempfile.TemporaryDirectory() as folder:
+            mine, before = [], 0.0
+            backbone = Path(folder) / "pretrain" / "backbone.safetensors"
+            for stage, script, extra in (("pretrain", "bb_train.py", []), (
+                    "finetune", "finetune.py", ["--bb_path", str(backbone)])):
+                words = shlex.split(flags[stage == "finetune"])
+                words += shlex.split(QUICK if stage == "pretrain" else "--n_epochs 1") * quick
+                out = Path(folder) / stage
+                seconds = _run([script, *words, *extra, "--out_dir", str(out), "--quiet",
+                                "--gpu_id", "cpu"], threads)
+                mine += _epochs(name, stage, out, before, seconds)
+                before += seconds
+        reached = [row["minutes"] for row in mine
+                   if row["stage"] == "finetune" and row["val_roc_auc"] > goal]
+        mine[-1] |= {"goal": round(goal, 4),
+                     "minutes_to_volume": reached[0] if reached else None}
+        rows += mine
+    return rows
+
+
+def _run(command: list[str], threads: int) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, str(DATA_DIR.parent / command[0]), *command[1:]], check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                   env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+    return time.perf_counter() - start
+
+
+def _epochs(recipe: str, stage: str, out: Path, before: float, seconds: float) -> list[dict]:
+    """Return a row per epoch; a run's other seconds (start, features, report) precede them all."""
+    log = pd.read_csv(out / "log.csv")
+    ends = before + seconds - log["seconds"].sum() + log["seconds"].cumsum()
+    return [{"recipe": recipe, "stage": stage, "epoch": int(epoch), "minutes": round(end / 60, 2),
+             "val_roc_auc": round(score, 4)}
+            for epoch, end, score in zip(log["epoch"], ends, log["val_roc_auc"], strict=True)]
+
+
+def _volume_alone() -> float:
+    """Return the ROC-AUC of the nodules' volume in the embedded validation split."""
+    volumes, _ = nodules.load()
+    table = volumes.table[volumes.table["split"] == "val"]
+    return auc(table[nodules.LABEL], table["volume_mm3"])

@@ -1,0 +1,150 @@
+"""What a method is asked and what it answers; the scripts as methods run them."""
+
+import json
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+import bb_train
+import finetune
+from benchmarks import nodule_files, nodules
+from benchmarks.networks import CPU
+from benchmarks.nodules import Fold
+from slivit.demo import PRETRAIN
+from slivit.prediction import load_trained
+from slivit.runtime import write_json
+
+BACKBONE = "backbone"  # the job that pre-trains, before those of the methods
+COMMON = (f"--pid_col patient --img_size {nodules.SIZE} --window full --jitter 0 --n_cpu 0 "
+          "--gpu_id cpu --quiet --overwrite")
+QUICK = "--n_epochs 1"
+SMALLEST = "--backbone convnext_zepto_rms"  # in a quick run
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method is asked to do.
+
+    Attributes:
+        fold: the data.
+        seed: of everything random.
+        scratch: folder for what a training writes; shared by the jobs of a benchmark.
+        quick: one epoch of the smallest networks, to see that everything works.
+        pretraining: the fold whose images the backbone learns from.
+        name: of the fold, seed and size, in file names.
+        stretch: factor on epochs, where there are fewer volumes.
+        b_size: largest batch.
+    """
+
+    fold: Fold
+    seed: int
+    scratch: Path
+    quick: bool
+    pretraining: Fold
+    name: str
+    stretch: float = 1.0
+    b_size: int = 1000
+
+    def folder(self, method: str) -> Path:
+        """Return the method's own folder."""
+        return self.scratch / method / self.name
+
+    def epochs(self, usual: int) -> int:
+        """Return how many epochs to train where all volumes are given `usual` ones."""
+        return 1 if self.quick else round(usual * self.stretch)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a method gave.
+
+    Attributes:
+        pred: (n, K) probabilities, values, or a score from 0 to 1, of the fold's test rows, in the
+            table's order.
+        n_parameters: numbers that were trained, or that the trained network has; None where
+            there is no such number.
+        train_seconds: of pre-training, training, and prediction of the test part.
+    """
+
+    pred: np.ndarray
+    n_parameters: int | None
+    train_seconds: float
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method.
+
+    Attributes:
+        run: trains and predicts.
+        settings: what its results depend on, beside the code.
+        pretrained: whether it starts from the backbone of its fold and seed.
+        folds: the only ones it is run on; None for all.
+        seeds: the only ones, such as 0 where nothing is random; None for all.
+    """
+
+    run: Callable[[Task], Result]
+    settings: str
+    pretrained: bool = False
+    folds: tuple[int, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+
+
+def pretrain(task: Task) -> tuple[Path, float]:
+    """Return the backbone of a fold and seed, and the seconds it took; trained at most once."""
+    fold = task.pretraining
+    name = task.name if fold is task.fold else f"fold_{fold.number}_seed_{task.seed}"
+    folder = task.scratch / BACKBONE / name
+    flags = f"{PRETRAIN} {COMMON} --flips hv --seed {task.seed}"
+    flags += f" {SMALLEST} {QUICK}" if task.quick else ""
+    path, done = folder / "run" / "backbone.safetensors", folder / "done.json"
+    if path.exists() and done.exists():
+        made = json.loads(done.read_text(encoding="utf-8"))
+        if made["flags"] == flags:
+            return path, made["seconds"]
+    done.unlink(missing_ok=True)
+    table = nodule_files.write_images(fold, folder, task.scratch / "scans")
+    start = time.monotonic()
+    bb_train.main(["--meta_csv", str(table), *shlex.split(flags), "--out_dir", str(path.parent)])
+    seconds = time.monotonic() - start
+    (path.parent / "last.pt").unlink()
+    write_json(done, {"flags": flags, "seconds": seconds})
+    return path, seconds
+
+
+def run_script(task: Task, method: str, script: Callable[[list[str]], None], flags: str,
+               before: float = 0.0) -> Result:
+    """Run bb_train.main or finetune.main as a user would; `before`: seconds already spent."""
+    fold, folder = task.fold, task.folder(method)
+    table = nodule_files.write_scans(fold, folder, task.scratch / "scans")
+    usual = _parse(script, flags)
+    flags += (f" {COMMON} --flips {'hvz' if fold.ndim == 3 else 'hv'} --seed {task.seed} "
+              f"--task {fold.target.task} --n_epochs {task.epochs(usual.n_epochs)} "
+              f"--b_size {min(task.b_size, usual.b_size)}")
+    out = folder / "run"
+    start = time.monotonic()
+    script(["--meta_csv", str(table), *shlex.split(flags), "--out_dir", str(out)])
+    seconds = time.monotonic() - start
+    (out / "last.pt").unlink()
+    found = pd.read_csv(out / "predictions.csv", dtype={"id": str}).set_index("id")
+    wanted = fold.scans.table["nodule"].to_numpy()[fold.rows("test")]
+    pred = found.loc[wanted, [f"{label}_pred" for label in fold.target.labels]].to_numpy()
+    weights = "slivit" if script is finetune.main else "backbone"
+    model = load_trained(out / f"{weights}.safetensors", CPU).model
+    return Result(pred, count(model), before + seconds)
+
+
+def _parse(script: Callable[[list[str]], None], flags: str):
+    module = finetune if script is finetune.main else bb_train
+    return module.build_parser().parse_args(shlex.split(flags))
+
+
+def count(model: nn.Module) -> int:
+    """Return the number of parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())

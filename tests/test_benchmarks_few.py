@@ -1,0 +1,142 @@
+"""Learning curves, ratings and the results section of the README."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import curve_summary, jobs, learning_curve, nodules, ratings, results
+from benchmarks.jobs import Done, Job
+from benchmarks.shapes import shape_features
+from slivit.errors import RunError
+from slivit.runtime import write_json
+
+
+@pytest.fixture(scope="module")
+def fold():
+    return nodules.make_fold(1, *nodules.load())
+
+
+def test_fewer_volumes_are_nested_by_patient_and_leave_the_test_part_alone(fold):
+    before = set()
+    for size in (25, 100, 800):
+        few = nodules.with_few(fold, size, seed=3)
+        rows = few.rows("train", "val")
+        assert len(rows) == size and set(rows) >= before
+        assert (few.rows("test") == fold.rows("test")).all()
+        assert set(few.rows("train")) <= set(fold.rows("train"))
+        for part in ("train", "val"):
+            assert set(few.truth[few.rows(part), 0]) == {0, 1}
+        before = set(rows)
+    patients = fold.scans.table["patient"].to_numpy()
+    whole = [set(rows) >= set(np.flatnonzero((patients == name) & (fold.split == "train")))
+             for name in set(patients[few.rows("train")])]
+    assert np.mean(whole) > 0.98  # all but the last patient, and the two that bring a class
+    assert set(nodules.with_few(fold, 25, 0).rows("train")) != set(
+        nodules.with_few(fold, 25, 1).rows("train"))
+
+
+def test_images_of_few_patients_are_of_those_alone(fold):
+    few = nodules.with_few(fold, 100, 0)
+    table = nodules.image_table(few)
+    patients = few.scans.table["patient"].to_numpy()
+    assert set(table["patient"]) == set(patients[few.rows("train", "val")])
+    assert table["of_volume"].sum() == 100
+
+
+def test_fewer_volumes_train_for_more_epochs_in_smaller_batches(tmp_path):
+    task = learning_curve.make_task(Job("slivit", 0, 0, 100), tmp_path, quick=False)
+    there = len(task.pretraining.rows("train", "val"))
+    assert there > 1500
+    assert task.epochs(12) == round(12 * (there / 100) ** 0.5) and task.b_size == 12
+    assert learning_curve.make_task(Job("slivit", 0, 0, 25), tmp_path, False).b_size == 8
+    assert learning_curve.make_task(Job("slivit", 0, 0), tmp_path, False).epochs(12) == 12
+
+
+def test_volumes_needed_for_a_score():
+    sizes, curve = [25, 100, 400], [0.7, 0.8, 0.9]
+    assert curve_summary.volumes_for(0.8, sizes, curve) == pytest.approx(100)
+    assert curve_summary.volumes_for(0.85, sizes, curve) == pytest.approx(200)
+    assert curve_summary.volumes_for(0.6, sizes, curve) == 25
+    assert curve_summary.volumes_for(0.95, sizes, curve) == np.inf
+    assert curve_summary.volumes_for(0.75, sizes, [0.8, 0.7, 0.9]) == 25  # as if it rose
+
+
+def write_done(folder, method, size, good, labels=None):
+    """Write a finished job of 40 scans in fold 0; a share `good` of them is ranked right."""
+    rng = np.random.default_rng(0)
+    truth = np.arange(40) % 2
+    pred = np.where(np.arange(40) < 40 * good, truth, 1 - truth) + rng.random(40) / 10
+    table = pd.DataFrame({"nodule": [f"n{k}" for k in range(40)],
+                          "patient": [f"p{k // 2}" for k in range(40)]})
+    for end in [""] if labels is None else [f"_{label}" for label in labels]:
+        table[f"truth{end}"], table[f"pred{end}"] = truth, pred
+    one = Done(folder / f"{method}_{size}.csv", Job(method, 0, 0, size), "s")
+    table.to_csv(one.predictions, index=False)
+    write_json(one.facts, {"settings": "s", "parameters": 3, "seconds": 60})
+    return one
+
+
+def test_summary_of_curves_says_how_many_times_fewer(tmp_path):
+    found = [write_done(tmp_path, "slivit", 8, 0.7), write_done(tmp_path, "slivit", 16, 0.9),
+             write_done(tmp_path, "resnet18_narrow", 8, 0.6),
+             write_done(tmp_path, "resnet18_narrow", 16, 0.7)]
+    text = curve_summary.summarise(found, tmp_path / "out")
+    saved = json.loads((tmp_path / "out/learning_curve.json").read_text())["resnet18_narrow"]
+    assert [row["volumes"] for row in saved] == [8, 16]
+    assert saved[1]["needed"] == 8 and saved[1]["times_fewer"] == 2 and saved[1]["at_least"]
+    assert "16 at" in text and "2.0 times fewer" in text
+    table = pd.read_csv(tmp_path / "out/learning_curve.csv")
+    assert (table["roc_auc_low"] <= table["roc_auc"]).all()
+    assert (tmp_path / "out/learning_curve.png").stat().st_size > 5000
+    assert curve_summary.summarise([], tmp_path / "none") == "no job is finished"
+
+
+def test_images_of_all_nodules_are_a_fold_of_their_own():
+    volumes, images = nodules.load()
+    fold = nodules.make_fold(0, nodules.all_images(volumes, images), images, ratings.LABELS, 2)
+    assert len(fold.scans) == len(volumes) + len(images) == len(fold.truth)
+    assert fold.truth.shape[1] == 8 and fold.scans.scans.shape[1:] == (28, 28)
+    patients = fold.scans.table["patient"].to_numpy()
+    assert not set(patients[fold.rows("train", "val")]) & set(patients[fold.rows("test")])
+
+
+def test_shape_features_of_a_square():
+    square = np.zeros((28, 28), np.uint8)
+    square[3:7, 5:9] = 255
+    assert shape_features(square) == pytest.approx([16, 4, 4, 16, np.pi / 4, 1, 1, 255])
+
+
+@pytest.mark.parametrize("method", ["slivit", "image_resnet18"])
+def test_quick_job_of_ratings(method, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "FEW", 100)
+    ratings.main(["--job", f"{method}:0:0:0", "--quick", "--results", str(tmp_path / "results"),
+                  "--scratch", str(tmp_path / "scratch")])
+    one = jobs.done(ratings.BENCHMARK, Job(method, 0, 0), tmp_path / "results")
+    table = pd.read_csv(one.predictions)
+    names = [name for name in table if name.startswith("pred")]
+    assert one.finished and np.isfinite(table[names]).all(axis=None)
+    assert len(names) == (1 if method == "slivit" else 8)
+    if method == "slivit":
+        assert table["truth"].between(1, 5).all() and table["truth"].nunique() > 5
+
+
+def test_results_section_replaces_what_stood_between_its_marks(tmp_path):
+    labels = ratings.LABELS.labels
+    ratings.summarise({
+        "slivit": [write_done(tmp_path, "slivit", 0, 0.9)],
+        "image_area": [write_done(tmp_path, "image_area", 0, 0.8, labels)],
+        "volume": [Done(tmp_path / "no.csv", Job("volume", 0, 0), "s")]}, tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text(f"a\n{results.BEGIN}\nstale\n{results.END}\nb\n")
+    results.main(["--results", str(tmp_path), "--readme", str(readme)])
+    text = readme.read_text()
+    assert text.startswith(f"a\n{results.BEGIN}\n") and text.endswith(f"{results.END}\nb\n")
+    assert "stale" not in text and "| **SLIViT, recommended** |" in text and "area alone" in text
+    assert results.main(["--results", str(tmp_path), "--readme", str(readme)]) is None
+    assert readme.read_text() == text
+    readme.write_text("no marks")
+    with pytest.raises(RunError, match="expected one line"):
+        results.main(["--results", str(tmp_path), "--readme", str(readme)])
+    assert readme.read_text() == "no marks"
