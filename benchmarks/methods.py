@@ -18,7 +18,7 @@ from torch import nn
 import finetune
 from benchmarks import networks
 from benchmarks.networks import CPU, WEIGHT_DECAY, Recipe
-from benchmarks.nodules import SIZE, Fold, as_scans
+from benchmarks.nodules import Fold, as_scans
 from benchmarks.shapes import shape_features
 from benchmarks.tasks import SMALLEST, Method, Result, Task, count, pretrain, run_script
 from slivit.config import Preprocess
@@ -31,7 +31,7 @@ from slivit.training_options import make_integrator_config
 from slivit.weights import read_start
 
 WHOLE = ("--n_epochs 8 --patience 0 --b_size 16 --lr 5e-4 --bb_lr 3e-4 --drop_path 0 "
-         "--select loss")  # end to end
+         "--select loss --ema 0.99 --channels adjacent")  # end to end
 RESNET, DENSENET = Recipe(2e-3, 32, 14), Recipe(2e-3, 32, 14)
 NARROW, FULL = (16, 32, 64, 128), (64, 128, 256, 512)
 BOOSTING = {"learning_rate": 0.05, "max_iter": 60, "max_leaf_nodes": 8, "min_samples_leaf": 60,
@@ -44,12 +44,11 @@ def slivit(task: Task) -> Result:
     """SLIViT as recommended: the demonstration's flags."""
     backbone, before = pretrain(task)
     return run_script(task, "slivit", finetune.main,
-                      f"{FINETUNE} --img_size {_size()} --bb_path {shlex.quote(str(backbone))}",
-                      before)
+                      f"{FINETUNE} --bb_path {shlex.quote(str(backbone))}", before)
 
 
 def end_to_end(task: Task) -> Result:
-    """The same start, but backbone and integrator are trained on."""
+    """The same start, but backbone and integrator are trained on, and see adjacent slices."""
     backbone, before = pretrain(task)
     return run_script(task, "end_to_end", finetune.main,
                       f"{_sizes()} {WHOLE} --bb_path {shlex.quote(str(backbone))}", before)
@@ -196,7 +195,7 @@ def _pooled(model: SLIViT, fold: Fold) -> np.ndarray:
 
 def _size() -> int:
     """Return the pixels a side of the recommended recipe."""
-    return finetune.build_parser().parse_args(shlex.split(FINETUNE)).img_size or SIZE
+    return finetune.build_parser().parse_args(shlex.split(FINETUNE)).img_size
 
 
 def _sizes() -> str:
@@ -204,8 +203,8 @@ def _sizes() -> str:
     words = shlex.split(FINETUNE)
     kept = [word for k, word in enumerate(words) for flag in [word if word.startswith("--")
                                                               else words[k - 1]]
-            if flag.startswith("--vit_") or flag in ("--token", "--channels")]
-    return shlex.join([*kept, "--img_size", str(_size())])
+            if flag.startswith("--vit_") or flag in ("--token", "--img_size")]
+    return shlex.join(kept)
 
 
 def _backbone_name() -> str:

@@ -22,7 +22,6 @@ from slivit.sources import ArraySource
 
 N_FOLDS = 5
 VAL_PARTS = 8  # one of so many parts of a fold's other patients is its validation part
-SIZE = 32      # pixels a side in the scripts, as for the embedded sets
 LABEL = "malignant"
 LEFT_OUT = "left out"  # beside the three splits
 TARGET = Target("binary", (LABEL,))
@@ -174,5 +173,5 @@ def as_scans(fold: Fold) -> Scans:
     return Scans(name="nodules", ndim=fold.ndim, ids=tuple(table["nodule"]), split=fold.split,
                  labels=fold.truth, label_names=fold.target.labels,
                  patients=tuple(table["patient"]), read=ArraySource((fold.scans.scans,), fold.ndim),
-                 task=fold.target.task, window="full", img_size=SIZE,
+                 task=fold.target.task, window="full", img_size=32,
                  augmentation=Augmentation(flips="hvz" if volumes else "hv", jitter=0.0))

@@ -45,7 +45,7 @@ def frozen(quick: bool, repeats: int, threads: int) -> list[dict]:
     backbone = "convnext_zepto_rms" if quick else backbone_name()
     volumes, images = nodules.load(2 * count)
     scans = as_scans(nodules.make_fold(0, volumes, images))
-    preprocess = Preprocess(args.img_size or nodules.SIZE, "full", MEAN, STD, n_slices=28)
+    preprocess = Preprocess(args.img_size, "full", MEAN, STD, n_slices=28)
     torch.manual_seed(0)
     model = SLIViT(backbone, 1, preprocess, make_integrator_config(args))
     options = FeatureOptions(0, 0, scans.augmentation, 16, 0, quiet=True)

@@ -13,7 +13,7 @@ from torch import nn
 
 import bb_train
 import finetune
-from benchmarks import nodule_files, nodules
+from benchmarks import nodule_files
 from benchmarks.networks import CPU
 from benchmarks.nodules import Fold
 from slivit.demo import PRETRAIN
@@ -21,8 +21,7 @@ from slivit.prediction import load_trained
 from slivit.runtime import write_json
 
 BACKBONE = "backbone"  # the job that pre-trains, before those of the methods
-COMMON = (f"--pid_col patient --img_size {nodules.SIZE} --window full --jitter 0 --n_cpu 0 "
-          "--gpu_id cpu --quiet --overwrite")
+COMMON = "--pid_col patient --window full --jitter 0 --n_cpu 0 --gpu_id cpu --quiet --overwrite"
 QUICK = "--n_epochs 1"
 SMALLEST = "--backbone convnext_zepto_rms"  # in a quick run
 

@@ -23,11 +23,11 @@ from slivit.errors import RunError, run_script
 from slivit.metrics import evaluate, score_text
 from slivit.named import DATA_DIR
 
-PRETRAIN = ("--backbone convnext_atto --weights none --drop_path 0 --n_epochs 12 --patience 0 "
-            "--b_size 32 --lr 2e-3")
-FINETUNE = ("--freeze_backbone --feature_augments 4 --n_epochs 12 --patience 0 --b_size 32 "
-            "--lr 5e-4 --select loss --vit_dim 128 --vit_depth 2 --vit_heads 4 --vit_head_dim 32 "
-            "--vit_mlp_dim 256")
+PRETRAIN = ("--backbone convnext_atto --weights none --img_size 64 --drop_path 0 --n_epochs 12 "
+            "--patience 0 --b_size 32 --lr 2e-3 --select loss")
+FINETUNE = ("--img_size 64 --token pool --freeze_backbone --feature_augments 4 --n_epochs 12 "
+            "--patience 0 --b_size 32 --lr 5e-4 --select loss --vit_dim 128 --vit_depth 2 "
+            "--vit_heads 4 --vit_head_dim 32 --vit_mlp_dim 256")
 
 
 def build_parser() -> argparse.ArgumentParser:
