@@ -97,15 +97,16 @@ class Done:
         return json.loads(self.facts.read_text(encoding="utf-8"))
 
 
-def build_parser(benchmark: Benchmark, description: str | None) -> argparse.ArgumentParser:
+def build_parser(benchmark: Benchmark, description: str | None,
+                 n_folds: int = nodules.N_FOLDS) -> argparse.ArgumentParser:
     """Return the parser of the options that all these benchmarks have."""
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     methods = list(benchmark.methods)
     parser.add_argument("--methods", type=types.names, default=methods, metavar="A,B",
                         help=f"of {', '.join(methods)} (default: all)")
-    parser.add_argument("--folds", type=numbers, default=list(range(nodules.N_FOLDS)),
-                        metavar="A,B", help=f"of 0 to {nodules.N_FOLDS - 1} (default: all)")
+    parser.add_argument("--folds", type=numbers, default=list(range(n_folds)),
+                        metavar="A,B", help=f"of 0 to {n_folds - 1} (default: all)")
     parser.add_argument("--seeds", type=numbers, default=[0], metavar="A,B",
                         help="(default 0); where nothing is random, and for the widest network, "
                              "seed 0 alone")
@@ -131,7 +132,7 @@ def numbers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text}: expected numbers such as 0,1,2") from None
 
 
-def check(args: argparse.Namespace, benchmark: Benchmark) -> None:
+def check(args: argparse.Namespace, benchmark: Benchmark, n_folds: int = nodules.N_FOLDS) -> None:
     """Refuse methods, folds and seeds that are none, and settle where things go.
 
     Raises:
@@ -139,8 +140,8 @@ def check(args: argparse.Namespace, benchmark: Benchmark) -> None:
     """
     methods = benchmark.methods
     unknown = [name for name in args.methods if name not in methods]
-    if unknown or not set(args.folds) <= set(range(nodules.N_FOLDS)) or min(args.seeds) < 0:
-        raise UserError(f"--methods {', '.join(methods)}; --folds 0 to {nodules.N_FOLDS - 1}; "
+    if unknown or not set(args.folds) <= set(range(n_folds)) or min(args.seeds) < 0:
+        raise UserError(f"--methods {', '.join(methods)}; --folds 0 to {n_folds - 1}; "
                         "--seeds 0 or more; found "
                         f"{', '.join(unknown) or f'folds {args.folds}, seeds {args.seeds}'}")
     if args.quick:

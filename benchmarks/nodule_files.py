@@ -18,8 +18,8 @@ def write_images(fold: Fold, folder: Path, shared: Path) -> Path:
                                       strict=True):
         source = fold.scans if of_volume else fold.images
         scan = largest_slice(source.scans[row]) if of_volume else source.scans[row]
-        paths.append(_save(shared / f"{nodule}_slice.npy", scan))
-    return _write_table(table, paths, IMAGE_LABELS, folder / "images.csv")
+        paths.append(save(shared / f"{nodule}_slice.npy", scan))
+    return write_table(table, paths, IMAGE_LABELS, folder / "images.csv")
 
 
 def write_scans(fold: Fold, folder: Path, shared: Path) -> Path:
@@ -27,12 +27,13 @@ def write_scans(fold: Fold, folder: Path, shared: Path) -> Path:
     rows = fold.rows(*SPLITS)
     table = fold.scans.table.loc[rows].assign(Split=fold.split[rows])
     kind = "volume" if fold.ndim == 3 else "slice"
-    paths = [_save(shared / f"{nodule}_{kind}.npy", fold.scans.scans[row])
+    paths = [save(shared / f"{nodule}_{kind}.npy", fold.scans.scans[row])
              for row, nodule in zip(rows, table["nodule"], strict=True)]
-    return _write_table(table, paths, fold.target.labels, folder / "scans.csv")
+    return write_table(table, paths, fold.target.labels, folder / "scans.csv")
 
 
-def _save(path: Path, scan: np.ndarray) -> Path:
+def save(path: Path, scan: np.ndarray) -> Path:
+    """Write a scan, if it is not there yet; return its path."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as part:
@@ -40,8 +41,9 @@ def _save(path: Path, scan: np.ndarray) -> Path:
     return path
 
 
-def _write_table(table: pd.DataFrame, paths: list[Path], labels: tuple[str, ...],
-                 path: Path) -> Path:
+def write_table(table: pd.DataFrame, paths: list[Path], labels: tuple[str, ...],
+                path: Path) -> Path:
+    """Write a table for a script; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = pd.DataFrame({"F_Name": table["nodule"], "Path": [p.absolute() for p in paths],
                             "patient": table["patient"], "Split": table["Split"],

@@ -147,14 +147,14 @@ def with_few(fold: Fold, size: int, seed: int) -> Fold:
     return dataclasses.replace(fold, split=split)
 
 
-def image_table(fold: Fold) -> pd.DataFrame:
-    """Return the images for the fold's backbone: nodule, patient, Split and the eight labels.
+def image_table(fold: Fold, labels: tuple[str, ...] = IMAGE_LABELS) -> pd.DataFrame:
+    """Return the images for the fold's backbone: nodule, patient, Split and labels.
 
     `row` and `of_volume` say where an image comes from. An indeterminate nodule's image has the
     split of its patient; where the patient has no volume, `train`, or nothing if volumes are left
     out.
     """
-    columns = ["nodule", "patient", *IMAGE_LABELS]
+    columns = ["nodule", "patient", *dict.fromkeys(labels)]
     own = fold.rows("train", "val")
     slices = fold.scans.table.loc[own, columns].assign(
         row=own, of_volume=True, Split=fold.split[own])

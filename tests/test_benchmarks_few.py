@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import curve_summary, jobs, learning_curve, nodules, ratings, results
+from benchmarks import curve_summary, jobs, learning_curve, nodules, ratings, results, search
 from benchmarks.jobs import Done, Job
 from benchmarks.shapes import shape_features
 from slivit.errors import RunError
@@ -91,6 +91,39 @@ def test_summary_of_curves_says_how_many_times_fewer(tmp_path):
     assert (table["roc_auc_low"] <= table["roc_auc"]).all()
     assert (tmp_path / "out/learning_curve.png").stat().st_size > 5000
     assert curve_summary.summarise([], tmp_path / "none") == "no job is finished"
+
+
+def test_search_sees_no_test_patient_and_each_other_volume_once(tmp_path):
+    embedded = nodules.load()[0].table
+    held_out = set(embedded.loc[embedded["split"] == "test", "patient"])
+    tested = []
+    for number in range(search.N_FOLDS):
+        fold = search.make_task(Job("base", number, 0), tmp_path, quick=False).fold
+        patients = fold.scans.table["patient"].to_numpy()
+        images = nodules.image_table(fold)
+        assert not held_out & (set(patients) | set(images["patient"]))
+        assert not set(images["patient"]) & set(patients[fold.rows("test")])
+        tested += fold.scans.table["nodule"].to_numpy()[fold.rows("test")].tolist()
+    assert sorted(tested) == sorted(embedded.loc[embedded["split"] != "test", "nodule"])
+
+
+@pytest.mark.parametrize(("name", "count", "shape"), [("b64", 1, (28, 28)), ("ax3", 3, (28, 28)),
+                                                      ("ord_adj32", 3, (28, 28, 3))])
+def test_images_of_variants(name, count, shape, tmp_path):
+    fold = search.make_task(Job(name, 0, 0), tmp_path, quick=True).fold
+    variant = search.VARIANTS[name]
+    table = pd.read_csv(search.write_images(fold, variant, tmp_path, tmp_path / "shared"))
+    own = len(fold.rows("train", "val"))
+    assert len(table) == len(set(table["F_Name"]))
+    assert table["F_Name"].str.endswith("_0").sum() == len(table) - (count - 1) * own
+    assert np.load(table["Path"][0]).shape == shape
+    assert ("malignancy_2.7" in table) == variant.ordinal != ("spiculated" in table)
+    if len(shape) == 3:
+        nodule = table["F_Name"][1].removesuffix("_1")
+        row = fold.scans.table.index[fold.scans.table["nodule"] == nodule][0]
+        coronal = np.moveaxis(fold.scans.scans[row], 1, 0)
+        best = coronal.sum(axis=(1, 2), dtype=int).argmax()
+        assert (np.load(table["Path"][1])[..., 0] == coronal[best - 1]).all()
 
 
 def test_images_of_all_nodules_are_a_fold_of_their_own():
