@@ -15,6 +15,7 @@ results: .venv/dev.stamp  # of the finished jobs of the benchmarks
 	$(BIN)/python -m benchmarks.accuracy --summary
 	$(BIN)/python -m benchmarks.learning_curve --summary
 	$(BIN)/python -m benchmarks.ratings --summary
+	$(BIN)/python -m benchmarks.search --summary
 	$(BIN)/python -m benchmarks.results
 
 lint: .venv/dev.stamp

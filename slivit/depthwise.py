@@ -10,15 +10,17 @@ LARGEST_MAP = 16  # cells; above, the direct convolution is as fast
 class DepthwiseConv(nn.Conv2d):
     """A depthwise nn.Conv2d (odd kernel, stride 1, same padding) that is fast on small maps.
 
-    On a map of at most 4 x 4 cells most of a 7 x 7 kernel meets padding only, yet the CPU's direct
-    convolution, and above all its backward pass, takes as long as on a large one. There, each
-    channel's convolution is written out as a (cells, cells) matrix of kernel weights and applied by
-    batched matrix multiplication: the same sums, so the same result up to rounding.
+    On a map of at most 4 x 4 cells most of a 7 x 7 kernel meets padding only, yet the backward pass
+    of the CPU's direct convolution takes as long as on a large one. In training each channel's
+    convolution is therefore written out there as a (cells, cells) matrix of kernel weights and
+    applied by batched matrix multiplication: the same sums, so the same result up to rounding.
+    Without gradients the direct convolution is the faster one.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve (B, C, H, W) -> (B, C, H, W)."""
-        if x.device.type != "cpu" or x.shape[2] * x.shape[3] > LARGEST_MAP:
+        small = x.shape[2] * x.shape[3] <= LARGEST_MAP
+        if x.device.type != "cpu" or not small or not torch.is_grad_enabled():
             return super().forward(x)
         batch, channels, height, width = x.shape
         taps = F.pad(self.weight.flatten(1), (0, 1))  # (C, k * k + 1), the last one 0

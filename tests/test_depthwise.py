@@ -32,5 +32,6 @@ def test_backbone_has_it_everywhere_and_timms_names_and_output():
     plain.load_state_dict(ours.state_dict())
     assert sum(isinstance(module, DepthwiseConv) for module in ours.modules()) == 12
     image = torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        torch.testing.assert_close(ours(image), plain(image), rtol=1e-4, atol=1e-5)
+    for gradients in (True, False):  # the matrix and the direct convolution
+        with torch.set_grad_enabled(gradients):
+            torch.testing.assert_close(ours(image), plain(image), rtol=1e-4, atol=1e-5)
