@@ -19,7 +19,7 @@ OURS, THEIRS = "slivit", ("resnet18_narrow", "densenet")
 def summarise(found: list[Done], results: Path) -> str:
     """Write learning_curve.csv, .json and .png from finished jobs; return the table as text.
 
-    Every method is scored at each size on the folds that all methods have there, by the mean of
+    Every method is scored on the folds that all methods have at all their sizes, by the mean of
     the folds' ROC-AUCs: predictions of models trained on few volumes are on different scales, so
     that pooled ones would also measure how well those agree.
     """
@@ -29,11 +29,10 @@ def summarise(found: list[Done], results: Path) -> str:
     methods = sorted({method for method, _ in cells}, key=lambda name: (name != OURS, name))
     sizes = sorted({size for _, size in cells}, key=lambda size: size or np.inf)
     rows, replicates = [], {}
+    there = [{one.job.fold for one in mine} for mine in cells.values()]
+    folds = set.intersection(*there) if there else set()
     for size in sizes:
-        there = {method: {one.job.fold for one in cells[method, size]} for method in methods
-                 if (method, size) in cells}
-        folds = set.intersection(*there.values())
-        for method in there if folds else []:
+        for method in [name for name in methods if (name, size) in cells and folds]:
             mine = [one for one in cells[method, size] if one.job.fold in folds]
             row, draws = score(mine)
             count = size or round(len(pooled(mine)) / len(folds) * 4)  # four fifths of the volumes
@@ -41,7 +40,7 @@ def summarise(found: list[Done], results: Path) -> str:
             rows.append({"method": method, "volumes": count, "all": not size,
                          "folds": " ".join(map(str, sorted(folds))), **row})
     if not rows:
-        return "no job is finished"
+        return "no fold is finished by all methods"
     results.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame(rows)
     with whole_file(results / "learning_curve.csv") as part:

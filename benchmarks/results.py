@@ -92,7 +92,7 @@ def curve(results: Path) -> str:
             for size in sorted(table["volumes"].unique())]
     savings = json.loads((results / "learning_curve.json").read_text(encoding="utf-8"))
     lines = [_saving(other, row) for other, found in savings.items() for row in found]
-    folds = table["folds"].iloc[0].split() if isinstance(table["folds"].iloc[0], str) else [0]
+    folds = str(table["folds"].iloc[0]).split()
     return "\n\n".join([
         "### Few volumes",
         "`python -m benchmarks.learning_curve`: mean ROC-AUC of "

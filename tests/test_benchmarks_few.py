@@ -90,7 +90,7 @@ def test_summary_of_curves_says_how_many_times_fewer(tmp_path):
     table = pd.read_csv(tmp_path / "out/learning_curve.csv")
     assert (table["roc_auc_low"] <= table["roc_auc"]).all()
     assert (tmp_path / "out/learning_curve.png").stat().st_size > 5000
-    assert curve_summary.summarise([], tmp_path / "none") == "no job is finished"
+    assert curve_summary.summarise([], tmp_path / "none") == "no fold is finished by all methods"
 
 
 def test_search_sees_no_test_patient_and_each_other_volume_once(tmp_path):
