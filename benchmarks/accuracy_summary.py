@@ -82,7 +82,7 @@ def auc(truth: pd.Series, pred: pd.Series) -> float:
 
 
 def costs(jobs: list[Done]) -> dict:
-    """Return parameters and mean minutes of a training on one core, pre-training included."""
+    """Return parameters and mean minutes of a core for a training, pre-training included."""
     facts = [job.read_facts() for job in jobs]
     return {"parameters": facts[0]["parameters"],
             "minutes": float(np.mean([one["seconds"] for one in facts])) / 60}

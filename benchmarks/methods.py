@@ -87,7 +87,7 @@ def original_tokens(task: Task) -> Result:
 def _on_features(task: Task, method: str, model: SLIViT, before: float) -> Result:
     """Train what follows the backbone as the recommended flags do, on stored features."""
     args = finetune.build_parser().parse_args(shlex.split(FINETUNE))
-    start = time.monotonic()
+    start = time.process_time()
     recipe = Recipe(args.lr, min(task.b_size, args.b_size), task.epochs(args.n_epochs))
     folder = task.folder(method)
     scans = as_scans(task.fold)
@@ -97,7 +97,7 @@ def _on_features(task: Task, method: str, model: SLIViT, before: float) -> Resul
                                folder / "features")
     pred = networks.train(model, task.fold, model.preprocess, recipe, task.seed, folder,
                           parameter_groups(model.integrator, recipe.lr, WEIGHT_DECAY), data)
-    return Result(pred, count(model), before + time.monotonic() - start)
+    return Result(pred, count(model), before + time.process_time() - start)
 
 
 def _with_backbone(path: Path, fold: Fold, kind: type[SLIViT], token: str | None = None) -> SLIViT:
@@ -131,17 +131,17 @@ def _volume_network(task: Task, method: str, make: Callable[[], nn.Module],
                     recipe: Recipe) -> Result:
     recipe = dataclasses.replace(recipe, n_epochs=task.epochs(recipe.n_epochs),
                                  b_size=min(task.b_size, recipe.b_size))
-    start = time.monotonic()
+    start = time.process_time()
     torch.manual_seed(task.seed)
     model = networks.DenseClassifier(make(), networks.VOLUME)
     pred = networks.train(model, task.fold, model.preprocess, recipe, task.seed,
                           task.folder(method))
-    return Result(pred, count(model), time.monotonic() - start)
+    return Result(pred, count(model), time.process_time() - start)
 
 
 def shape_boosting(task: Task) -> Result:
     """Gradient-boosted trees on hand-made features of the shape, a model for each label."""
-    fold, start = task.fold, time.monotonic()
+    fold, start = task.fold, time.process_time()
     features = np.array([shape_features(scan) for scan in fold.scans.scans])
     known, test = fold.rows("train", "val"), fold.rows("test")  # nothing is chosen on val
     sizes = BOOSTING | {"min_samples_leaf": min(BOOSTING["min_samples_leaf"], len(known) // 10)}
@@ -154,7 +154,7 @@ def shape_boosting(task: Task) -> Result:
             trees = HistGradientBoostingClassifier(**sizes, random_state=task.seed)
             trees.fit(features[known], label[known])
             preds.append(trees.predict_proba(features[test])[:, 1])
-    return Result(np.stack(preds, axis=1), None, time.monotonic() - start)
+    return Result(np.stack(preds, axis=1), None, time.process_time() - start)
 
 
 def volume(task: Task) -> Result:
@@ -171,7 +171,7 @@ def volume(task: Task) -> Result:
 def frozen_logistic(task: Task) -> Result:
     """The frozen backbone's features, mean and maximum over slices, and logistic regression."""
     path, before = pretrain(task)
-    fold, start = task.fold, time.monotonic()
+    fold, start = task.fold, time.process_time()
     features, truth = _pooled(_with_backbone(path, fold, SLIViT, "pool"), fold), fold.truth[:, 0]
     known, test = fold.rows("train", "val"), fold.rows("test")  # C is chosen within them
     patients = fold.scans.table["patient"].to_numpy()[known]
@@ -180,7 +180,7 @@ def frozen_logistic(task: Task) -> Result:
     model = make_pipeline(StandardScaler(), LogisticRegressionCV(**LOGISTIC, cv=inner))
     model.fit(features[known], truth[known])
     pred = model.predict_proba(features[test])[:, 1:]
-    return Result(pred, features.shape[1] + 1, before + time.monotonic() - start)
+    return Result(pred, features.shape[1] + 1, before + time.process_time() - start)
 
 
 @torch.no_grad()

@@ -47,7 +47,7 @@ def image_backbone(task: Task) -> Result:
 
 def image_resnet18(task: Task) -> Result:
     """torchvision's ResNet-18 without its early pooling, from random weights."""
-    start = time.monotonic()
+    start = time.process_time()
     torch.manual_seed(task.seed)
     network = resnet18(num_classes=len(LABELS.labels))
     network.maxpool = torch.nn.Identity()
@@ -55,7 +55,7 @@ def image_resnet18(task: Task) -> Result:
     recipe = dataclasses.replace(RESNET, n_epochs=task.epochs(RESNET.n_epochs))
     model = networks.DenseClassifier(network, IMAGE)
     pred = networks.train(model, task.fold, IMAGE, recipe, task.seed, task.folder("image_resnet18"))
-    return Result(pred, count(model), time.monotonic() - start)
+    return Result(pred, count(model), time.process_time() - start)
 
 
 def image_area(task: Task) -> Result:

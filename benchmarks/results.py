@@ -79,7 +79,8 @@ def accuracy(results: Path) -> str:
         "### Malignant or benign: five folds by patient",
         f"`python -m benchmarks.accuracy`: {most:,} nodules, each predicted by a model that has "
         f"not seen its patient, pre-training included; {seeds} seed{'s' * (seeds > 1)}; intervals "
-        "by patient; minutes of a training on one core.",
+        "by patient; minutes of one core, mean of the folds (on machines of different speed: "
+        "compare roughly).",
         markdown(heads, rows), "![ROC-AUC of every method](benchmarks/results/accuracy.png)"])
 
 

@@ -110,7 +110,7 @@ RATES = {"resnet18_lr1": 1e-3, "resnet18_lr2": 2e-3, "resnet18_lr4": 4e-3}
 
 def train(name: str, task: Task) -> Result:
     """Pre-train and fine-tune one of VARIANTS."""
-    variant, start = VARIANTS[name], time.monotonic()
+    variant, start = VARIANTS[name], time.process_time()
     folder = task.folder(name)
     quick = f" {SMALLEST} {QUICK}" if task.quick else ""
     table = write_images(task.fold, variant, folder, task.scratch / "search")
@@ -122,17 +122,17 @@ def train(name: str, task: Task) -> Result:
     found = run_script(dataclasses.replace(task, fold=dataclasses.replace(
         task.fold, target=target)), name, finetune.main,
         f"{variant.volumes} --bb_path {shlex.quote(str(backbone))}")
-    return Result(found.pred[:, :1], found.n_parameters, time.monotonic() - start)
+    return Result(found.pred[:, :1], found.n_parameters, time.process_time() - start)
 
 
 def train_resnet(name: str, task: Task) -> Result:
     """Train the narrow 3D ResNet-18 with one of RATES."""
     recipe = Recipe(RATES[name], 32, task.epochs(methods.RESNET.n_epochs))
-    start = time.monotonic()
+    start = time.process_time()
     torch.manual_seed(task.seed)
     model = networks.DenseClassifier(networks.resnet18(methods.NARROW), networks.VOLUME)
     pred = networks.train(model, task.fold, networks.VOLUME, recipe, task.seed, task.folder(name))
-    return Result(pred, count(model), time.monotonic() - start)
+    return Result(pred, count(model), time.process_time() - start)
 
 
 def write_images(fold: Fold, variant: Variant, folder: Path, shared: Path) -> Path:

@@ -68,7 +68,7 @@ class Result:
             table's order.
         n_parameters: numbers that were trained, or that the trained network has; None where
             there is no such number.
-        train_seconds: of pre-training, training, and prediction of the test part.
+        train_seconds: processor time of pre-training, training, and prediction of the test part.
     """
 
     pred: np.ndarray
@@ -109,9 +109,9 @@ def pretrain(task: Task) -> tuple[Path, float]:
             return path, made["seconds"]
     done.unlink(missing_ok=True)
     table = nodule_files.write_images(fold, folder, task.scratch / "scans")
-    start = time.monotonic()
+    start = time.process_time()
     bb_train.main(["--meta_csv", str(table), *shlex.split(flags), "--out_dir", str(path.parent)])
-    seconds = time.monotonic() - start
+    seconds = time.process_time() - start
     (path.parent / "last.pt").unlink()
     write_json(done, {"flags": flags, "seconds": seconds})
     return path, seconds
@@ -127,9 +127,9 @@ def run_script(task: Task, method: str, script: Callable[[list[str]], None], fla
               f"--task {fold.target.task} --n_epochs {task.epochs(usual.n_epochs)} "
               f"--b_size {min(task.b_size, usual.b_size)}")
     out = folder / "run"
-    start = time.monotonic()
+    start = time.process_time()
     script(["--meta_csv", str(table), *shlex.split(flags), "--out_dir", str(out)])
-    seconds = time.monotonic() - start
+    seconds = time.process_time() - start
     (out / "last.pt").unlink()
     found = pd.read_csv(out / "predictions.csv", dtype={"id": str}).set_index("id")
     wanted = fold.scans.table["nodule"].to_numpy()[fold.rows("test")]
