@@ -12,6 +12,8 @@ from slivit.errors import UserError
 from slivit.integrator import Integrator
 from slivit.transforms import to_input
 
+CPU_PIXELS = 2 ** 18  # at a time in inference on a CPU: larger tensors fall out of its caches
+
 
 class ImageClassifier(nn.Module):
     """Backbone with its classifier: Batch of images -> logits (B, K)."""
@@ -42,7 +44,8 @@ class SLIViT(nn.Module):
         backbone_name, preprocess, config: as given.
         tokens_are_slices: False of models of the original SLIViT (see IntegratorConfig.token).
         slices_per_step: slices that the backbone takes at a time, so that training needs memory
-            for so many only; 0 for all at once. The result is the same.
+            for so many only; 0 for all at once (inference on a CPU: as many as are fastest). The
+            result is the same.
     """
 
     def __init__(self, backbone_name: str, n_outputs: int, preprocess: Preprocess,
@@ -79,11 +82,16 @@ class SLIViT(nn.Module):
         full = (slices != 0).flatten(1).any(dim=1)
         distinct = torch.cat([slices[full], slices[~full][:1]])
         which = torch.where(full, full.cumsum(0) - 1, full.sum())
-        flat = torch.cat([self._run(part) for part in
-                          distinct.split(self.slices_per_step or max(1, len(distinct)))])
+        flat = torch.cat([self._run(part) for part in distinct.split(self._step(distinct))])
         features = flat.new_zeros((*batch.mask.shape, self.feature_dim))
         features[batch.mask] = flat[which]
         return features
+
+    def _step(self, slices: torch.Tensor) -> int:
+        """Return how many slices, or pictures of them, the backbone takes at a time."""
+        if not self.slices_per_step and slices.device.type == "cpu" and not torch.is_grad_enabled():
+            return max(1, CPU_PIXELS // (slices.shape[2] * slices.shape[3]))
+        return self.slices_per_step or max(1, len(slices))
 
     def _run(self, slices: torch.Tensor) -> torch.Tensor:
         """Return the features (n, feature_dim) of uint8 slices (n, C, H, W).
@@ -119,8 +127,10 @@ class SLIViT(nn.Module):
             pictures = volumes.transpose(1, 2).flatten(2, 3)  # (B, C, N * H, W)
         else:
             pictures = volumes.permute(0, 2, 3, 1, 4).flatten(3)  # (B, C, H, N * W)
-        images = to_input(pictures, self.preprocess.mean, self.preprocess.std)
-        return self.backbone.forward_features(images).reshape(count, wanted, self.feature_dim)
+        maps = [self.backbone.forward_features(to_input(part, self.preprocess.mean,
+                                                        self.preprocess.std))
+                for part in pictures.split(self._step(pictures))]
+        return torch.cat(maps).reshape(count, wanted, self.feature_dim)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return the logits (B, K) of a batch of volumes, or of their slice features."""
