@@ -19,12 +19,17 @@ REFERENCE = "slivit"
 def summarise(jobs: dict[str, list[Done]], results: Path) -> str:
     """Write accuracy.csv and accuracy.png; return the table as text.
 
+    A method is measured on the folds that are finished.
+
     Args:
         jobs: of each method, all that were asked for.
         results: where the two files go.
     """
     missing = {method: [job for job in mine if not job.finished] for method, mine in jobs.items()}
-    complete = {method: mine for method, mine in jobs.items() if mine and not missing[method]}
+    there = {method: [one for one in mine if one.job.fold not in
+                      {left.job.fold for left in missing[method]}]
+             for method, mine in jobs.items()}
+    complete = {method: mine for method, mine in there.items() if mine}
     lines = []
     if complete:
         rows = scores({method: pooled(mine) for method, mine in complete.items()})
@@ -37,7 +42,7 @@ def summarise(jobs: dict[str, list[Done]], results: Path) -> str:
         lines.append(as_text(rows))
     for method, left in missing.items():
         if left:
-            lines.append(f"{method}: not in the table; not finished: " + ", ".join(
+            lines.append(f"{method}: not finished, so not in the table: " + ", ".join(
                 f"fold {one.job.fold} seed {one.job.seed}" for one in left))
     return "\n".join(lines)
 

@@ -26,7 +26,9 @@ def summarise(found: list[Done], results: Path) -> str:
     cells: dict[tuple[str, int], list[Done]] = {}
     for one in found:
         cells.setdefault((one.job.method, one.job.size), []).append(one)
-    methods = sorted({method for method, _ in cells}, key=lambda name: (name != OURS, name))
+    methods = sorted({method for method, size in cells if size},  # all volumes alone: no curve
+                     key=lambda name: (name != OURS, name))
+    cells = {key: mine for key, mine in cells.items() if key[0] in methods}
     sizes = sorted({size for _, size in cells}, key=lambda size: size or np.inf)
     rows, replicates = [], {}
     there = [{one.job.fold for one in mine} for mine in cells.values()]

@@ -67,14 +67,15 @@ def accuracy(results: Path) -> str:
     """Return the accuracy benchmark's table and figure."""
     table = pd.read_csv(results / "accuracy.csv")
     most = table["n"].max()
-    rows = [[name(row.method) + ("" if row.n == most else f" (fold {row.folds} alone)"),
+    rows = [[name(row.method) + ("" if row.n == most else
+                                 f" (fold {str(row.folds).replace(' ', ', ')} alone)"),
              interval(row, "roc_auc"), interval(row, "pr_auc"),
              interval(row, "difference", sign=True), p_value(row.p_delong_holm),
              "-" if pd.isna(row.parameters) else f"{int(row.parameters):,}",
              f"{row.minutes:.1f}"] for row in table.itertuples()]
     heads = ["", "ROC-AUC (95 %)", "PR-AUC (95 %)", "ROC-AUC less SLIViT's (95 %)",
              "p (DeLong, Holm)", "parameters", "minutes"]
-    seeds = table["seeds"].max()
+    seeds = int(table["seeds"].max())
     return "\n\n".join([
         "### Malignant or benign: five folds by patient",
         f"`python -m benchmarks.accuracy`: {most:,} nodules, each predicted by a model that has "

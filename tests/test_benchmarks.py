@@ -114,15 +114,16 @@ def test_summary_of_made_up_results(tmp_path):
             "old": [write_done(tmp_path, "old", PREDS, 0, settings="other")]}
     text = summarise(jobs, tmp_path)
     table = pd.read_csv(tmp_path / "accuracy.csv").set_index("method")
-    assert set(table.index) == {"slivit", "same", "part"}
+    assert set(table.index) == {"slivit", "same", "part", "half"}
     assert table.loc["slivit", "roc_auc"] == pytest.approx(15 / 16)
     assert table.loc["slivit", "within_fold_roc_auc"] == pytest.approx((3 / 4 + 1) / 2)
     assert table.loc["slivit", "minutes"] == pytest.approx(1.5)
     assert table.loc["same", "difference"] == 0
     assert table.loc["same", "p_delong"] == table.loc["same", "p_delong_holm"] == 1
-    assert table.loc["part", "n"] == 4 and table.loc["part", "difference"] == 0
-    assert "half: not in the table; not finished: fold 1 seed 2" in text
-    assert "old: not in the table; not finished: fold 0 seed 0" in text  # other settings
+    for method in ("part", "half"):  # on the finished fold
+        assert table.loc[method, "n"] == 4 and table.loc[method, "difference"] == 0
+    assert "half: not finished, so not in the table: fold 1 seed 2" in text
+    assert "old: not finished, so not in the table: fold 0 seed 0" in text  # other settings
     assert (tmp_path / "accuracy.png").exists()
 
 
