@@ -6,7 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import curve_summary, jobs, learning_curve, nodules, ratings, results, search
+from benchmarks import (
+    accuracy_summary,
+    curve_summary,
+    jobs,
+    learning_curve,
+    nodules,
+    ratings,
+    results,
+    search,
+)
 from benchmarks.jobs import Done, Job
 from benchmarks.shapes import shape_features
 from slivit.errors import RunError
@@ -161,12 +170,16 @@ def test_results_section_replaces_what_stood_between_its_marks(tmp_path):
         "slivit": [write_done(tmp_path, "slivit", 0, 0.9)],
         "image_area": [write_done(tmp_path, "image_area", 0, 0.8, labels)],
         "volume": [Done(tmp_path / "no.csv", Job("volume", 0, 0), "s")]}, tmp_path)
+    whole, few = (write_done(tmp_path, "slivit", size, 0.9) for size in (0, 8))
+    accuracy_summary.summarise({"slivit": [whole]}, tmp_path)
+    curve_summary.summarise([whole, few], tmp_path)
     readme = tmp_path / "README.md"
     readme.write_text(f"a\n{results.BEGIN}\nstale\n{results.END}\nb\n")
     results.main(["--results", str(tmp_path), "--readme", str(readme)])
     text = readme.read_text()
     assert text.startswith(f"a\n{results.BEGIN}\n") and text.endswith(f"{results.END}\nb\n")
     assert "stale" not in text and "| **SLIViT, recommended** |" in text and "area alone" in text
+    assert "40 nodules" in text and "; 1 seed; " in text and "\n| 8 | " in text
     assert results.main(["--results", str(tmp_path), "--readme", str(readme)]) is None
     assert readme.read_text() == text
     readme.write_text("no marks")
