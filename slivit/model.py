@@ -12,7 +12,7 @@ from slivit.errors import UserError
 from slivit.integrator import Integrator
 from slivit.transforms import to_input
 
-CPU_PIXELS = 2 ** 18  # at a time in inference on a CPU: larger tensors fall out of its caches
+CPU_PIXELS = 2 ** 18  # of slices at a time on a CPU: larger tensors fall out of its caches
 
 
 class ImageClassifier(nn.Module):
@@ -44,8 +44,8 @@ class SLIViT(nn.Module):
         backbone_name, preprocess, config: as given.
         tokens_are_slices: False of models of the original SLIViT (see IntegratorConfig.token).
         slices_per_step: slices that the backbone takes at a time, so that training needs memory
-            for so many only; 0 for all at once (inference on a CPU: as many as are fastest). The
-            result is the same.
+            for so many only; 0 for all at once (on a CPU: as many as are fastest). The result is
+            the same.
     """
 
     def __init__(self, backbone_name: str, n_outputs: int, preprocess: Preprocess,
@@ -89,9 +89,9 @@ class SLIViT(nn.Module):
 
     def _step(self, slices: torch.Tensor) -> int:
         """Return how many slices, or pictures of them, the backbone takes at a time."""
-        if not self.slices_per_step and slices.device.type == "cpu" and not torch.is_grad_enabled():
-            return max(1, CPU_PIXELS // (slices.shape[2] * slices.shape[3]))
-        return self.slices_per_step or max(1, len(slices))
+        if self.slices_per_step or slices.device.type != "cpu":
+            return self.slices_per_step or max(1, len(slices))
+        return max(1, CPU_PIXELS // (slices.shape[2] * slices.shape[3]))
 
     def _run(self, slices: torch.Tensor) -> torch.Tensor:
         """Return the features (n, feature_dim) of uint8 slices (n, C, H, W).
