@@ -21,9 +21,10 @@ from benchmarks.curve_summary import summarise
 from benchmarks.jobs import Benchmark, Job
 from benchmarks.methods import METHODS, slivit
 from benchmarks.tasks import Method, Result, Task
-from slivit.errors import RunError, run_script
+from slivit.errors import RunError, UserError, run_script
 
 SIZES = (25, 50, 100, 200, 400, 800)
+LEAST = 8  # volumes; two of them for validation
 SMALLEST_BATCH = 8
 
 
@@ -60,6 +61,10 @@ def main(argv: list[str] | None = None) -> None:
                         help=f"volumes (default {','.join(map(str, SIZES))})")
     args = parser.parse_args(argv)
     jobs.check(args, BENCHMARK)
+    most = len(nodules.load()[0]) * (nodules.N_FOLDS - 1) // nodules.N_FOLDS
+    if not LEAST <= min(args.sizes) <= max(args.sizes) < most:
+        raise UserError(f"--sizes {','.join(map(str, args.sizes))}: expected {LEAST} to "
+                        f"{most - 1} volumes")
     if args.job:
         jobs.run_job(BENCHMARK, args)
         return

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from slivit.errors import RunError, run_script
+from slivit.errors import UserError, run_script
 from slivit.named import DATA_DIR
 from slivit.runtime import whole_file
 
@@ -44,13 +44,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--readme", type=Path, default=DATA_DIR.parent / "README.md",
                         metavar="FILE", help="(default README.md)")
     args = parser.parse_args(argv)
-    text = args.readme.read_text(encoding="utf-8")
+    text = args.readme.read_text(encoding="utf-8") if args.readme.is_file() else ""
     if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise RunError(f"{args.readme}: expected one line {BEGIN} and one line {END}")
+        raise UserError(f"{args.readme}: expected a file with one line {BEGIN} and one line {END}")
+    found = section(args.results)
+    if not found:
+        raise UserError(f"{args.results}: expected summaries such as accuracy.csv, found none; "
+                        "`python -m benchmarks.accuracy --summary` writes that one")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     with whole_file(args.readme) as part:
-        part.write_text(f"{before}{BEGIN}\n\n{section(args.results)}\n\n{END}{after}",
+        part.write_text(f"{before}{BEGIN}\n\n{found}\n\n{END}{after}",
                         encoding="utf-8")
     print(f"written: the results section of {args.readme}")
 

@@ -36,6 +36,8 @@ from benchmarks.speed_growth import growth
 from benchmarks.speed_profile import profile
 from benchmarks.speed_recipes import frozen, recipes
 from benchmarks.speed_steps import steps
+from slivit import option_types as types
+from slivit.errors import UserError, run_script
 from slivit.runtime import usable_cpus, whole_file
 
 PARTS = {"steps": steps, "frozen": frozen, "recipes": recipes, "growth": growth,
@@ -46,11 +48,11 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this script's options."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default=",".join(PARTS), metavar="A,B",
-                        help="what to measure (default %(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N",
+    parser.add_argument("--parts", type=types.names, default=list(PARTS), metavar="A,B",
+                        help=f"what to measure, of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--repeats", type=types.positive_int, default=5, metavar="N",
                         help="times each way runs (default %(default)s)")
-    parser.add_argument("--threads", type=int, default=usable_cpus(), metavar="N",
+    parser.add_argument("--threads", type=types.positive_int, default=usable_cpus(), metavar="N",
                         help="of torch (default: the cores there are)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), metavar="DIR",
@@ -61,11 +63,14 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure each part, print its table, write it."""
     args = build_parser().parse_args(argv)
+    unknown = [part for part in args.parts if part not in PARTS]
+    if unknown:
+        raise UserError(f"--parts {', '.join(unknown)}: expected some of {', '.join(PARTS)}")
     torch.set_num_threads(args.threads)
     args.results.mkdir(parents=True, exist_ok=True)
     machine = {"processor": processor(), "threads": args.threads, "torch": torch.__version__}
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    for part in args.parts.split(","):
+    for part in args.parts:
         table = pd.DataFrame(PARTS[part](args.quick, args.repeats, args.threads))
         print(f"\n{part}\n{table.to_string(index=False)}", flush=True)
         with whole_file(args.results / f"speed_{part}.csv") as path:
@@ -83,4 +88,4 @@ def processor() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -18,7 +18,7 @@ from benchmarks import (
 )
 from benchmarks.jobs import Done, Job
 from benchmarks.shapes import shape_features
-from slivit.errors import RunError
+from slivit.errors import UserError
 from slivit.runtime import write_json
 
 
@@ -183,6 +183,6 @@ def test_results_section_replaces_what_stood_between_its_marks(tmp_path):
     assert results.main(["--results", str(tmp_path), "--readme", str(readme)]) is None
     assert readme.read_text() == text
     readme.write_text("no marks")
-    with pytest.raises(RunError, match="expected one line"):
+    with pytest.raises(UserError, match="expected a file with one line"):
         results.main(["--results", str(tmp_path), "--readme", str(readme)])
     assert readme.read_text() == "no marks"
