@@ -21,7 +21,8 @@ def summarise(found: list[Done], results: Path) -> str:
 
     Every method is scored on the folds that all methods have at all their sizes, by the mean of
     the folds' ROC-AUCs: predictions of models trained on few volumes are on different scales, so
-    that pooled ones would also measure how well those agree.
+    that pooled ones would also measure how well those agree. `difference` is SLIViT's score less
+    the method's, paired.
     """
     cells: dict[tuple[str, int], list[Done]] = {}
     for one in found:
@@ -36,9 +37,15 @@ def summarise(found: list[Done], results: Path) -> str:
     for size in sizes:
         for method in [name for name in methods if (name, size) in cells and folds]:
             mine = [one for one in cells[method, size] if one.job.fold in folds]
-            row, draws = score(mine)
+            row, draws = score(mine)  # of the same scans and draws of patients for each method
             count = size or round(len(pooled(mine)) / len(folds) * 4)  # four fifths of the volumes
             replicates[method, count] = draws
+            if method == OURS:
+                ours = row
+            elif (OURS, count) in replicates:
+                low, high = bootstrap.interval(replicates[OURS, count] - draws) or (np.nan, np.nan)
+                row |= {"difference": ours["roc_auc"] - row["roc_auc"], "difference_low": low,
+                        "difference_high": high}
             rows.append({"method": method, "volumes": count, "all": not size,
                          "folds": " ".join(map(str, sorted(folds))), **row})
     if not rows:

@@ -93,18 +93,25 @@ def curve(results: Path) -> str:
     """Return the learning curves' table, figure and savings."""
     table = pd.read_csv(results / "learning_curve.csv")
     methods = list(dict.fromkeys(table["method"]))
-    cells = {(row.method, row.volumes): interval(row, "roc_auc") for row in table.itertuples()}
-    rows = [[f"{size:,}", *(cells.get((method, size), "-") for method in methods)]
+    cells = {(row.method, row.volumes): [interval(row, "roc_auc"),
+                                         interval(row, "difference", sign=True)]
+             for row in table.itertuples()}
+    heads = ["volumes"]
+    for method in methods:
+        heads += [name(method), "SLIViT's less it"]
+    rows = [[f"{size:,}", *sum((cells.get((method, size), ["-", "-"]) for method in methods), [])]
             for size in sorted(table["volumes"].unique())]
+    heads, rows = heads[:2] + heads[3:], [row[:2] + row[3:] for row in rows]  # itself
     savings = json.loads((results / "learning_curve.json").read_text(encoding="utf-8"))
     lines = [_saving(other, row) for other, found in savings.items() for row in found]
     folds = str(table["folds"].iloc[0]).split()
     return "\n\n".join([
         "### Few volumes",
         "`python -m benchmarks.learning_curve`: mean ROC-AUC of "
-        f"{len(folds)} of the five folds, by the number of volumes to learn from. The backbone of "
-        "`SLIViT, recommended` has seen the 2D images of all training patients.",
-        markdown(["volumes", *map(name, methods)], rows),
+        f"{len(folds)} of the five folds, by the number of volumes to learn from, with 95 % "
+        "intervals by patient; differences are paired. The backbone of `SLIViT, recommended` has "
+        "seen the 2D images of all training patients.",
+        markdown(heads, rows),
         "![Learning curves](benchmarks/results/learning_curve.png)",
         "How many volumes SLIViT needs for the score of a 3D network:", "\n".join(lines)])
 

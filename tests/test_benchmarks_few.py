@@ -98,6 +98,10 @@ def test_summary_of_curves_says_how_many_times_fewer(tmp_path):
     assert "16 at" in text and "2.0 times fewer" in text
     table = pd.read_csv(tmp_path / "out/learning_curve.csv")
     assert (table["roc_auc_low"] <= table["roc_auc"]).all()
+    other = table[table["method"] == "resnet18_narrow"]
+    gain = table[table["method"] == "slivit"]["roc_auc"].to_numpy() - other["roc_auc"]
+    assert other["difference"].tolist() == pytest.approx(gain.tolist(), abs=2e-5)
+    assert (other["difference_low"] < other["difference"]).all()
     assert (tmp_path / "out/learning_curve.png").stat().st_size > 5000
     assert curve_summary.summarise([], tmp_path / "none") == "no fold is finished by all methods"
 
