@@ -40,12 +40,13 @@ def summarise(found: list[Done], results: Path) -> str:
             row, draws = score(mine)  # of the same scans and draws of patients for each method
             count = size or round(len(pooled(mine)) / len(folds) * 4)  # four fifths of the volumes
             replicates[method, count] = draws
+            low, high, gain = np.nan, np.nan, np.nan
             if method == OURS:
                 ours = row
             elif (OURS, count) in replicates:
-                low, high = bootstrap.interval(replicates[OURS, count] - draws) or (np.nan, np.nan)
-                row |= {"difference": ours["roc_auc"] - row["roc_auc"], "difference_low": low,
-                        "difference_high": high}
+                gain = ours["roc_auc"] - row["roc_auc"]
+                low, high = bootstrap.interval(replicates[OURS, count] - draws) or (low, high)
+            row |= {"difference": gain, "difference_low": low, "difference_high": high}
             rows.append({"method": method, "volumes": count, "all": not size,
                          "folds": " ".join(map(str, sorted(folds))), **row})
     if not rows:
