@@ -17,7 +17,7 @@ from benchmarks.accuracy_summary import summarise
 from benchmarks.jobs import Benchmark, Job
 from benchmarks.methods import METHODS
 from benchmarks.tasks import Task
-from slivit.errors import RunError, run_script
+from slivit.errors import run_script
 
 
 def make_task(job: Job, scratch: Path, quick: bool) -> Task:
@@ -33,16 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run what is not finished, then summarise."""
     args = jobs.build_parser(BENCHMARK, __doc__).parse_args(argv)
     jobs.check(args, BENCHMARK)
-    if args.job:
-        jobs.run_job(BENCHMARK, args)
-        return
-    wanted = {method: jobs.jobs_of(BENCHMARK, method, args.folds, args.seeds)
-              for method in args.methods}
-    failed = [] if args.summary else jobs.run_all(BENCHMARK, sum(wanted.values(), []), args)
-    print(summarise({method: [jobs.done(BENCHMARK, job, args.results) for job in mine]
-                     for method, mine in wanted.items()}, args.results))
-    if failed:
-        raise RunError("failed: " + "; ".join(failed))
+    jobs.run(BENCHMARK, args, summarise)
 
 
 if __name__ == "__main__":

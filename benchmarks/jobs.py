@@ -20,7 +20,7 @@ import pandas as pd
 from benchmarks import nodules
 from benchmarks.tasks import BACKBONE, Method, Task, pretrain
 from slivit import option_types as types
-from slivit.errors import UserError
+from slivit.errors import RunError, UserError
 from slivit.named import DATA_DIR
 from slivit.runtime import versions, whole_file, write_json
 
@@ -166,6 +166,32 @@ def done(benchmark: Benchmark, job: Job, results: Path) -> Done:
     name = f"fold_{job.fold}_seed_{job.seed}{few}.csv"
     return Done(results / benchmark.name / job.method / name, job,
                 benchmark.methods[job.method].settings)
+
+
+def run(benchmark: Benchmark, args: argparse.Namespace,
+        summarise: Callable[[dict[str, list[Done]], Path], str],
+        sizes: Iterable[int] = (0,)) -> None:
+    """Do what checked options ask: one job in this process, or all not finished, and a summary.
+
+    Args:
+        benchmark: whose methods are run.
+        args: of `build_parser`, after `check`.
+        summarise: (where each method's results are, or will be; results) -> text to print.
+        sizes: numbers of volumes to learn from; 0: all.
+
+    Raises:
+        RunError: a job failed; the others are done and summarised.
+    """
+    if args.job:
+        run_job(benchmark, args)
+        return
+    wanted = {method: jobs_of(benchmark, method, args.folds, args.seeds, sizes)
+              for method in args.methods}
+    failed = [] if args.summary else run_all(benchmark, sum(wanted.values(), []), args)
+    print(summarise({method: [done(benchmark, job, args.results) for job in mine]
+                     for method, mine in wanted.items()}, args.results))
+    if failed:
+        raise RunError("failed: " + "; ".join(failed))
 
 
 def run_all(benchmark: Benchmark, jobs: list[Job], args: argparse.Namespace) -> list[str]:

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from benchmarks import jobs, nodules
 from benchmarks.curve_summary import summarise
-from benchmarks.jobs import Benchmark, Job
+from benchmarks.jobs import Benchmark, Done, Job
 from benchmarks.methods import METHODS, slivit
 from benchmarks.tasks import Method, Result, Task
-from slivit.errors import RunError, UserError, run_script
+from slivit.errors import UserError, run_script
 
 SIZES = (25, 50, 100, 200, 400, 800)
 LEAST = 8  # volumes; two of them for validation
@@ -65,20 +65,16 @@ def main(argv: list[str] | None = None) -> None:
     if not LEAST <= min(args.sizes) <= max(args.sizes) < most:
         raise UserError(f"--sizes {','.join(map(str, args.sizes))}: expected {LEAST} to "
                         f"{most - 1} volumes")
-    if args.job:
-        jobs.run_job(BENCHMARK, args)
-        return
-    wanted = [job for size in sorted(args.sizes) for method in args.methods
-              for job in jobs.jobs_of(BENCHMARK, method, args.folds, args.seeds, [size])]
-    failed = [] if args.summary else jobs.run_all(BENCHMARK, wanted, args)
+    jobs.run(BENCHMARK, args, _with_all_volumes, sorted(args.sizes))
+
+
+def _with_all_volumes(found: dict[str, list[Done]], results: Path) -> str:
+    """Summarise what is finished, here and, at all volumes, of benchmarks.accuracy."""
+    everything = sum(found.values(), [])
     at_all = dataclasses.replace(BENCHMARK, name="accuracy")
-    everything = [jobs.done(BENCHMARK, job, args.results) for job in wanted]
-    everything += [jobs.done(at_all, job, args.results) for method in args.methods
-                   if method in METHODS
-                   for job in jobs.jobs_of(at_all, method, args.folds, args.seeds)]
-    print(summarise([one for one in everything if one.finished], args.results))
-    if failed:
-        raise RunError("failed: " + "; ".join(failed))
+    everything += [jobs.done(at_all, job, results) for job in dict.fromkeys(
+        dataclasses.replace(one.job, size=0) for one in everything if one.job.method in METHODS)]
+    return summarise([one for one in everything if one.finished], results)
 
 
 if __name__ == "__main__":

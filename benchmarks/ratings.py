@@ -27,7 +27,6 @@ from benchmarks.nodules import RATING
 from benchmarks.tasks import QUICK, SMALLEST, Method, Result, Task, count, run_script
 from slivit.config import Preprocess, Target
 from slivit.demo import PRETRAIN
-from slivit.errors import RunError
 from slivit.errors import run_script as run_main
 from slivit.metrics import evaluate, score_text
 from slivit.runtime import whole_file
@@ -94,17 +93,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run what is not finished, then summarise."""
     args = jobs.build_parser(BENCHMARK, __doc__).parse_args(argv)
     jobs.check(args, BENCHMARK)
-    if args.job:
-        jobs.run_job(BENCHMARK, args)
-        return
-    wanted = {method: jobs.jobs_of(BENCHMARK, method, args.folds, args.seeds)
-              for method in args.methods}
-    failed = [] if args.summary else jobs.run_all(BENCHMARK, sum(wanted.values(), []), args)
-    found = {method: [jobs.done(BENCHMARK, job, args.results) for job in mine]
-             for method, mine in wanted.items()}
-    print(summarise(found, args.results))
-    if failed:
-        raise RunError("failed: " + "; ".join(failed))
+    jobs.run(BENCHMARK, args, summarise)
 
 
 def summarise(found: dict[str, list[Done]], results: Path) -> str:

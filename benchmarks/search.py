@@ -32,7 +32,6 @@ from benchmarks.nodule_files import save, write_table
 from benchmarks.nodules import IMAGE_LABELS, LABEL, Fold, Nodules
 from benchmarks.tasks import COMMON, QUICK, SMALLEST, Method, Result, Task, count, run_script
 from slivit.config import Target
-from slivit.errors import RunError
 from slivit.errors import run_script as run_main
 from slivit.runtime import whole_file
 
@@ -189,16 +188,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run what is not finished, then summarise."""
     args = jobs.build_parser(BENCHMARK, __doc__, N_FOLDS).parse_args(argv)
     jobs.check(args, BENCHMARK, N_FOLDS)
-    if args.job:
-        jobs.run_job(BENCHMARK, args)
-        return
-    wanted = {method: jobs.jobs_of(BENCHMARK, method, args.folds, args.seeds)
-              for method in args.methods}
-    failed = [] if args.summary else jobs.run_all(BENCHMARK, sum(wanted.values(), []), args)
-    print(summarise({method: [jobs.done(BENCHMARK, job, args.results) for job in mine]
-                     for method, mine in wanted.items()}, args.results))
-    if failed:
-        raise RunError("failed: " + "; ".join(failed))
+    jobs.run(BENCHMARK, args, summarise)
 
 
 def summarise(found: dict[str, list[Done]], results: Path) -> str:

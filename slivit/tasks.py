@@ -9,6 +9,7 @@ from slivit.config import Target
 from slivit.errors import UserError, listing
 from slivit.runtime import LOG
 from slivit.scans import SPLITS, Scans
+from slivit.subsets import UNUSED
 
 
 def resolve_task(scans: Scans, requested: str = "auto") -> tuple[Scans, Target]:
@@ -146,8 +147,9 @@ def _check_both_values(scans: Scans) -> None:
                         LOG.warning("warning: %s has no %s in %s: its scores are left empty "
                                     "there", name, word, split)
     if bad:
+        few = ", or raise --train_fraction" * bool((scans.split == UNUSED).any())
         raise UserError(f"{scans.name}: these labels cannot be learned from the training split:\n"
-                        f"{listing(bad)}\nLeave them out with --pathologies, or split anew.")
+                        f"{listing(bad)}\nLeave them out with --pathologies, split anew{few}.")
 
 
 def _moments(scans: Scans) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -86,7 +86,13 @@ def test_label_without_both_values_in_training_is_refused():
         resolve_task(label_scans(labels, ["train", "train", "val", "val"]))
     assert "L1: no positives" in str(error.value)
     assert "L2: no negatives" in str(error.value)
-    assert "L0" not in str(error.value)
+    assert "L0" not in str(error.value) and "--train_fraction" not in str(error.value)
+
+
+def test_label_without_both_values_in_a_share_of_training_names_the_share():
+    labels = [[0], [1], [0], [0]]
+    with pytest.raises(UserError, match="no positives\n.*split anew, or raise --train_fraction"):
+        resolve_task(label_scans(labels, ["train", "unused", "train", "val"]))
 
 
 def test_label_without_both_values_in_test_is_a_warning(messages):
