@@ -126,7 +126,8 @@ def files_of(path: Path) -> list[Path]:
 def missing_or_unreadable(errors: list[ReadError], total: int) -> UserError:
     """Return the one error that lists every scan that could not be read."""
     return UserError(f"{len(errors)} of {total} scans cannot be read:\n"
-                     f"{listing(errors)}\nCorrect the Path column or the files.")
+                     f"{listing(errors)}\nCorrect the paths (column Path, or --volume) or the "
+                     "files.")
 
 
 def _is_array(path: Path) -> bool:
