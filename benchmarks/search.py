@@ -104,7 +104,7 @@ VARIANTS = {
     "e2e_adj64": Variant("b64, end to end, adjacent slices, average of weights", A12L,
                          f"--n_epochs 8 {WHOLE} {POOL} --ema 0.99 --channels adjacent"),
 }
-RATES = {"resnet18_lr1": 1e-3, "resnet18_lr2": 2e-3, "resnet18_lr4": 4e-3}
+RATES = {f"resnet18_lr{k}": k * 1e-3 for k in (1, 2, 4, 8)}
 
 
 def train(name: str, task: Task) -> Result:
@@ -126,12 +126,17 @@ def train(name: str, task: Task) -> Result:
 
 def train_resnet(name: str, task: Task) -> Result:
     """Train the narrow 3D ResNet-18 with one of RATES."""
-    recipe = Recipe(RATES[name], 32, task.epochs(methods.RESNET.n_epochs))
+    recipe = _recipe(name)
+    recipe = dataclasses.replace(recipe, n_epochs=task.epochs(recipe.n_epochs))
     start = time.process_time()
     torch.manual_seed(task.seed)
     model = networks.DenseClassifier(networks.resnet18(methods.NARROW), networks.VOLUME)
     pred = networks.train(model, task.fold, networks.VOLUME, recipe, task.seed, task.folder(name))
     return Result(pred, count(model), time.process_time() - start)
+
+
+def _recipe(name: str) -> Recipe:
+    return dataclasses.replace(methods.RESNET, lr=RATES[name])
 
 
 def write_images(fold: Fold, variant: Variant, folder: Path, shared: Path) -> Path:
@@ -180,8 +185,8 @@ def make_task(job: Job, scratch: Path, quick: bool) -> Task:
 BENCHMARK = Benchmark("search", {
     **{name: Method(functools.partial(train, name), f"{variant}")
        for name, variant in VARIANTS.items()},
-    **{name: Method(functools.partial(train_resnet, name), f"{methods.RESNET} at {rate}")
-       for name, rate in RATES.items()}}, make_task)
+    **{name: Method(functools.partial(train_resnet, name),
+                    f"widths {methods.NARROW}, {_recipe(name)}") for name in RATES}}, make_task)
 
 
 def main(argv: list[str] | None = None) -> None:
