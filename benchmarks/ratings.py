@@ -66,8 +66,7 @@ def image_area(task: Task) -> Result:
 
 
 METHODS_OF_RATINGS = {
-    **{name: METHODS[name] for name in ("slivit", "end_to_end", "resnet18_narrow",
-                                        "shape_boosting", "volume")},
+    **{name: METHODS[name] for name in ("slivit", "resnet18_narrow", "shape_boosting", "volume")},
     "image_backbone": Method(image_backbone, PRETRAIN),
     "image_resnet18": Method(image_resnet18, f"{RESNET}"),
     "image_shape_boosting": Method(methods.shape_boosting, METHODS["shape_boosting"].settings,

@@ -32,6 +32,7 @@ NAMES = {
     "image_resnet18": "ResNet-18",
     "image_shape_boosting": "gradient boosting on shape features",
     "image_area": "area alone",
+    "together": "mean of the three networks' logits",
 }
 
 
@@ -61,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def section(results: Path) -> str:
     """Return the section in Markdown: a part for each result file that is there."""
-    parts = [("accuracy.csv", accuracy), ("learning_curve.csv", curve),
+    parts = [("accuracy.csv", accuracy), ("agreement.csv", agreement),
+             ("learning_curve.csv", curve),
              ("ratings_volumes.csv", ratings), ("search.csv", search),
              ("speed_steps.csv", speed)]
     return "\n\n".join(make(results) for name, make in parts if (results / name).exists())
@@ -87,6 +89,26 @@ def accuracy(results: Path) -> str:
         "by patient; minutes of one core, mean of the folds (on machines of different speed: "
         "compare roughly).",
         markdown(heads, rows), "![ROC-AUC of every method](benchmarks/results/accuracy.png)"])
+
+
+def agreement(results: Path) -> str:
+    """Return what the labels allow: one radiologist's score, and the methods' on clear labels."""
+    table = pd.read_csv(results / "agreement.csv")
+    one, rest = table.iloc[0], table.iloc[1:]
+    methods = list(dict.fromkeys(rest["method"]))
+    rows = []
+    for group, part in rest.groupby("group", sort=False):
+        cells = {row.method: interval(row, "roc_auc") if group == "all" else f"{row.roc_auc:.3f}"
+                 for row in part.itertuples()}
+        rows.append([group, f"{part['n'].iloc[0]:,}", f"{part['positive'].iloc[0]:.0%}",
+                     *(cells[method] for method in methods)])
+    return "\n\n".join([
+        "### What the labels allow",
+        "`python -m benchmarks.agreement`. The label is whether radiologists' mean rating is over "
+        "3. The rating of one of them, who has seen the CT, tells what the others say with a "
+        f"ROC-AUC of {interval(one, 'roc_auc')} ({one['n']:,} ratings). The predictions of the "
+        "table above by how many radiologists rated, and by how far their mean is from 3:",
+        markdown(["nodules", "n", "malignant", *map(name, methods)], rows)])
 
 
 def curve(results: Path) -> str:
