@@ -14,8 +14,7 @@ fresh process that makes the model and takes two steps, less what it held before
 frozen: an epoch on 200 nodules with stored features and end to end, and the features themselves.
 
 recipes: the demonstration's two trainings, and those of the paper's sizes (the scripts' defaults,
-at 32 pixels and from random weights), each once: minutes until validation is better than the
-nodules' volume alone.
+at 32 pixels and from random weights), each once: minutes until validation scores what both reach.
 
 growth: seconds and peak memory of prediction as volumes, and slices per volume, double.
 

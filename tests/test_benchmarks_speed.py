@@ -4,6 +4,7 @@ import pandas as pd
 import torch
 
 from benchmarks import speed
+from benchmarks.speed_recipes import with_goal
 from benchmarks.speed_steps import WAYS, make_steps
 
 
@@ -28,3 +29,13 @@ def test_growth_writes_a_row_per_size(tmp_path, monkeypatch):
     assert table["slices"].tolist() == [4, 4, 4, 8]
     assert table["mb_on_disk"].tolist() == [0.07, 0.13, 0.07, 0.13]
     assert (table["seconds"] > 0).all()
+
+
+def test_the_goal_of_recipes_is_a_score_that_both_reach():
+    rows = [{"recipe": recipe, "stage": stage, "minutes": minutes, "val_roc_auc": score}
+            for recipe, stage, minutes, score in (
+                ("a", "pretrain", 1, 0.99), ("a", "finetune", 2, 0.84), ("a", "finetune", 3, 0.88),
+                ("b", "pretrain", 5, 0.70), ("b", "finetune", 9, 0.86), ("b", "finetune", 12, 0.85))]
+    found = with_goal(rows)
+    assert [row.get("goal") for row in found] == [None, None, 0.86, None, None, 0.86]
+    assert (found[2]["minutes_to_goal"], found[5]["minutes_to_goal"]) == (3, 9)
