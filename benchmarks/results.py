@@ -106,8 +106,9 @@ def agreement(results: Path) -> str:
         "### What the labels allow",
         "`python -m benchmarks.agreement`. The label is whether radiologists' mean rating is over "
         "3. The rating of one of them, who has seen the CT, tells what the others say with a "
-        f"ROC-AUC of {interval(one, 'roc_auc')} ({one['n']:,} ratings). The predictions of the "
-        "table above by how many radiologists rated, and by how far their mean is from 3:",
+        f"ROC-AUC of {interval(one, 'roc_auc')} ({one['n']:,} ratings, of all nodules that several "
+        "rated). The predictions of the table above by how many radiologists rated, and by how far "
+        "their mean is from 3:",
         markdown(["nodules", "n", "malignant", *map(name, methods)], rows)])
 
 

@@ -63,7 +63,7 @@ def test_section_shows_the_radiologist_and_every_method(tmp_path):
                  for name in [*agreement.METHODS, "together"]]
     flat(rows).to_csv(tmp_path / "agreement.csv", index=False)
     text = results.section(tmp_path)
-    assert "ROC-AUC of 1.000 (1.000 to 1.000) (40 ratings)" in text
+    assert "ROC-AUC of 1.000 (1.000 to 1.000) (40 ratings," in text
     assert "| all | 40 | 50% | 1.000 (1.000 to 1.000) |" in text
     assert "mean of the three networks' logits |" in text
 
