@@ -13,7 +13,7 @@ from slivit.metrics import N_BOOT, score_text
 from slivit.plot_figure import new_figure, save_figure
 from slivit.runtime import whole_file, write_json
 
-OURS, THEIRS = "slivit", ("resnet18_narrow", "densenet")
+OURS, THEIRS = "slivit", ("resnet18_narrow", "resnet18_half_rate", "densenet")
 
 
 def summarise(found: list[Done], results: Path) -> str:

@@ -33,8 +33,8 @@ def slivit_few_images(task: Task) -> Result:
     return slivit(dataclasses.replace(task, pretraining=task.fold))
 
 
-CURVE = {name: METHODS[name] for name in ("slivit", "resnet18_narrow", "densenet",
-                                          "shape_boosting", "frozen_logistic")}
+CURVE = {name: METHODS[name] for name in ("slivit", "resnet18_narrow", "resnet18_half_rate",
+                                          "densenet", "shape_boosting", "frozen_logistic")}
 CURVE["slivit_few_images"] = Method(
     slivit_few_images, METHODS["slivit"].settings + "; images of the same patients alone")
 

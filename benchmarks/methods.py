@@ -33,6 +33,7 @@ from slivit.weights import read_start
 WHOLE = ("--n_epochs 8 --patience 0 --b_size 16 --lr 5e-4 --bb_lr 3e-4 --drop_path 0 "
          "--select loss --ema 0.99 --channels adjacent")  # end to end
 RESNET, DENSENET = Recipe(4e-3, 32, 14), Recipe(2e-3, 32, 14)  # RESNET: benchmarks.search's best
+HALF_RATE = dataclasses.replace(RESNET, lr=RESNET.lr / 2)
 NARROW, FULL = (16, 32, 64, 128), (64, 128, 256, 512)
 WIDE = dataclasses.replace(RESNET, lr=RESNET.lr * NARROW[0] / FULL[0])  # Yang et al. 2022, table 3
 BOOSTING = {"learning_rate": 0.05, "max_iter": 60, "max_leaf_nodes": 8, "min_samples_leaf": 60,
@@ -116,6 +117,11 @@ def _with_backbone(path: Path, fold: Fold, kind: type[SLIViT], token: str | None
 def resnet18_narrow(task: Task) -> Result:
     """A 3D ResNet-18 of a quarter of the width."""
     return _volume_network(task, "resnet18_narrow", lambda: networks.resnet18(NARROW), RESNET)
+
+
+def resnet18_half_rate(task: Task) -> Result:
+    """The same at half the rate: with few volumes, what is best with all may be too high."""
+    return _volume_network(task, "resnet18_half_rate", lambda: networks.resnet18(NARROW), HALF_RATE)
 
 
 def resnet18_full(task: Task) -> Result:
@@ -222,6 +228,7 @@ METHODS = {
     "original_tokens": Method(original_tokens, f"{_FROM_BACKBONE}{FINETUNE} (token "
                               "channels_width)", pretrained=True),
     "resnet18_narrow": Method(resnet18_narrow, f"widths {NARROW}, {RESNET}"),
+    "resnet18_half_rate": Method(resnet18_half_rate, f"widths {NARROW}, {HALF_RATE}"),
     "resnet18_full": Method(resnet18_full, f"widths {FULL}, {WIDE}", folds=(0,),
                             seeds=(0,)),
     "densenet": Method(densenet, f"16 features, growth 12, blocks (3, 6, 12, 8), {DENSENET}"),

@@ -23,6 +23,7 @@ NAMES = {
     "original_tokens": "SLIViT with the original's tokens",
     "slivit_few_images": "SLIViT, images of the same patients alone",
     "resnet18_narrow": "3D ResNet-18, a quarter of the width",
+    "resnet18_half_rate": "the same ResNet-18 at half the learning rate",
     "resnet18_full": "3D ResNet-18",
     "densenet": "3D DenseNet, small",
     "shape_boosting": "gradient boosting on shape features",
