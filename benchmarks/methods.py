@@ -35,7 +35,7 @@ WHOLE = ("--n_epochs 8 --patience 0 --b_size 16 --lr 5e-4 --bb_lr 3e-4 --drop_pa
 RESNET, DENSENET = Recipe(4e-3, 32, 14), Recipe(2e-3, 32, 14)  # RESNET: benchmarks.search's best
 HALF_RATE = dataclasses.replace(RESNET, lr=RESNET.lr / 2)
 NARROW, FULL = (16, 32, 64, 128), (64, 128, 256, 512)
-WIDE = dataclasses.replace(RESNET, lr=RESNET.lr * NARROW[0] / FULL[0])  # Yang et al. 2022, table 3
+WIDE = Recipe(RESNET.lr * NARROW[0] / FULL[0], RESNET.b_size, 7)  # lr: Yang et al. 2022, table 3
 BOOSTING = {"learning_rate": 0.05, "max_iter": 60, "max_leaf_nodes": 8, "min_samples_leaf": 60,
             "l2_regularization": 5.0, "early_stopping": False}
 LOGISTIC = {"Cs": 10, "scoring": "neg_log_loss", "max_iter": 2000}
