@@ -23,7 +23,7 @@ NAMES = {
     "original_tokens": "SLIViT with the original's tokens",
     "slivit_few_images": "SLIViT, images of the same patients alone",
     "resnet18_narrow": "3D ResNet-18, a quarter of the width",
-    "resnet18_half_rate": "the same ResNet-18 at half the learning rate",
+    "resnet18_half_rate": "3D ResNet-18, a quarter of the width, half the rate",
     "resnet18_full": "3D ResNet-18",
     "densenet": "3D DenseNet, small",
     "shape_boosting": "gradient boosting on shape features",
@@ -127,7 +127,7 @@ def curve(results: Path) -> str:
             for size in sorted(table["volumes"].unique())]
     heads, rows = heads[:2] + heads[3:], [row[:2] + row[3:] for row in rows]  # itself
     savings = json.loads((results / "learning_curve.json").read_text(encoding="utf-8"))
-    lines = [_saving(other, row) for other, found in savings.items() for row in found]
+    needs = [_saving(other, row) for other, found in savings.items() for row in found]
     folds = str(table["folds"].iloc[0]).split()
     return "\n\n".join([
         "### Few volumes",
@@ -137,17 +137,20 @@ def curve(results: Path) -> str:
         "seen the 2D images of all training patients.",
         markdown(heads, rows),
         "![Learning curves](benchmarks/results/learning_curve.png)",
-        "How many volumes SLIViT needs for the score of a 3D network:", "\n".join(lines)])
+        "How many volumes SLIViT needs for the score of a 3D network (25 is its smallest number; "
+        "0.0 in an interval is out of reach):",
+        markdown(["3D network", "with volumes", "ROC-AUC", "SLIViT needs", "times fewer (95 %)"],
+                 needs)])
 
 
-def _saving(other: str, row: dict) -> str:
-    start = f"- {name(other)} with {row['volumes']:,} volumes ({row['roc_auc']:.3f}): "
+def _saving(other: str, row: dict) -> list[str]:
+    start = [name(other), f"{row['volumes']:,}", f"{row['roc_auc']:.3f}"]
     if row["needed"] is None:
-        return start + "out of SLIViT's reach here"
+        return [*start, "out of reach", "-"]
     low, high = row["times_fewer_ci"]
-    return start + (f"{'at most ' if row['at_least'] else ''}{row['needed']:,.0f}, "
-                    f"{'at least ' if row['at_least'] else ''}{row['times_fewer']:.1f} times fewer "
-                    f"(95 %: {low:.1f} to {high:.1f})")
+    return [*start, f"{'at most ' if row['at_least'] else ''}{row['needed']:,.0f}",
+            f"{'at least ' if row['at_least'] else ''}{row['times_fewer']:.1f} "
+            f"({low:.1f} to {high:.1f})"]
 
 
 def ratings(results: Path) -> str:
