@@ -16,11 +16,12 @@ import torch
 from torch import nn
 
 from slivit import checkpoint, options, training_options
+from slivit.backbone import for_scratch
 from slivit.calibration import temperature_of
 from slivit.checkpoint import Card, Validation
 from slivit.datasets import scan_training_set
 from slivit.engine import fit
-from slivit.errors import run_script
+from slivit.errors import UserError, run_script
 from slivit.headers import check_headers
 from slivit.measured import ReportOptions
 from slivit.model import ImageClassifier
@@ -78,6 +79,9 @@ def train(args: argparse.Namespace, run: Session) -> None:
 
     start = choose_start(args.weights or "imagenet", args.backbone)
     name = start.backbone
+    if for_scratch(name) and run.world.size > 1:
+        raise UserError(f"--backbone {name}: its BatchNorm would see each process's share of a "
+                        f"batch alone; found {run.world.size} processes, expected 1")
     scans = check_headers(scans)
     augmentation = training_options.make_augmentation(args, scans)
     preprocess = options.make_preprocess(args, scans, start.mean, start.std)

@@ -19,6 +19,7 @@ from torch import nn
 
 from slivit import checkpoint, options, training_options
 from slivit import option_types as types
+from slivit.backbone import for_scratch
 from slivit.calibration import temperature_of
 from slivit.checkpoint import Card, Validation
 from slivit.config import TASKS, Augmentation, Target
@@ -171,6 +172,9 @@ def make_model(args: argparse.Namespace, scans: Scans, target: Target
     """Return the model with the weights it starts from, and what its backbone was trained on."""
     start = (read_start(args.bb_path) if args.bb_path else
              choose_start(args.weights or "imagenet", args.backbone))
+    if for_scratch(start.backbone) and start.source == "none":
+        raise UserError(f"--backbone {start.backbone}: its BatchNorm has no averages before it is "
+                        "pre-trained; pre-train it with bb_train.py and give --bb_path")
     preprocess = options.make_preprocess(args, scans, start.mean, start.std, args.n_slices)
     torch.manual_seed(args.seed)
     model = SLIViT(start.backbone, len(target.labels), preprocess,

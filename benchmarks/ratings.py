@@ -35,6 +35,7 @@ IMAGES = "image_"
 LABELS = Target("multilabel", nodules.IMAGE_LABELS)
 IMAGE = Preprocess(img_size=32, window="full", mean=(0.0,) * 3, std=(1.0,) * 3)
 RESNET = networks.Recipe(1e-3, 32, 12)
+SCRATCH = f"{PRETRAIN} --backbone convnext_atto_bn"
 SCORES = {"regression": ("r2", "spearman", "mae"), "multilabel": ("roc_auc", "pr_auc")}
 
 
@@ -42,6 +43,12 @@ def image_backbone(task: Task) -> Result:
     """The backbone of SLIViT with its classifier: the demonstration's flags."""
     return run_script(task, "image_backbone", bb_train.main,
                       PRETRAIN + (f" {SMALLEST} {QUICK}" if task.quick else ""))
+
+
+def image_backbone_bn(task: Task) -> Result:
+    """The same with BatchNorm and larger initial weights (slivit.backbone.create_backbone)."""
+    return run_script(task, "image_backbone_bn", bb_train.main,
+                      SCRATCH + (f" {SMALLEST}_bn {QUICK}" if task.quick else ""))
 
 
 def image_resnet18(task: Task) -> Result:
@@ -68,6 +75,7 @@ def image_area(task: Task) -> Result:
 METHODS_OF_RATINGS = {
     **{name: METHODS[name] for name in ("slivit", "resnet18_narrow", "shape_boosting", "volume")},
     "image_backbone": Method(image_backbone, PRETRAIN),
+    "image_backbone_bn": Method(image_backbone_bn, SCRATCH),
     "image_resnet18": Method(image_resnet18, f"stem of 3 pixels, stride 2, no pooling; {RESNET}"),
     "image_shape_boosting": Method(methods.shape_boosting, METHODS["shape_boosting"].settings,
                                    seeds=(0,)),

@@ -60,6 +60,7 @@ class Variant:
         ordinal: whether images have labels for ratings above several cuts, not eight labels.
         ordinal_volumes: whether volumes have, too.
         neighbours: whether an image's channels are three adjacent slices.
+        slices: of a volume and axis that are images too, evenly over those it has a part in.
     """
 
     what: str
@@ -69,12 +70,14 @@ class Variant:
     ordinal: bool = False
     ordinal_volumes: bool = False
     neighbours: bool = False
+    slices: int = 0
 
 
 ALL_AXES = {"axes": (0, 1, 2)}
 RATED = ALL_AXES | {"ordinal": True}
 A12, A12L = f"{IMAGES} --n_epochs 12", f"{IMAGES} --n_epochs 12 --select loss --img_size 64"
 A8, A8L = f"{IMAGES} --n_epochs 8 --img_size 32", f"{IMAGES} --n_epochs 8 --select loss"
+A3L, SCRATCH = f"{IMAGES} --n_epochs 3 --select loss --img_size 64", " --backbone convnext_atto_bn"
 POOL = "--img_size 64 --token pool"
 VARIANTS = {
     "base": Variant("32 pixels, eight labels, axial slices, stored features",
@@ -96,6 +99,14 @@ VARIANTS = {
     "b64f": Variant("b64 with flattened tokens", A12L, f"{STORED} --img_size 64"),
     "b64dp": Variant("b64 with stochastic depth 0.2 and dropout 0.2", f"{A12L} --drop_path 0.2",
                      f"{STORED} {POOL} --dropout 0.2 --emb_dropout 0.2"),
+    "bn": Variant("b64 with BatchNorm and larger initial weights", f"{A12L}{SCRATCH}",
+                  f"{STORED} {POOL}"),
+    "ord_64_s3": Variant("ord_64 with three more slices an axis", f"{A3L}",
+                         f"{STORED} {POOL}", **RATED, slices=3),
+    "ord_64_bn": Variant("ord_64 with BatchNorm and larger initial weights",
+                         f"{A8L} --img_size 64{SCRATCH}", f"{STORED} {POOL}", **RATED),
+    "ord_64_bn_s3": Variant("ord_64_bn with three more slices an axis", f"{A3L}{SCRATCH}",
+                            f"{STORED} {POOL}", **RATED, slices=3),
     "e2e_base": Variant("base, trained on end to end", f"{A12} --img_size 32",
                         f"--n_epochs 10 {WHOLE} --img_size 32"),
     "e2e_adj32": Variant("base, end to end, adjacent slices, average of weights",
@@ -142,21 +153,31 @@ def _recipe(name: str) -> Recipe:
 def write_images(fold: Fold, variant: Variant, folder: Path, shared: Path) -> Path:
     """Write the images of a variant's pre-training and their table, for bb_train.py."""
     table = nodules.image_table(fold, (*ORDINAL, *IMAGE_LABELS))
-    axes = [list(variant.axes) if of_volume else [0] for of_volume in table["of_volume"]]
-    table = table.loc[np.repeat(table.index, list(map(len, axes)))].assign(axis=sum(axes, []))
     kind = "adjacent" if variant.neighbours else "single"
-    paths = []
-    for row, nodule, of_volume, axis in zip(table["row"], table["nodule"], table["of_volume"],
-                                            table["axis"], strict=True):
+    rows, names, paths = [], [], []
+    for k, (row, nodule, of_volume) in enumerate(zip(table["row"], table["nodule"],
+                                                     table["of_volume"], strict=True)):
         scan = (fold.scans if of_volume else fold.images).scans[row]
-        slices = np.moveaxis(scan, axis, 0) if of_volume else scan[None]
-        best = int(slices.sum(axis=(1, 2), dtype=np.int64).argmax())
-        beside = np.clip([best - 1, best, best + 1], 0, len(slices) - 1)
-        image = np.moveaxis(slices[beside], 0, -1) if variant.neighbours else slices[best]
-        paths.append(save(shared / f"{nodule}_{axis}_{kind}.npy", image))
-    table["nodule"] += "_" + table["axis"].astype(str)
+        for axis in variant.axes if of_volume else [0]:
+            slices = np.moveaxis(scan, axis, 0) if of_volume else scan[None]
+            for chosen in choose_slices(slices, variant.slices):
+                beside = np.clip([chosen - 1, chosen, chosen + 1], 0, len(slices) - 1)
+                image = (np.moveaxis(slices[beside], 0, -1) if variant.neighbours else
+                         slices[chosen])
+                rows.append(k)
+                names.append(f"{nodule}_{axis}_{chosen}")
+                paths.append(save(shared / f"{names[-1]}_{kind}.npy", image))
+    table = table.iloc[rows].assign(nodule=names)
     return write_table(table, paths, ORDINAL if variant.ordinal else IMAGE_LABELS,
                        folder / "images.csv")
+
+
+def choose_slices(slices: np.ndarray, count: int) -> list[int]:
+    """Return the slice of the largest area and `count` others, evenly over those of any area."""
+    area = slices.sum(axis=(1, 2), dtype=np.int64)
+    seen = np.flatnonzero(area)
+    evenly = seen[np.round(np.linspace(0, len(seen) - 1, count + 2)[1:-1]).astype(int)]
+    return sorted({int(area.argmax()), *evenly.tolist()})
 
 
 def above_cuts(table: pd.DataFrame) -> dict[str, pd.Series]:

@@ -8,6 +8,24 @@ from torch import nn
 from slivit.depthwise import speed_up_depthwise
 from slivit.errors import UserError, nearest
 
+SCRATCH = "_bn"  # ends the names of backbones to be trained from random weights
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """BatchNorm that a training batch of a single cell does not stop: it takes the averages."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise (B, C, H, W)."""
+        if self.training and x.numel() == x.shape[1]:
+            return nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight,
+                                            self.bias, eps=self.eps)
+        return super().forward(x)
+
+
+def for_scratch(name: str) -> bool:
+    """Return whether a name is that of a backbone to be trained from random weights."""
+    return name.endswith(SCRATCH)
+
 
 def check_name(name: str) -> None:
     """Refuse a name that is no ConvNeXt of timm, or a tag that it does not have.
@@ -16,6 +34,8 @@ def check_name(name: str) -> None:
         UserError: with the nearest names, or the tags that there are.
     """
     known = timm.list_models(["convnext_*", "convnextv2_*"])
+    if name.removesuffix(SCRATCH) in known:
+        return
     base, dot, tag = name.partition(".")
     if base not in known:
         raise UserError(f"--backbone {name}: not a ConvNeXt of timm. Nearest: "
@@ -29,8 +49,14 @@ def check_name(name: str) -> None:
 def create_backbone(name: str, num_classes: int = 0, drop_path: float = 0.0) -> nn.Module:
     """Create a timm ConvNeXt with random weights.
 
+    With `_bn` after its name it is one to be trained from them, on a few thousand images:
+    BatchNorm (Ioffe and Szegedy 2015, algorithm 1) takes off what all images have in common, which
+    LayerNorm leaves; weights begin as He et al. 2015 (section 2.2) derive, and layer scale (Liu et
+    al. 2022, section 3) at 1, where timm's small ones keep every block near the identity for more
+    steps than there are.
+
     Args:
-        name: any ConvNeXt or ConvNeXt V2 of timm, with or without a tag.
+        name: any ConvNeXt or ConvNeXt V2 of timm, with or without a tag, or with `_bn` after it.
         num_classes: outputs of the classifier; 0 leaves the whole head away.
         drop_path: stochastic depth rate.
 
@@ -42,12 +68,34 @@ def create_backbone(name: str, num_classes: int = 0, drop_path: float = 0.0) -> 
         UserError: unknown name or tag, with the nearest ones.
     """
     check_name(name)
-    model = timm.create_model(name, pretrained=False, num_classes=num_classes,
-                              drop_path_rate=drop_path)
+    scratch = {"norm_layer": BatchNorm, "conv_mlp": True} if for_scratch(name) else {}
+    model = timm.create_model(name.removesuffix(SCRATCH), pretrained=False, num_classes=num_classes,
+                              drop_path_rate=drop_path, **scratch)
+    if scratch:
+        _start_large(model)
     if num_classes == 0:
         model.head = nn.Identity()
     speed_up_depthwise(model)
     return model.to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def _start_large(model: nn.Module) -> None:
+    """Give every layer before the head weights that keep the size of its input, in place."""
+    for name, weight in model.named_parameters():
+        if name.startswith("head."):
+            continue
+        if weight.ndim > 1:
+            nn.init.kaiming_normal_(weight, nonlinearity="relu")
+        elif name.endswith(".gamma"):
+            nn.init.ones_(weight)
+
+
+def keep_averages(backbone: nn.Module) -> None:
+    """Let BatchNorm normalise by its averages in training too, so that scans stay independent."""
+    for module in backbone.modules():
+        if isinstance(module, BatchNorm):
+            module.eval()
 
 
 def feature_shape(backbone: nn.Module, img_size: int) -> tuple[int, int, int]:
@@ -67,7 +115,7 @@ def input_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         UserError: unknown name or tag.
     """
     check_name(name)
-    config = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
+    config = timm.models.get_pretrained_cfg(name.removesuffix(SCRATCH), allow_unregistered=True)
     if config is None:
         return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     return tuple(config.mean), tuple(config.std)

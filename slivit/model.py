@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from slivit.backbone import create_backbone, feature_shape
+from slivit.backbone import create_backbone, feature_shape, keep_averages
 from slivit.config import TILINGS, IntegratorConfig, Preprocess
 from slivit.datasets import Batch, model_slices
 from slivit.errors import UserError
@@ -60,6 +60,12 @@ class SLIViT(nn.Module):
         self.feature_dim = channels * (1 if self.token == "pool" else height * width)
         self.integrator = Integrator(self.feature_dim, preprocess.n_slices, n_outputs, config,
                                      len(preprocess.views))
+
+    def train(self, mode: bool = True) -> "SLIViT":
+        """Set training or evaluation mode; a backbone's BatchNorm keeps its averages in both."""
+        super().train(mode)
+        keep_averages(self.backbone)
+        return self
 
     def compile(self, **options) -> None:
         """Compile backbone and integrator; which slices are looked at depends on the data."""

@@ -77,7 +77,8 @@ def add_input_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
     """Add the options of the backbone and its input; return their group."""
     group = parser.add_argument_group("backbone and its input")
     group.add_argument("--backbone", metavar="NAME",
-                       help="any ConvNeXt or ConvNeXt V2 of timm, tag allowed "
+                       help="any ConvNeXt or ConvNeXt V2 of timm, tag allowed; with _bn after "
+                            "it, as in convnext_atto_bn, one that learns more from random weights "
                             "(default: that of a --weights file, else convnext_tiny)")
     group.add_argument("--weights", metavar="W",
                        help="imagenet (default), none, or a file of ConvNeXt weights as "

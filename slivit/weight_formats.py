@@ -32,6 +32,7 @@ import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from slivit.backbone import SCRATCH
 from slivit.errors import UserError, listing
 
 STAGES, MOST_BLOCKS = 4, 64
@@ -253,9 +254,12 @@ def architecture_of(state: dict[str, torch.Tensor]) -> str:
 
 @functools.cache
 def shapes_of(name: str) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor of timm's model, with its classifier."""
+    """Return the shape of every tensor of timm's model, with its classifier.
+
+    A tag, and the `_bn` of create_backbone, are passed over: they change no shape.
+    """
     with torch.device("meta"):
-        model = timm.create_model(name.partition(".")[0], pretrained=False)
+        model = timm.create_model(name.partition(".")[0].removesuffix(SCRATCH), pretrained=False)
     return {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from slivit import checkpoint
-from slivit.backbone import check_name, input_statistics
+from slivit.backbone import check_name, for_scratch, input_statistics
 from slivit.errors import UserError, first_line, listing
 from slivit.runtime import LOG
 from slivit.weight_formats import body, recognise, shapes_of
@@ -111,7 +111,8 @@ def read_start(path: Path, name: str | None = None) -> Start:
         found, state, n_classes = one.architecture, one.state, one.n_classes
         title, mean, std = one.format.title, one.format.mean, one.format.std
         trained_on = f"unknown data ({title})"
-    if name is not None and body(shapes_of(name)) != body(shapes_of(found)):
+    if name is not None and (for_scratch(name) != for_scratch(found)
+                             or body(shapes_of(name)) != body(shapes_of(found))):
         raise UserError(f"--backbone {name} and {path} contradict each other: the file holds a "
                         f"{found} ({title}). Leave --backbone away, which takes the architecture "
                         "from the file")
@@ -136,7 +137,7 @@ def load_imagenet(backbone: nn.Module, name: str) -> None:
     Raises:
         UserError: there are none for this name, or the hub cannot be reached.
     """
-    config = timm.models.get_pretrained_cfg(name, allow_unregistered=False)
+    config = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
     if config is None or not config.has_weights:
         raise UserError(f"--weights imagenet: timm has no weights for {name}; use --weights none "
                         "or a file")
