@@ -16,12 +16,12 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import finetune
-from benchmarks import networks
+from benchmarks import networks, variants
 from benchmarks.networks import CPU, WEIGHT_DECAY, Recipe
-from benchmarks.nodules import Fold, as_scans
+from benchmarks.nodules import ORDINAL, TARGET, Fold, as_scans
 from benchmarks.shapes import shape_features
 from benchmarks.tasks import SMALLEST, Method, Result, Task, count, pretrain, run_script
-from slivit.config import Preprocess
+from slivit.config import Preprocess, Target
 from slivit.datasets import Batch, ScanDataset, make_loader
 from slivit.demo import FINETUNE, PRETRAIN
 from slivit.features import FeatureOptions, frozen_training_set
@@ -39,6 +39,7 @@ WIDE = Recipe(RESNET.lr * NARROW[0] / FULL[0], RESNET.b_size, 7)  # lr: Yang et 
 BOOSTING = {"learning_rate": 0.05, "max_iter": 60, "max_leaf_nodes": 8, "min_samples_leaf": 60,
             "l2_regularization": 5.0, "early_stopping": False}
 LOGISTIC = {"Cs": 10, "scoring": "neg_log_loss", "max_iter": 2000}
+RATINGS, RATINGS_OF_IMAGES = "ord_64_bn_s3_ml", "ord_64_bn_s3"  # of VARIANTS
 LARGEST = 28 ** 3  # mm3, of a volume that a nodule fills
 
 
@@ -54,6 +55,11 @@ def end_to_end(task: Task) -> Result:
     backbone, before = pretrain(task)
     return run_script(task, "end_to_end", finetune.main,
                       f"{_sizes()} {WHOLE} --bb_path {shlex.quote(str(backbone))}", before)
+
+
+def slivit_ratings(task: Task) -> Result:
+    """The search's best: ratings above several cuts as labels of many slices and of the volumes."""
+    return variants.train(RATINGS if task.fold.target == TARGET else RATINGS_OF_IMAGES, task)
 
 
 def no_pretraining(task: Task) -> Result:
@@ -122,6 +128,14 @@ def resnet18_narrow(task: Task) -> Result:
 def resnet18_half_rate(task: Task) -> Result:
     """The same at half the rate: with few volumes, what is best with all may be too high."""
     return _volume_network(task, "resnet18_half_rate", lambda: networks.resnet18(NARROW), HALF_RATE)
+
+
+def resnet18_ratings(task: Task) -> Result:
+    """The narrow one with the labels of volumes that slivit_ratings has."""
+    fold = dataclasses.replace(task.fold, target=Target("multilabel", ORDINAL))
+    found = _volume_network(dataclasses.replace(task, fold=fold), "resnet18_ratings",
+                            lambda: networks.resnet18(NARROW, len(ORDINAL)), RESNET)
+    return dataclasses.replace(found, pred=found.pred[:, :1])
 
 
 def resnet18_full(task: Task) -> Result:
@@ -223,12 +237,14 @@ _FROM_BACKBONE = f"pre-trained: {PRETRAIN}; then "
 METHODS = {
     "slivit": Method(slivit, _FROM_BACKBONE + FINETUNE, pretrained=True),
     "end_to_end": Method(end_to_end, f"{_FROM_BACKBONE}{_sizes()} {WHOLE}", pretrained=True),
+    "slivit_ratings": Method(slivit_ratings, f"{variants.VARIANTS[RATINGS]}"),
     "no_pretraining": Method(no_pretraining, f"{_sizes()} {WHOLE} --weights none"),
     "mean_logits": Method(mean_logits, _FROM_BACKBONE + FINETUNE, pretrained=True),
     "original_tokens": Method(original_tokens, f"{_FROM_BACKBONE}{FINETUNE} (token "
                               "channels_width)", pretrained=True),
     "resnet18_narrow": Method(resnet18_narrow, f"widths {NARROW}, {RESNET}"),
     "resnet18_half_rate": Method(resnet18_half_rate, f"widths {NARROW}, {HALF_RATE}"),
+    "resnet18_ratings": Method(resnet18_ratings, f"widths {NARROW}, {RESNET}, ratings"),
     "resnet18_full": Method(resnet18_full, f"widths {FULL}, {WIDE}", folds=(0,),
                             seeds=(0,)),
     "densenet": Method(densenet, f"16 features, growth 12, blocks (3, 6, 12, 8), {DENSENET}"),

@@ -65,10 +65,10 @@ def dense_volumes(batch: Batch, preprocess: Preprocess) -> torch.Tensor:
     return volumes.transpose(1, 2)
 
 
-def resnet18(widths: tuple[int, ...]) -> nn.Module:
+def resnet18(widths: tuple[int, ...], n_outputs: int = 1) -> nn.Module:
     """Return a 3D ResNet-18 for volumes of 28 voxels a side; [64, 128, 256, 512] is full width."""
     return ResNet("basic", [2, 2, 2, 2], list(widths), n_input_channels=1, conv1_t_size=3,
-                  conv1_t_stride=2, no_max_pool=True, num_classes=1)
+                  conv1_t_stride=2, no_max_pool=True, num_classes=n_outputs)
 
 
 def densenet() -> nn.Module:

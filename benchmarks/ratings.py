@@ -73,7 +73,8 @@ def image_area(task: Task) -> Result:
 
 
 METHODS_OF_RATINGS = {
-    **{name: METHODS[name] for name in ("slivit", "resnet18_narrow", "shape_boosting", "volume")},
+    **{name: METHODS[name] for name in ("slivit", "slivit_ratings", "resnet18_narrow",
+                                        "shape_boosting", "volume")},
     "image_backbone": Method(image_backbone, PRETRAIN),
     "image_backbone_bn": Method(image_backbone_bn, SCRATCH),
     "image_resnet18": Method(image_resnet18, f"stem of 3 pixels, stride 2, no pooling; {RESNET}"),

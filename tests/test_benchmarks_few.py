@@ -15,6 +15,7 @@ from benchmarks import (
     ratings,
     results,
     search,
+    variants,
 )
 from benchmarks.jobs import Done, Job
 from benchmarks.shapes import shape_features
@@ -124,19 +125,26 @@ def test_search_sees_no_test_patient_and_each_other_volume_once(tmp_path):
                                                       ("ord_adj32", 3, (28, 28, 3))])
 def test_images_of_variants(name, count, shape, tmp_path):
     fold = search.make_task(Job(name, 0, 0), tmp_path, quick=True).fold
-    variant = search.VARIANTS[name]
-    table = pd.read_csv(search.write_images(fold, variant, tmp_path, tmp_path / "shared"))
+    variant = variants.VARIANTS[name]
+    table = pd.read_csv(variants.write_images(fold, variant, tmp_path, tmp_path / "shared"))
     own = len(fold.rows("train", "val"))
     assert len(table) == len(set(table["F_Name"]))
     assert table["F_Name"].str.endswith("_0").sum() == len(table) - (count - 1) * own
     assert np.load(table["Path"][0]).shape == shape
     assert ("malignancy_2.7" in table) == variant.ordinal != ("spiculated" in table)
     if len(shape) == 3:
-        nodule = table["F_Name"][1].removesuffix("_1")
+        nodule = table["F_Name"][1].rsplit("_", 2)[0]
         row = fold.scans.table.index[fold.scans.table["nodule"] == nodule][0]
         coronal = np.moveaxis(fold.scans.scans[row], 1, 0)
         best = coronal.sum(axis=(1, 2), dtype=int).argmax()
         assert (np.load(table["Path"][1])[..., 0] == coronal[best - 1]).all()
+
+
+def test_more_slices_of_a_variant_are_spread_over_the_nodule():
+    slices = np.zeros((28, 4, 4), np.uint8)
+    slices[10:19, 0, 0], slices[11, :2] = 9, 9
+    assert variants.choose_slices(slices, 0) == [11]
+    assert variants.choose_slices(slices, 3) == [11, 12, 14, 16]
 
 
 def test_images_of_all_nodules_are_a_fold_of_their_own():
@@ -154,7 +162,7 @@ def test_shape_features_of_a_square():
     assert shape_features(square) == pytest.approx([16, 4, 4, 16, np.pi / 4, 1, 1, 255])
 
 
-@pytest.mark.parametrize("method", ["slivit", "image_resnet18"])
+@pytest.mark.parametrize("method", ["slivit", "slivit_ratings", "image_resnet18"])
 def test_quick_job_of_ratings(method, tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "FEW", 100)
     ratings.main(["--job", f"{method}:0:0:0", "--quick", "--results", str(tmp_path / "results"),
@@ -163,7 +171,7 @@ def test_quick_job_of_ratings(method, tmp_path, monkeypatch):
     table = pd.read_csv(one.predictions)
     names = [name for name in table if name.startswith("pred")]
     assert one.finished and np.isfinite(table[names]).all(axis=None)
-    assert len(names) == (1 if method == "slivit" else 8)
+    assert len(names) == (8 if method == "image_resnet18" else 1)
     if method == "slivit":
         assert table["truth"].between(1, 5).all() and table["truth"].nunique() > 5
 
