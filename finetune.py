@@ -40,7 +40,7 @@ from slivit.scans import Scans, summarise
 from slivit.session import Session, open_session
 from slivit.steps import Phase
 from slivit.subsets import take_fraction
-from slivit.tasks import check_splits, resolve_task
+from slivit.tasks import check_splits, resolve_auxiliary, resolve_task
 from slivit.trackers import check_trackers, open_trackers
 from slivit.weights import choose_start, read_start
 
@@ -53,6 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
     options.add_data_options(parser, "volumes")
     options.add_split_options(parser)
     options.add_cache_option(parser)
+    parser.add_argument("--auxiliary", type=types.names, metavar="A,B",
+                        help="label columns that are learned too, but neither predicted nor scored "
+                             "(--select loss counts them)")
     parser.add_argument("--folds", type=types.folds, metavar="K",
                         help="cross-validate: train K models, each measured on patients that it "
                              "has not seen")
@@ -115,7 +118,8 @@ def main(argv: list[str] | None = None) -> None:
     check_args(args)
     with open_session(args, (args.meta_csv, args.bb_path, Path(args.weights or ""))) as run:
         training_options.check_training_options(args, run.world.size, run.device)
-        scans = options.load_scans(args, 3, args.pathologies, args.split_ratio, args.seed)
+        wanted = args.pathologies and [*args.pathologies, *(args.auxiliary or ())]
+        scans = options.load_scans(args, 3, wanted, args.split_ratio, args.seed)
         scans = check_headers(scans, views=options.chosen_views(args))
         if args.folds is None:
             train(args, scans, run, args.out_dir)
@@ -127,12 +131,16 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
     """Train on the table's train split, keep the best epoch on val, measure on test."""
     scans = take_fraction(scans, args.train_fraction, args.seed)
     check_splits(scans, ("train", "val"))
-    scans, target = resolve_task(scans, args.task)
+    auxiliary = args.auxiliary or ()
+    scans, target = (resolve_auxiliary(scans, args.task, auxiliary) if auxiliary else
+                     resolve_task(scans, args.task))
     LOG.info(summarise(scans))
-    objective, target, weights = training_options.make_objective(args, scans, target)
     augmentation = training_options.make_augmentation(args, scans)
     model, bb_data = make_model(args, scans, target)
-    data = checkpoint.data_facts(scans, scans.fingerprint(), args.split_ratio, args.seed)
+    objective, target, weights = training_options.make_objective(args, scans, target,
+                                                                 len(auxiliary))
+    own = scans.select_labels(target.labels) if auxiliary else scans
+    data = checkpoint.data_facts(own, own.fingerprint(), args.split_ratio, args.seed)
     name, preprocess, integrator = model.backbone_name, model.preprocess, model.config
     config = options.make_config(
         args, script="finetune", backbone=name, target=target, preprocess=preprocess,
@@ -147,7 +155,7 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
     run.world.wait()
     best_path = out_dir / "slivit.safetensors"
 
-    facts = training_facts(scans, target, augmentation, config, bb_data)
+    facts = training_facts(own, target, augmentation, config, bb_data)
 
     def save_best(epoch: int, scores: dict, best: nn.Module, validation: Validation) -> None:
         card = Card("slivit", name, integrator, target, preprocess, data, epoch, scores, args.seed,
@@ -162,7 +170,7 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
         fit(model, phases, objective, training_options.make_fit_options(args), run, out_dir,
             save_best, track)
     run.world.wait()
-    measure([load_trained(best_path, run.device)], scans, closing_split(scans), run, args.b_size,
+    measure([load_trained(best_path, run.device)], own, closing_split(own), run, args.b_size,
             out_dir, ReportOptions(args.seed))
     LOG.info("model: %s", best_path)
 

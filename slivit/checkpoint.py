@@ -88,11 +88,13 @@ def build(card: Card, drop_path: float = 0.0) -> ImageClassifier | SLIViT:
 def save(path: Path, model: nn.Module, card: Card, validation: Validation | None = None) -> None:
     """Write model, card and what it gave on validation, whole or not at all.
 
-    A backbone's tensors have timm's own names, so that timm can load the file as well.
+    A backbone's tensors have timm's own names, so that timm can load the file as well. Outputs of
+    the integrator beyond the card's labels are left out.
     """
     module = model.backbone if card.kind == "backbone" else model
-    state = {key: tensor.detach().cpu().contiguous()
-             for key, tensor in module.state_dict().items()}
+    outputs = len(card.target.labels)
+    state = {key: (tensor[:outputs] if key.startswith("integrator.head.") else tensor
+                   ).detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
     content = {"format": FORMAT, **dataclasses.asdict(card)}
     if validation is not None:
         content["validation"] = {name: _to_lists(values)

@@ -101,6 +101,14 @@ class Target:
     std: tuple[float, ...] = field(default=())
     shift: tuple[float, ...] = field(default=())
 
+    def first(self, count: int) -> "Target":
+        """Return the target of the first outputs alone."""
+        if count == len(self.labels):
+            return self
+        task = "binary" if self.task == "multilabel" and count == 1 else self.task
+        return Target(task, self.labels[:count], self.column, self.mean[:count], self.std[:count],
+                      self.shift[:count])
+
 
 @dataclass(frozen=True)
 class FitOptions:

@@ -122,6 +122,7 @@ def _epoch(loop: Loop, progress: Progress, phase: Phase, out_dir: Path, save_bes
         save()
         raise
     row = _log_row(loop, progress, logits, labels)
+    own = len(loop.objective.scored.labels)
     row["seconds"] = round(time.monotonic() - start, 1)
     score = score_name(loop)
     by_loss = options.select == "loss" or row[f"val_{score}"] is None
@@ -135,7 +136,7 @@ def _epoch(loop: Loop, progress: Progress, phase: Phase, out_dir: Path, save_bes
             scores = {key.removeprefix("val_"): kept for key, kept in row.items()
                       if key.startswith("val_")}
             save_best(progress.epoch, {"val_loss": scores.pop("loss"), **scores}, model,
-                      Validation(logits, labels))
+                      Validation(logits[:, :own], labels[:, :own]))
     if world.main:
         with whole_file(out_dir / "log.csv") as part:
             pd.DataFrame(progress.log).to_csv(part, index=False)
@@ -172,7 +173,9 @@ def _log_row(loop: Loop, progress: Progress, logits: np.ndarray, labels: np.ndar
                  f"model's outputs became NaN or infinite in epoch {progress.epoch}")
     val_loss = plain_loss(logits, labels, target)
     check_finite(val_loss, f"validation loss became {val_loss} in epoch {progress.epoch}")
-    scores = quick_scores(labels, to_predictions(logits, target), target)
+    scored = loop.objective.scored
+    own = len(scored.labels)
+    scores = quick_scores(labels[:, :own], to_predictions(logits, target)[:, :own], scored)
     return {"epoch": progress.epoch, "lr": loop.optimizer.param_groups[0]["lr"],
             "train_loss": progress.loss_sum / max(1, progress.seen), "val_loss": val_loss,
             **{f"val_{key}": value for key, value in scores.items()}, "best": False}

@@ -18,7 +18,7 @@ from slivit.scans import SPLITS, Scans
 OPTIONS = ("lr", "bb_lr", "b_size", "accumulate", "n_epochs", "weight_decay", "warmup_epochs",
            "patience", "select", "drop_path", "label_smoothing", "pos_weight", "balanced_sampling",
            "layer_decay", "ema", "mixup", "train_fraction", "amp", "freeze_backbone",
-           "unfreeze_after", "feature_augments", "weights")
+           "unfreeze_after", "feature_augments", "auxiliary", "weights")
 
 
 def training_facts(scans: Scans, target: Target, augmentation: Augmentation, options: dict,

@@ -17,11 +17,18 @@ class Objective:
         target: what the model predicts; gives the loss.
         pos_weight: K factors on the loss of positives (binary, multi-label), or empty.
         label_smoothing: share of each label that is spread over all its values.
+        auxiliary: how many of the target's last labels are learned, but neither scored nor kept.
     """
 
     target: Target
     pos_weight: tuple[float, ...] = ()
     label_smoothing: float = 0.0
+    auxiliary: int = 0
+
+    @property
+    def scored(self) -> Target:
+        """The target without the auxiliary labels."""
+        return self.target.first(len(self.target.labels) - self.auxiliary)
 
 
 def loss_sum(logits: torch.Tensor, labels: torch.Tensor, objective: Objective) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 from slivit.config import Target
 from slivit.errors import UserError, listing
 from slivit.runtime import LOG
-from slivit.scans import SPLITS, Scans
+from slivit.scans import SPLITS, Scans, match_names
 from slivit.subsets import UNUSED
 
 
@@ -60,6 +60,34 @@ def resolve_task(scans: Scans, requested: str = "auto") -> tuple[Scans, Target]:
         target = Target(requested, scans.label_names, column=column)
     LOG.info("task: %s of %s", target.task, ", ".join(target.labels))
     return scans, target
+
+
+def resolve_auxiliary(scans: Scans, requested: str, auxiliary: Sequence[str]
+                      ) -> tuple[Scans, Target]:
+    """Do the same where some labels are learned beside those that are predicted.
+
+    Args:
+        scans: the table with all these labels, or with more.
+        requested: as in resolve_task, of the labels that are predicted.
+        auxiliary: names of the others.
+
+    Returns:
+        The scans with all of them, the auxiliary ones last, and a target of all of them.
+
+    Raises:
+        UserError: an unknown name; no other label; labels of several kinds; and see resolve_task.
+    """
+    wanted = match_names(auxiliary, scans.label_names, f"--auxiliary, columns of {scans.name}")
+    names = [name for k, name in enumerate(scans.label_names) if k not in wanted]
+    if not names:
+        raise UserError(f"--auxiliary {','.join(auxiliary)}: leaves no label to predict; there "
+                        f"are: {', '.join(scans.label_names)}")
+    _, target = resolve_task(scans.select_labels(names), requested)
+    if target.task == "multiclass":
+        raise UserError("--auxiliary goes with 0/1 labels and with numbers; the task is multiclass")
+    kind = "regression" if target.task == "regression" else "multilabel"
+    return resolve_task(scans.select_labels([*names, *(scans.label_names[k] for k in wanted)]),
+                        kind)
 
 
 def _check_one_kind(scans: Scans) -> None:

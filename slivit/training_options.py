@@ -133,13 +133,19 @@ def check_training_options(args: argparse.Namespace, world_size: int, device: to
         raise UserError("--amp fp16 needs a GPU; use bf16 or off")
 
 
-def make_objective(args: argparse.Namespace, scans: Scans, target: Target
+def make_objective(args: argparse.Namespace, scans: Scans, target: Target, auxiliary: int = 0
                    ) -> tuple[Objective, Target, np.ndarray | None]:
     """Resolve the options on few and skewed labels.
 
+    Args:
+        args: of the script.
+        scans: with the labels of the target.
+        target: all that is learned.
+        auxiliary: how many of its last labels are auxiliary (see Objective).
+
     Returns:
-        The objective; the target, which says what weighting adds to the logits; the weight of each
-        training scan in sampling, or None.
+        The objective; the target without them, which says what weighting adds to the logits; the
+        weight of each training scan in sampling, or None.
 
     Raises:
         UserError: an option that does not go with the task.
@@ -158,6 +164,8 @@ def make_objective(args: argparse.Namespace, scans: Scans, target: Target
     if weighted:
         pos_weight = (auto_pos_weight(labels) if args.pos_weight == "auto"
                       else (args.pos_weight,) * len(target.labels))
-    weights = row_weights(labels, target) if args.balanced_sampling else None
+    own = labels[:, :len(target.labels) - auxiliary]
+    weights = row_weights(own, target) if args.balanced_sampling else None
     target = dataclasses.replace(target, shift=logit_shift(labels, target, pos_weight, weights))
-    return Objective(target, pos_weight, args.label_smoothing), target, weights
+    objective = Objective(target, pos_weight, args.label_smoothing, auxiliary)
+    return objective, objective.scored, weights
