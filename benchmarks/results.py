@@ -17,6 +17,7 @@ from slivit.runtime import whole_file
 BEGIN, END = "<!-- results: written by make results -->", "<!-- end of results -->"
 NAMES = {
     "slivit": "**SLIViT, recommended**",
+    "slivit_ratings": "SLIViT, BatchNorm, more slices, ratings as labels",
     "end_to_end": "SLIViT, trained on end to end",
     "no_pretraining": "SLIViT without 2D pre-training, end to end",
     "mean_logits": "SLIViT without integrator: mean of slice logits",
@@ -24,12 +25,14 @@ NAMES = {
     "slivit_few_images": "SLIViT, images of the same patients alone",
     "resnet18_narrow": "3D ResNet-18, a quarter of the width",
     "resnet18_half_rate": "3D ResNet-18, a quarter of the width, half the rate",
+    "resnet18_ratings": "3D ResNet-18, a quarter of the width, ratings as labels",
     "resnet18_full": "3D ResNet-18",
     "densenet": "3D DenseNet, small",
     "shape_boosting": "gradient boosting on shape features",
     "volume": "nodule volume alone",
     "frozen_logistic": "frozen backbone, logistic regression",
     "image_backbone": "ConvNeXt of the recommended recipe",
+    "image_backbone_bn": "the same with BatchNorm (`convnext_atto_bn`)",
     "image_resnet18": "ResNet-18",
     "image_shape_boosting": "gradient boosting on shape features",
     "image_area": "area alone",
