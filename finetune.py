@@ -55,7 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
     options.add_cache_option(parser)
     parser.add_argument("--auxiliary", type=types.names, metavar="A,B",
                         help="label columns that are learned too, but neither predicted nor scored "
-                             "(--select loss counts them)")
+                             "(--select loss counts them); all: every one that --pathologies "
+                             "does not name")
     parser.add_argument("--folds", type=types.folds, metavar="K",
                         help="cross-validate: train K models, each measured on patients that it "
                              "has not seen")
@@ -118,7 +119,10 @@ def main(argv: list[str] | None = None) -> None:
     check_args(args)
     with open_session(args, (args.meta_csv, args.bb_path, Path(args.weights or ""))) as run:
         training_options.check_training_options(args, run.world.size, run.device)
-        wanted = args.pathologies and [*args.pathologies, *(args.auxiliary or ())]
+        wanted = args.pathologies
+        if args.auxiliary:
+            every = wanted is None or args.auxiliary == ["all"]
+            wanted = None if every else [*wanted, *args.auxiliary]
         scans = options.load_scans(args, 3, wanted, args.split_ratio, args.seed)
         scans = check_headers(scans, views=options.chosen_views(args))
         if args.folds is None:
@@ -131,14 +135,16 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
     """Train on the table's train split, keep the best epoch on val, measure on test."""
     scans = take_fraction(scans, args.train_fraction, args.seed)
     check_splits(scans, ("train", "val"))
-    auxiliary = args.auxiliary or ()
-    scans, target = (resolve_auxiliary(scans, args.task, auxiliary) if auxiliary else
-                     resolve_task(scans, args.task))
+    auxiliary = 0
+    if args.auxiliary:
+        scans, target, auxiliary = resolve_auxiliary(scans, args.task, args.auxiliary,
+                                                     args.pathologies)
+    else:
+        scans, target = resolve_task(scans, args.task)
     LOG.info(summarise(scans))
     augmentation = training_options.make_augmentation(args, scans)
     model, bb_data = make_model(args, scans, target)
-    objective, target, weights = training_options.make_objective(args, scans, target,
-                                                                 len(auxiliary))
+    objective, target, weights = training_options.make_objective(args, scans, target, auxiliary)
     own = scans.select_labels(target.labels) if auxiliary else scans
     data = checkpoint.data_facts(own, own.fingerprint(), args.split_ratio, args.seed)
     name, preprocess, integrator = model.backbone_name, model.preprocess, model.config

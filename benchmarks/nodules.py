@@ -16,6 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from data.build_nodule_shapes import label_nodules
 from slivit.config import Augmentation, Target
 from slivit.named import DATA_DIR
+from slivit.nodule_tables import CUTS, above_cuts
 from slivit.runtime import derive_seed
 from slivit.scans import SPLITS, Scans
 from slivit.sources import ArraySource
@@ -26,9 +27,6 @@ LABEL = "malignant"
 LEFT_OUT = "left out"  # beside the three splits
 TARGET = Target("binary", (LABEL,))
 RATING = Target("regression", ("malignancy",))  # the radiologists' mean, 1 to 5
-CUTS = {"malignancy": (1.7, 2.3, 2.7, 3.3, 3.7, 4.3), "spiculation": (1.2, 1.7, 2.2, 3),
-        "lobulation": (1.2, 1.7, 2.2, 3), "sphericity": (2.9, 3.4, 3.9, 4.4),
-        "margin": (2.9, 3.9, 4.4), "texture": (3, 4.4), "subtlety": (2.9, 3.9, 4.4)}
 ORDINAL = (LABEL, *(f"{name}_{cut}" for name, cuts in CUTS.items() for cut in cuts))
 IMAGE_LABELS = ("spiculated", "lobulated", "irregular", "ill_defined", "subsolid", "calcified",
                 "malignant", "benign")
@@ -100,12 +98,6 @@ def _read(name: str) -> Nodules:
         scans = np.concatenate([arrays[f"{split}_images"] for split in SPLITS
                                 if f"{split}_images" in arrays])
     return Nodules(table.assign(**label_nodules(table), **above_cuts(table)), scans)
-
-
-def above_cuts(table: pd.DataFrame) -> dict[str, pd.Series]:
-    """Return a 0/1 column for every cut of the ratings."""
-    return {f"{name}_{cut}": (table[name] > cut).astype(int)
-            for name, cuts in CUTS.items() for cut in cuts}
 
 
 def all_images(volumes: Nodules, images: Nodules) -> Nodules:

@@ -16,6 +16,7 @@ from benchmarks.nodule_files import save, write_table
 from benchmarks.nodules import IMAGE_LABELS, ORDINAL, Fold, image_table
 from benchmarks.tasks import COMMON, QUICK, SMALLEST, Result, Task, run_script
 from slivit.config import Target
+from slivit.nodule_tables import choose_slices
 from slivit.runtime import write_json
 
 VIT = "--vit_dim 128 --vit_depth 2 --vit_heads 4 --vit_head_dim 32 --vit_mlp_dim 256"
@@ -151,11 +152,3 @@ def write_images(fold: Fold, variant: Variant, folder: Path, shared: Path) -> Pa
     table = table.iloc[rows].assign(nodule=names)
     return write_table(table, paths, ORDINAL if variant.ordinal else IMAGE_LABELS,
                        folder / "images.csv")
-
-
-def choose_slices(slices: np.ndarray, count: int) -> list[int]:
-    """Return the slice of the largest area and `count` others, evenly over those of any area."""
-    area = slices.sum(axis=(1, 2), dtype=np.int64)
-    seen = np.flatnonzero(area)
-    evenly = seen[np.round(np.linspace(0, len(seen) - 1, count + 2)[1:-1]).astype(int)]
-    return sorted({int(area.argmax()), *evenly.tolist()})

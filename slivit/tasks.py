@@ -62,32 +62,45 @@ def resolve_task(scans: Scans, requested: str = "auto") -> tuple[Scans, Target]:
     return scans, target
 
 
-def resolve_auxiliary(scans: Scans, requested: str, auxiliary: Sequence[str]
-                      ) -> tuple[Scans, Target]:
+def resolve_auxiliary(scans: Scans, requested: str, auxiliary: Sequence[str],
+                      predicted: Sequence[str] | None = None) -> tuple[Scans, Target, int]:
     """Do the same where some labels are learned beside those that are predicted.
 
     Args:
-        scans: the table with all these labels, or with more.
+        scans: the table with all these labels.
         requested: as in resolve_task, of the labels that are predicted.
-        auxiliary: names of the others.
+        auxiliary: names of the others; `all` alone for every label that is not predicted.
+        predicted: names of those that are; None for all that are not auxiliary.
 
     Returns:
-        The scans with all of them, the auxiliary ones last, and a target of all of them.
+        The scans with all of them, the auxiliary ones last; a target of all of them; and how many
+        are auxiliary.
 
     Raises:
-        UserError: an unknown name; no other label; labels of several kinds; and see resolve_task.
+        UserError: an unknown name, one in both, or none left; a multi-class task; and see
+            resolve_task.
     """
-    wanted = match_names(auxiliary, scans.label_names, f"--auxiliary, columns of {scans.name}")
-    names = [name for k, name in enumerate(scans.label_names) if k not in wanted]
-    if not names:
-        raise UserError(f"--auxiliary {','.join(auxiliary)}: leaves no label to predict; there "
-                        f"are: {', '.join(scans.label_names)}")
-    _, target = resolve_task(scans.select_labels(names), requested)
+    what, known = f"label columns of {scans.name}", scans.label_names
+    own = match_names(predicted or (), known, what)
+    if list(auxiliary) == ["all"]:
+        others = [k for k in range(len(known)) if k not in own]
+    else:
+        others = match_names(auxiliary, known, what)
+    if predicted is None:
+        own = [k for k in range(len(known)) if k not in others]
+    twice = [known[k] for k in own if k in others]
+    if twice or not own or not others:
+        wrong = (f"{', '.join(twice)} cannot be predicted and auxiliary both" if twice else
+                 f"leaves no label {'beside' if own else 'of'} those to predict")
+        raise UserError(f"--auxiliary {','.join(auxiliary)}: {wrong}; there are: "
+                        f"{', '.join(known)}. Name the labels to predict with --pathologies, "
+                        "others with --auxiliary")
+    _, target = resolve_task(scans.select_labels([known[k] for k in own]), requested)
     if target.task == "multiclass":
         raise UserError("--auxiliary goes with 0/1 labels and with numbers; the task is multiclass")
     kind = "regression" if target.task == "regression" else "multilabel"
-    return resolve_task(scans.select_labels([*names, *(scans.label_names[k] for k in wanted)]),
-                        kind)
+    scans, target = resolve_task(scans.select_labels([known[k] for k in [*own, *others]]), kind)
+    return scans, target, len(others)
 
 
 def _check_one_kind(scans: Scans) -> None:

@@ -11,6 +11,8 @@ import evaluate
 import finetune
 from slivit.config import Target
 from slivit.errors import UserError
+from slivit.meta import read_meta
+from slivit.tasks import resolve_auxiliary
 
 ONE_EPOCH = [*RUN_3D, "--n_epochs", "1"]
 
@@ -45,6 +47,12 @@ def test_numbers_have_auxiliary_numbers(tmp_path, volume_csv):
     assert np.allclose(mine["size_pred"], both["size_pred"], rtol=1e-6)
 
 
+def test_all_other_labels_may_be_auxiliary(volume_csv):
+    scans = read_meta(volume_csv, 3, ["size", "grade", "A"])
+    found, target, count = resolve_auxiliary(scans, "regression", ["all"], ["grade"])
+    assert (found.label_names, target.labels, count) == (("grade", "size", "A"),) * 2 + (2,)
+
+
 def test_first_outputs_of_a_target():
     target = Target("multilabel", ("a", "b"), shift=(1.0, 2.0))
     assert target.first(1) == Target("binary", ("a",), shift=(1.0,))
@@ -54,7 +62,9 @@ def test_first_outputs_of_a_target():
 @pytest.mark.parametrize(("options", "message"), [
     (["--pathologies", "A", "--auxiliary", "C"], "not found: 'C' .*There are: A, B, grade, size"),
     (["--pathologies", "A", "--auxiliary", "A"], "a name is given twice"),
-    (["--auxiliary", "A,B,grade,size"], "--auxiliary A,B,grade,size: leaves no label to predict"),
+    (["--auxiliary", "A,B,grade,size"], "leaves no label of those to predict; there are: A, B"),
+    (["--auxiliary", "all"], "leaves no label of those to predict"),
+    (["--pathologies", "A,B,grade,size", "--auxiliary", "all"], "leaves no label beside those"),
     (["--pathologies", "grade", "--task", "multiclass", "--auxiliary", "A"],
      "--auxiliary goes with 0/1 labels and with numbers; the task is multiclass"),
     (["--pathologies", "A", "--auxiliary", "size"], "labels are neither 0, 1 nor empty"),

@@ -140,13 +140,6 @@ def test_images_of_variants(name, count, shape, tmp_path):
         assert (np.load(table["Path"][1])[..., 0] == coronal[best - 1]).all()
 
 
-def test_more_slices_of_a_variant_are_spread_over_the_nodule():
-    slices = np.zeros((28, 4, 4), np.uint8)
-    slices[10:19, 0, 0], slices[11, :2] = 9, 9
-    assert variants.choose_slices(slices, 0) == [11]
-    assert variants.choose_slices(slices, 3) == [11, 12, 14, 16]
-
-
 def test_images_of_all_nodules_are_a_fold_of_their_own():
     volumes, images = nodules.load()
     fold = nodules.make_fold(0, nodules.all_images(volumes, images), images, ratings.LABELS, 2)
