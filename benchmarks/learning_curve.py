@@ -8,7 +8,7 @@ A size counts the volumes of training and validation together; a smaller set is 
 one. The test parts stay whole. With fewer volumes all methods are trained for more epochs, by the
 root of what is missing, in smaller batches. `slivit` starts from a backbone that has seen the 2D
 images of all the fold's training patients, as the method assumes: labelled images are plenty,
-volumes are few. `slivit_few_images` has images of the volumes' patients alone. Results at all
+volumes are few. `plain_few_images` has images of the volumes' patients alone. Results at all
 volumes are those of benchmarks.accuracy. The summary is in RESULTS/learning_curve.csv, .json and
 .png.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks import jobs, nodules
 from benchmarks.curve_summary import summarise
 from benchmarks.jobs import Benchmark, Done, Job
-from benchmarks.methods import METHODS, slivit
+from benchmarks.methods import METHODS, plain
 from benchmarks.tasks import Method, Result, Task
 from slivit.errors import UserError, run_script
 
@@ -28,15 +28,16 @@ LEAST = 8  # volumes; two of them for validation
 SMALLEST_BATCH = 8
 
 
-def slivit_few_images(task: Task) -> Result:
-    """SLIViT whose backbone has seen no more patients than its integrator."""
-    return slivit(dataclasses.replace(task, pretraining=task.fold))
+def plain_few_images(task: Task) -> Result:
+    """The plain recipe whose backbone has seen no more patients than its integrator."""
+    return plain(dataclasses.replace(task, pretraining=task.fold))
 
 
-CURVE = {name: METHODS[name] for name in ("slivit", "resnet18_narrow", "resnet18_half_rate",
-                                          "densenet", "shape_boosting", "frozen_logistic")}
-CURVE["slivit_few_images"] = Method(
-    slivit_few_images, METHODS["slivit"].settings + "; images of the same patients alone")
+CURVE = {name: METHODS[name] for name in ("slivit", "plain", "resnet18_narrow",
+                                          "resnet18_half_rate", "densenet", "shape_boosting",
+                                          "frozen_logistic")}
+CURVE["plain_few_images"] = Method(
+    plain_few_images, METHODS["plain"].settings + "; images of the same patients alone")
 
 
 def make_task(job: Job, scratch: Path, quick: bool) -> Task:

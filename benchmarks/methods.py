@@ -20,10 +20,19 @@ from benchmarks import networks, variants
 from benchmarks.networks import CPU, WEIGHT_DECAY, Recipe
 from benchmarks.nodules import ORDINAL, TARGET, Fold, as_scans
 from benchmarks.shapes import shape_features
-from benchmarks.tasks import SMALLEST, Method, Result, Task, count, pretrain, run_script
+from benchmarks.tasks import (
+    PLAIN_IMAGES,
+    PLAIN_VOLUMES,
+    SMALLEST,
+    Method,
+    Result,
+    Task,
+    count,
+    pretrain,
+    run_script,
+)
 from slivit.config import Preprocess, Target
 from slivit.datasets import Batch, ScanDataset, make_loader
-from slivit.demo import FINETUNE, PRETRAIN
 from slivit.features import FeatureOptions, frozen_training_set
 from slivit.model import SLIViT
 from slivit.optim import parameter_groups
@@ -39,15 +48,20 @@ WIDE = Recipe(RESNET.lr * NARROW[0] / FULL[0], RESNET.b_size, 7)  # lr: Yang et 
 BOOSTING = {"learning_rate": 0.05, "max_iter": 60, "max_leaf_nodes": 8, "min_samples_leaf": 60,
             "l2_regularization": 5.0, "early_stopping": False}
 LOGISTIC = {"Cs": 10, "scoring": "neg_log_loss", "max_iter": 2000}
-RATINGS, RATINGS_OF_IMAGES = "ord_64_bn_s3_ml", "ord_64_bn_s3"  # of VARIANTS
+RECOMMENDED, OF_OTHER_LABELS = "ord_64_bn_s3_ml", "ord_64_bn_s3"  # of VARIANTS
 LARGEST = 28 ** 3  # mm3, of a volume that a nodule fills
 
 
 def slivit(task: Task) -> Result:
-    """SLIViT as recommended: the demonstration's flags."""
+    """SLIViT as recommended: ratings above cuts, labels of many slices and beside `malignant`."""
+    return variants.train(RECOMMENDED if task.fold.target == TARGET else OF_OTHER_LABELS, task)
+
+
+def plain(task: Task) -> Result:
+    """SLIViT by the plain recipe, of which the next ones leave out or change a part."""
     backbone, before = pretrain(task)
-    return run_script(task, "slivit", finetune.main,
-                      f"{FINETUNE} --bb_path {shlex.quote(str(backbone))}", before)
+    return run_script(task, "plain", finetune.main,
+                      f"{PLAIN_VOLUMES} --bb_path {shlex.quote(str(backbone))}", before)
 
 
 def end_to_end(task: Task) -> Result:
@@ -55,11 +69,6 @@ def end_to_end(task: Task) -> Result:
     backbone, before = pretrain(task)
     return run_script(task, "end_to_end", finetune.main,
                       f"{_sizes()} {WHOLE} --bb_path {shlex.quote(str(backbone))}", before)
-
-
-def slivit_ratings(task: Task) -> Result:
-    """The search's best: ratings above several cuts as labels of many slices and of the volumes."""
-    return variants.train(RATINGS if task.fold.target == TARGET else RATINGS_OF_IMAGES, task)
 
 
 def no_pretraining(task: Task) -> Result:
@@ -93,8 +102,8 @@ def original_tokens(task: Task) -> Result:
 
 
 def _on_features(task: Task, method: str, model: SLIViT, before: float) -> Result:
-    """Train what follows the backbone as the recommended flags do, on stored features."""
-    args = finetune.build_parser().parse_args(shlex.split(FINETUNE))
+    """Train what follows the backbone as the plain recipe does, on stored features."""
+    args = finetune.build_parser().parse_args(shlex.split(PLAIN_VOLUMES))
     start = time.process_time()
     recipe = Recipe(args.lr, min(task.b_size, args.b_size), task.epochs(args.n_epochs))
     folder = task.folder(method)
@@ -131,7 +140,7 @@ def resnet18_half_rate(task: Task) -> Result:
 
 
 def resnet18_ratings(task: Task) -> Result:
-    """The narrow one with the labels of volumes that slivit_ratings has."""
+    """The narrow one with the labels of volumes that slivit has."""
     fold = dataclasses.replace(task.fold, target=Target("multilabel", ORDINAL))
     found = _volume_network(dataclasses.replace(task, fold=fold), "resnet18_ratings",
                             lambda: networks.resnet18(NARROW, len(ORDINAL)), RESNET)
@@ -215,13 +224,13 @@ def _pooled(model: SLIViT, fold: Fold) -> np.ndarray:
 
 
 def _size() -> int:
-    """Return the pixels a side of the recommended recipe."""
-    return finetune.build_parser().parse_args(shlex.split(FINETUNE)).img_size
+    """Return the pixels a side of the plain recipe."""
+    return finetune.build_parser().parse_args(shlex.split(PLAIN_VOLUMES)).img_size
 
 
 def _sizes() -> str:
-    """Return the flags of input and integrator among those recommended."""
-    words = shlex.split(FINETUNE)
+    """Return the flags of input and integrator of the plain recipe."""
+    words = shlex.split(PLAIN_VOLUMES)
     kept = [word for k, word in enumerate(words) for flag in [word if word.startswith("--")
                                                               else words[k - 1]]
             if flag.startswith("--vit_") or flag in ("--token", "--img_size")]
@@ -229,18 +238,18 @@ def _sizes() -> str:
 
 
 def _backbone_name() -> str:
-    words = shlex.split(PRETRAIN)
+    words = shlex.split(PLAIN_IMAGES)
     return words[words.index("--backbone") + 1]
 
 
-_FROM_BACKBONE = f"pre-trained: {PRETRAIN}; then "
+_FROM_BACKBONE = f"pre-trained: {PLAIN_IMAGES}; then "
 METHODS = {
-    "slivit": Method(slivit, _FROM_BACKBONE + FINETUNE, pretrained=True),
+    "slivit": Method(slivit, f"{variants.VARIANTS[RECOMMENDED]}"),
+    "plain": Method(plain, _FROM_BACKBONE + PLAIN_VOLUMES, pretrained=True),
     "end_to_end": Method(end_to_end, f"{_FROM_BACKBONE}{_sizes()} {WHOLE}", pretrained=True),
-    "slivit_ratings": Method(slivit_ratings, f"{variants.VARIANTS[RATINGS]}"),
     "no_pretraining": Method(no_pretraining, f"{_sizes()} {WHOLE} --weights none"),
-    "mean_logits": Method(mean_logits, _FROM_BACKBONE + FINETUNE, pretrained=True),
-    "original_tokens": Method(original_tokens, f"{_FROM_BACKBONE}{FINETUNE} (token "
+    "mean_logits": Method(mean_logits, _FROM_BACKBONE + PLAIN_VOLUMES, pretrained=True),
+    "original_tokens": Method(original_tokens, f"{_FROM_BACKBONE}{PLAIN_VOLUMES} (token "
                               "channels_width)", pretrained=True),
     "resnet18_narrow": Method(resnet18_narrow, f"widths {NARROW}, {RESNET}"),
     "resnet18_half_rate": Method(resnet18_half_rate, f"widths {NARROW}, {HALF_RATE}"),

@@ -24,9 +24,8 @@ from benchmarks.accuracy_summary import flat
 from benchmarks.jobs import Benchmark, Done, Job, pooled
 from benchmarks.methods import METHODS
 from benchmarks.nodules import RATING
-from benchmarks.tasks import QUICK, SMALLEST, Method, Result, Task, count, run_script
+from benchmarks.tasks import PLAIN_IMAGES, QUICK, SMALLEST, Method, Result, Task, count, run_script
 from slivit.config import Preprocess, Target
-from slivit.demo import PRETRAIN
 from slivit.errors import run_script as run_main
 from slivit.metrics import evaluate, score_text
 from slivit.runtime import whole_file
@@ -35,14 +34,14 @@ IMAGES = "image_"
 LABELS = Target("multilabel", nodules.IMAGE_LABELS)
 IMAGE = Preprocess(img_size=32, window="full", mean=(0.0,) * 3, std=(1.0,) * 3)
 RESNET = networks.Recipe(1e-3, 32, 12)
-SCRATCH = f"{PRETRAIN} --backbone convnext_atto_bn"
+SCRATCH = f"{PLAIN_IMAGES} --backbone convnext_atto_bn"
 SCORES = {"regression": ("r2", "spearman", "mae"), "multilabel": ("roc_auc", "pr_auc")}
 
 
 def image_backbone(task: Task) -> Result:
-    """The backbone of SLIViT with its classifier: the demonstration's flags."""
+    """The plain recipe's backbone with its classifier."""
     return run_script(task, "image_backbone", bb_train.main,
-                      PRETRAIN + (f" {SMALLEST} {QUICK}" if task.quick else ""))
+                      PLAIN_IMAGES + (f" {SMALLEST} {QUICK}" if task.quick else ""))
 
 
 def image_backbone_bn(task: Task) -> Result:
@@ -73,9 +72,9 @@ def image_area(task: Task) -> Result:
 
 
 METHODS_OF_RATINGS = {
-    **{name: METHODS[name] for name in ("slivit", "slivit_ratings", "resnet18_narrow",
+    **{name: METHODS[name] for name in ("slivit", "plain", "resnet18_narrow",
                                         "shape_boosting", "volume")},
-    "image_backbone": Method(image_backbone, PRETRAIN),
+    "image_backbone": Method(image_backbone, PLAIN_IMAGES),
     "image_backbone_bn": Method(image_backbone_bn, SCRATCH),
     "image_resnet18": Method(image_resnet18, f"stem of 3 pixels, stride 2, no pooling; {RESNET}"),
     "image_shape_boosting": Method(methods.shape_boosting, METHODS["shape_boosting"].settings,

@@ -16,7 +16,6 @@ import finetune
 from benchmarks import nodule_files
 from benchmarks.networks import CPU
 from benchmarks.nodules import Fold
-from slivit.demo import PRETRAIN
 from slivit.prediction import load_trained
 from slivit.runtime import write_json
 
@@ -24,6 +23,12 @@ BACKBONE = "backbone"  # the job that pre-trains, before those of the methods
 COMMON = "--pid_col patient --window full --jitter 0 --n_cpu 0 --gpu_id cpu --quiet --overwrite"
 QUICK = "--n_epochs 1"
 SMALLEST = "--backbone convnext_zepto_rms"  # in a quick run
+PLAIN_IMAGES = ("--backbone convnext_atto --weights none --img_size 64 --drop_path 0 --n_epochs 12 "
+                "--patience 0 --b_size 32 --lr 2e-3 --select loss")
+PLAIN_VOLUMES = ("--img_size 64 --token pool --freeze_backbone --feature_augments 4 --n_epochs 12 "
+                 "--patience 0 --b_size 32 --lr 5e-4 --select loss --vit_dim 128 --vit_depth 2 "
+                 "--vit_heads 4 --vit_head_dim 32 --vit_mlp_dim 256")
+"""A recipe of LayerNorm and eight labels of an image a nodule, of which parts are left out."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Method:
     Attributes:
         run: trains and predicts.
         settings: what its results depend on, beside the code.
-        pretrained: whether it starts from the backbone of its fold and seed.
+        pretrained: whether it starts from the plain recipe's backbone of its fold and seed.
         folds: the only ones it is run on; None for all.
         seeds: the only ones, such as 0 where nothing is random; None for all.
     """
@@ -100,7 +105,7 @@ def pretrain(task: Task) -> tuple[Path, float]:
     fold = task.pretraining
     name = task.name if fold is task.fold else f"fold_{fold.number}_seed_{task.seed}"
     folder = task.scratch / BACKBONE / name
-    flags = f"{PRETRAIN} {COMMON} --flips hv --seed {task.seed}"
+    flags = f"{PLAIN_IMAGES} {COMMON} --flips hv --seed {task.seed}"
     flags += f" {SMALLEST} {QUICK}" if task.quick else ""
     path, done = folder / "run" / "backbone.safetensors", folder / "done.json"
     if path.exists() and done.exists():

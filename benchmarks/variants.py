@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import shlex
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,10 +104,14 @@ def train(name: str, task: Task) -> Result:
     """Pre-train and fine-tune one of VARIANTS; of ordinal labels, `malignant` is predicted."""
     variant = VARIANTS[name]
     backbone, before = pretrain(name, task)
-    target = Target("multilabel", ORDINAL) if variant.ordinal_volumes else task.fold.target
+    target = task.fold.target
+    if variant.ordinal_volumes:
+        known = task.fold.scans.table.iloc[task.fold.rows("train")]
+        target = Target("multilabel", tuple(name for name in ORDINAL if known[name].nunique() > 1))
     found = run_script(dataclasses.replace(task, fold=dataclasses.replace(
         task.fold, target=target)), name, finetune.main,
         f"{variant.volumes} --bb_path {shlex.quote(str(backbone))}", before)
+    shutil.rmtree(task.folder(name))
     return dataclasses.replace(found, pred=found.pred[:, :1])
 
 
@@ -115,13 +120,14 @@ def pretrain(name: str, task: Task) -> tuple[Path, float]:
     variant = VARIANTS[name]
     quick = f" {SMALLEST} {QUICK}" if task.quick else ""
     settings = f"{dataclasses.replace(variant, what='', volumes='', ordinal_volumes=False)}{quick}"
-    nodules = f"{task.fold.scans.table['nodule'].tolist()} {task.fold.split.tolist()}"
-    digest = hashlib.sha256(f"{settings} {nodules}".encode()).hexdigest()
-    folder = task.folder(f"images_{digest[:12]}")  # folds of two benchmarks have one name
+    scans = task.pretraining.scans.table["nodule"].tolist(), task.pretraining.split.tolist()
+    digest = hashlib.sha256(f"{settings} {scans[0]} {scans[1]}".encode()).hexdigest()
+    folder = (task.scratch / f"images_{digest[:12]}"  # folds of two benchmarks have one name
+              / f"fold_{task.fold.number}_seed_{task.seed}")
     path, done = folder / "run" / "backbone.safetensors", folder / "done.json"
     if path.exists() and done.exists():
         return path, json.loads(done.read_text(encoding="utf-8"))["seconds"]
-    table = write_images(task.fold, variant, folder, task.scratch / "search")
+    table = write_images(task.pretraining, variant, folder, task.scratch / "search")
     start = time.process_time()
     bb_train.main(["--meta_csv", str(table), *shlex.split(
         f"{variant.images} {COMMON} --flips hv --seed {task.seed}{quick}"),

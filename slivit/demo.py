@@ -1,6 +1,6 @@
 """The demonstration behind `make demo`: the three scripts on the embedded real data.
 
-    python -m slivit.demo                  # writes runs/demo/pretrain, finetune and evaluate
+    python -m slivit.demo         # writes runs/demo/tables, pretrain, finetune and evaluate
 
 The settings below were chosen on patients of the training and validation splits alone; the test
 split is measured once, at the end.
@@ -23,9 +23,11 @@ from slivit.errors import RunError, run_script
 from slivit.metrics import evaluate, score_text
 from slivit.named import DATA_DIR
 
-PRETRAIN = ("--backbone convnext_atto --weights none --img_size 64 --drop_path 0 --n_epochs 12 "
-            "--patience 0 --b_size 32 --lr 2e-3 --select loss")
-FINETUNE = ("--img_size 64 --token pool --freeze_backbone --feature_augments 4 --n_epochs 12 "
+PRETRAIN = ("--window full --flips hv --jitter 0 --backbone convnext_atto_bn --weights none "
+            "--img_size 64 --drop_path 0 --n_epochs 3 --patience 0 --b_size 32 --lr 2e-3 "
+            "--select loss")
+FINETUNE = ("--pathologies malignant --auxiliary all --window full --flips hvz --jitter 0 "
+            "--img_size 64 --token pool --freeze_backbone --feature_augments 4 --n_epochs 12 "
             "--patience 0 --b_size 32 --lr 5e-4 --select loss --vit_dim 128 --vit_depth 2 "
             "--vit_heads 4 --vit_head_dim 32 --vit_mlp_dim 256")
 
@@ -44,16 +46,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Pre-train, fine-tune, evaluate, and print what was found."""
+    """Write tables, pre-train, fine-tune, evaluate, and print what was found."""
     args = build_parser().parse_args(argv)
     common = ["--seed", str(args.seed)] + (["--gpu_id", args.gpu_id] if args.gpu_id else [])
-    pretrain, finetune, measured = (args.out_dir / name
-                                    for name in ("pretrain", "finetune", "evaluate"))
+    tables, pretrain, finetune, measured = (
+        args.out_dir / name for name in ("tables", "pretrain", "finetune", "evaluate"))
+    images, volumes = (["--meta_csv", str(tables / f"{name}.csv")]
+                       for name in ("images", "volumes"))
     start = time.monotonic()
-    run("bb_train.py", *PRETRAIN.split(), "--out_dir", str(pretrain), *common)
-    run("finetune.py", "--bb_path", str(pretrain / "backbone.safetensors"), *FINETUNE.split(),
-        "--out_dir", str(finetune), *common)
-    run("evaluate.py", "--checkpoint", str(finetune / "slivit.safetensors"),
+    run("-m", "slivit.nodule_tables", str(tables))
+    run("bb_train.py", *images, *PRETRAIN.split(), "--out_dir", str(pretrain), *common)
+    run("finetune.py", *volumes, "--bb_path", str(pretrain / "backbone.safetensors"),
+        *FINETUNE.split(), "--out_dir", str(finetune), *common)
+    run("evaluate.py", *volumes, "--checkpoint", str(finetune / "slivit.safetensors"),
         "--explain", "2", "--out_dir", str(measured), *common)
     print(summary(measured, time.monotonic() - start))
     pictures = [path for folder in (pretrain, finetune, measured)
@@ -62,16 +67,17 @@ def main(argv: list[str] | None = None) -> None:
     print(f"Report: {measured / 'report.html'}")
 
 
-def run(script: str, *options: str) -> None:
-    """Run one of the top-level scripts, starting again in its output folder.
+def run(*words: str) -> None:
+    """Run a script at the top level, or a module, starting again in its output folder.
 
     Raises:
         RunError: it failed; its own message stands above.
     """
-    command = [sys.executable, str(DATA_DIR.parent / script), *options, "--overwrite"]
-    print("\n$", shlex.join(["python", script, *command[2:]]), flush=True)
-    if subprocess.run(command, check=False).returncode:
-        raise RunError(f"{script} failed")
+    words = (*words, "--overwrite")
+    print("\n$", shlex.join(["python", *words]), flush=True)
+    first = [] if words[0] == "-m" else [str(DATA_DIR.parent / words[0])]
+    if subprocess.run([sys.executable, *first, *words[len(first):]], check=False).returncode:
+        raise RunError(f"{' '.join(words[:2])} failed")
 
 
 def summary(measured: Path, seconds: float) -> str:

@@ -155,7 +155,7 @@ def test_shape_features_of_a_square():
     assert shape_features(square) == pytest.approx([16, 4, 4, 16, np.pi / 4, 1, 1, 255])
 
 
-@pytest.mark.parametrize("method", ["slivit", "slivit_ratings", "image_resnet18"])
+@pytest.mark.parametrize("method", ["slivit", "plain", "image_resnet18"])
 def test_quick_job_of_ratings(method, tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "FEW", 100)
     ratings.main(["--job", f"{method}:0:0:0", "--quick", "--results", str(tmp_path / "results"),
