@@ -54,6 +54,8 @@ def legend(figure: Figure, axes, place: str) -> None:
         figure.set_figheight(figure.get_figheight() + 0.2 * rows)
         figure.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=8,
                       loc="outside lower center", ncols=2)
+        for _ in range(3):  # each brings the layout of a tall legend nearer to what fits
+            figure.draw_without_rendering()
     else:
         axes.legend(frameon=True, fontsize=8, loc=place)
 
