@@ -13,7 +13,8 @@ from slivit.metrics import N_BOOT, score_text
 from slivit.plot_figure import new_figure, save_figure
 from slivit.runtime import whole_file, write_json
 
-OURS, THEIRS = "slivit", ("resnet18_narrow", "resnet18_half_rate", "densenet")
+OURS = "plain"  # of SLIViT's recipes, the one for few volumes
+THEIRS = ("resnet18_narrow", "resnet18_half_rate", "densenet")
 
 
 def summarise(found: list[Done], results: Path) -> str:
@@ -21,14 +22,14 @@ def summarise(found: list[Done], results: Path) -> str:
 
     Every method is scored on the folds that all methods have at all their sizes, by the mean of
     the folds' ROC-AUCs: predictions of models trained on few volumes are on different scales, so
-    that pooled ones would also measure how well those agree. `difference` is SLIViT's score less
-    the method's, paired.
+    that pooled ones would also measure how well those agree. `difference` is OURS's score less the
+    method's, paired.
     """
     cells: dict[tuple[str, int], list[Done]] = {}
     for one in found:
         cells.setdefault((one.job.method, one.job.size), []).append(one)
     methods = sorted({method for method, size in cells if size},  # all volumes alone: no curve
-                     key=lambda name: (name != OURS, name))
+                     key=lambda name: (name != OURS, name != "slivit", name))
     cells = {key: mine for key, mine in cells.items() if key[0] in methods}
     sizes = sorted({size for _, size in cells}, key=lambda size: size or np.inf)
     rows, replicates = [], {}

@@ -6,11 +6,11 @@
 
 A size counts the volumes of training and validation together; a smaller set is part of a larger
 one. The test parts stay whole. With fewer volumes all methods are trained for more epochs, by the
-root of what is missing, in smaller batches. `slivit` starts from a backbone that has seen the 2D
-images of all the fold's training patients, as the method assumes: labelled images are plenty,
-volumes are few. `plain_few_images` has images of the volumes' patients alone. Results at all
-volumes are those of benchmarks.accuracy. The summary is in RESULTS/learning_curve.csv, .json and
-.png.
+root of what is missing, in smaller batches. `slivit` and `plain` start from backbones that have
+seen 2D images of all the fold's training patients, as the method assumes: labelled images are
+plenty, volumes are few. `plain_few_images` has images of the volumes' patients alone. Results at
+all volumes are those of benchmarks.accuracy. The summary is in RESULTS/learning_curve.csv, .json
+and .png.
 """
 
 import dataclasses

@@ -125,7 +125,7 @@ def curve(results: Path) -> str:
              for row in table.itertuples()}
     heads = ["volumes"]
     for method in methods:
-        heads += [name(method), "SLIViT's less it"]
+        heads += [name(method), "plain recipe's less it"]
     rows = [[f"{size:,}", *sum((cells.get((method, size), ["-", "-"]) for method in methods), [])]
             for size in sorted(table["volumes"].unique())]
     heads, rows = heads[:2] + heads[3:], [row[:2] + row[3:] for row in rows]  # itself
@@ -136,13 +136,14 @@ def curve(results: Path) -> str:
         "### Few volumes",
         "`python -m benchmarks.learning_curve`: mean ROC-AUC of "
         f"{len(folds)} of the five folds, by the number of volumes to learn from, with 95 % "
-        "intervals by patient; differences are paired. The backbone of `SLIViT, recommended` has "
-        "seen the 2D images of all training patients.",
+        "intervals by patient; differences are paired. The backbones of both recipes have seen "
+        "labelled 2D images of all training patients: one of each nodule (plain), or a dozen "
+        "slices of each (recommended).",
         markdown(heads, rows),
         "![Learning curves](benchmarks/results/learning_curve.png)",
-        "How many volumes SLIViT needs for the score of a 3D network (25 is its smallest number; "
-        "0.0 in an interval is out of reach):",
-        markdown(["3D network", "with volumes", "ROC-AUC", "SLIViT needs", "times fewer (95 %)"],
+        "How many volumes the plain recipe needs for the score of a 3D network (25 is its smallest "
+        "number; 0.0 in an interval is out of reach):",
+        markdown(["3D network", "with volumes", "ROC-AUC", "it needs", "times fewer (95 %)"],
                  needs)])
 
 

@@ -74,7 +74,7 @@ VARIANTS = {
                          f"{STORED} {POOL}", **RATED, ordinal_volumes=True),
     "ord_adj32": Variant("ord_a with adjacent slices as channels", f"{A8L} --img_size 32",
                          f"{STORED} --img_size 32 --channels adjacent", **RATED, neighbours=True),
-    "b64": Variant("base at 64 pixels, pooled tokens, lowest loss kept (recommended)", A12L,
+    "b64": Variant("base at 64 pixels, pooled tokens, lowest loss kept (plain recipe)", A12L,
                    f"{STORED} {POOL}"),
     "b64f": Variant("b64 with flattened tokens", A12L, f"{STORED} --img_size 64"),
     "b64dp": Variant("b64 with stochastic depth 0.2 and dropout 0.2", f"{A12L} --drop_path 0.2",
