@@ -91,7 +91,7 @@ def resolve_auxiliary(scans: Scans, requested: str, auxiliary: Sequence[str],
     twice = [known[k] for k in own if k in others]
     if twice or not own or not others:
         wrong = (f"{', '.join(twice)} cannot be predicted and auxiliary both" if twice else
-                 f"leaves no label {'beside' if own else 'of'} those to predict")
+                 "names no label beside those to predict" if own else "leaves no label to predict")
         raise UserError(f"--auxiliary {','.join(auxiliary)}: {wrong}; there are: "
                         f"{', '.join(known)}. Name the labels to predict with --pathologies, "
                         "others with --auxiliary")

@@ -62,9 +62,9 @@ def test_first_outputs_of_a_target():
 @pytest.mark.parametrize(("options", "message"), [
     (["--pathologies", "A", "--auxiliary", "C"], "not found: 'C' .*There are: A, B, grade, size"),
     (["--pathologies", "A", "--auxiliary", "A"], "a name is given twice"),
-    (["--auxiliary", "A,B,grade,size"], "leaves no label of those to predict; there are: A, B"),
-    (["--auxiliary", "all"], "leaves no label of those to predict"),
-    (["--pathologies", "A,B,grade,size", "--auxiliary", "all"], "leaves no label beside those"),
+    (["--auxiliary", "A,B,grade,size"], "leaves no label to predict; there are: A, B"),
+    (["--auxiliary", "all"], "leaves no label to predict"),
+    (["--pathologies", "A,B,grade,size", "--auxiliary", "all"], "names no label beside those"),
     (["--pathologies", "grade", "--task", "multiclass", "--auxiliary", "A"],
      "--auxiliary goes with 0/1 labels and with numbers; the task is multiclass"),
     (["--pathologies", "A", "--auxiliary", "size"], "labels are neither 0, 1 nor empty"),
