@@ -1,4 +1,4 @@
-# Two commands: `make demo` (about five minutes on two CPU cores) and `make test`.
+# Two commands: `make demo` (about six minutes on two CPU cores) and `make test`.
 # Each makes its own virtual environment in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
