@@ -135,10 +135,11 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
     """Train on the table's train split, keep the best epoch on val, measure on test."""
     scans = take_fraction(scans, args.train_fraction, args.seed)
     check_splits(scans, ("train", "val"))
-    auxiliary = 0
+    auxiliary, others = 0, None
     if args.auxiliary:
         scans, target, auxiliary = resolve_auxiliary(scans, args.task, args.auxiliary,
                                                      args.pathologies)
+        others = ", ".join(target.labels[-auxiliary:])
     else:
         scans, target = resolve_task(scans, args.task)
     LOG.info(summarise(scans))
@@ -161,7 +162,7 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
     run.world.wait()
     best_path = out_dir / "slivit.safetensors"
 
-    facts = training_facts(own, target, augmentation, config, bb_data)
+    facts = training_facts(own, target, augmentation, {**config, "auxiliary": others}, bb_data)
 
     def save_best(epoch: int, scores: dict, best: nn.Module, validation: Validation) -> None:
         card = Card("slivit", name, integrator, target, preprocess, data, epoch, scores, args.seed,

@@ -30,6 +30,7 @@ def test_model_learns_as_with_all_labels_and_predicts_its_own(tmp_path, volume_c
     assert not any(name.startswith("B") for name in mine)
     metrics = json.loads((tmp_path / "mine/metrics.json").read_text())
     assert list(metrics["labels"]) == ["A"]
+    assert "auxiliary B" in (tmp_path / "mine/report.md").read_text()
     logs = [pd.read_csv(tmp_path / name / "log.csv") for name in ("mine", "both")]
     assert logs[0]["val_loss"][0] == logs[1]["val_loss"][0]
     assert logs[0]["val_roc_auc"][0] != logs[1]["val_roc_auc"][0]
