@@ -32,7 +32,7 @@ NAMES = {
     "volume": "nodule volume alone",
     "frozen_logistic": "plain recipe, logistic regression for integrator",
     "image_backbone": "ConvNeXt of the plain recipe",
-    "image_backbone_bn": "the same with BatchNorm (`convnext_atto_bn`)",
+    "image_backbone_bn": "ConvNeXt with BatchNorm (`convnext_atto_bn`)",
     "image_resnet18": "ResNet-18",
     "image_shape_boosting": "gradient boosting on shape features",
     "image_area": "area alone",
