@@ -40,7 +40,7 @@ from slivit.scans import Scans, summarise
 from slivit.session import Session, open_session
 from slivit.steps import Phase
 from slivit.subsets import take_fraction
-from slivit.tasks import check_splits, resolve_auxiliary, resolve_task
+from slivit.tasks import check_splits, divide_labels, resolve_with_auxiliary
 from slivit.trackers import check_trackers, open_trackers
 from slivit.weights import choose_start, read_start
 
@@ -133,19 +133,15 @@ def main(argv: list[str] | None = None) -> None:
 
 def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -> None:
     """Train on the table's train split, keep the best epoch on val, measure on test."""
-    scans = take_fraction(scans, args.train_fraction, args.seed)
+    predicted, auxiliary = divide_labels(scans, args.auxiliary or (), args.pathologies)
+    scans = take_fraction(scans, args.train_fraction, args.seed, predicted)
     check_splits(scans, ("train", "val"))
-    auxiliary, others = 0, None
-    if args.auxiliary:
-        scans, target, auxiliary = resolve_auxiliary(scans, args.task, args.auxiliary,
-                                                     args.pathologies)
-        others = ", ".join(target.labels[-auxiliary:])
-    else:
-        scans, target = resolve_task(scans, args.task)
+    scans, target = resolve_with_auxiliary(scans, args.task, predicted, auxiliary)
     LOG.info(summarise(scans))
     augmentation = training_options.make_augmentation(args, scans)
     model, bb_data = make_model(args, scans, target)
-    objective, target, weights = training_options.make_objective(args, scans, target, auxiliary)
+    objective, target, weights = training_options.make_objective(
+        args, scans, target, len(auxiliary))
     own = scans.select_labels(target.labels) if auxiliary else scans
     data = checkpoint.data_facts(own, own.fingerprint(), args.split_ratio, args.seed)
     name, preprocess, integrator = model.backbone_name, model.preprocess, model.config
@@ -162,7 +158,8 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
     run.world.wait()
     best_path = out_dir / "slivit.safetensors"
 
-    facts = training_facts(own, target, augmentation, {**config, "auxiliary": others}, bb_data)
+    facts = training_facts(own, target, augmentation,
+                           {**config, "auxiliary": ", ".join(auxiliary) or None}, bb_data)
 
     def save_best(epoch: int, scores: dict, best: nn.Module, validation: Validation) -> None:
         card = Card("slivit", name, integrator, target, preprocess, data, epoch, scores, args.seed,

@@ -19,12 +19,14 @@ REFERENCE = "slivit"
 def summarise(jobs: dict[str, list[Done]], results: Path) -> str:
     """Write accuracy.csv and accuracy.png; return the table as text.
 
-    A method is measured on the folds that are finished.
+    A method is measured on the folds that are finished. Of several seeds the predictions are
+    averaged; then the table is accuracy_seeds.csv, and there is no figure.
 
     Args:
         jobs: of each method, all that were asked for.
-        results: where the two files go.
+        results: where the files go.
     """
+    several = len({one.job.seed for mine in jobs.values() for one in mine}) > 1
     missing = {method: [job for job in mine if not job.finished] for method, mine in jobs.items()}
     there = {method: [one for one in mine if one.job.fold not in
                       {left.job.fold for left in missing[method]}]
@@ -36,9 +38,10 @@ def summarise(jobs: dict[str, list[Done]], results: Path) -> str:
         for row in rows:
             row |= costs(complete[row["method"]])
         results.mkdir(parents=True, exist_ok=True)
-        with whole_file(results / "accuracy.csv") as part:
+        with whole_file(results / f"accuracy{'_seeds' * several}.csv") as part:
             flat(rows).to_csv(part, index=False)
-        forest(rows, results / "accuracy.png")
+        if not several:
+            forest(rows, results / "accuracy.png")
         lines.append(as_text(rows))
     for method, left in missing.items():
         if left:
@@ -63,11 +66,12 @@ def scores(predictions: dict[str, pd.DataFrame]) -> list[dict]:
                **{key: found[key] for key in ("roc_auc", "roc_auc_ci", "pr_auc", "pr_auc_ci")},
                "within_fold_roc_auc": float(np.mean([auc(part["truth"], part["pred"])
                                                      for _, part in table.groupby("fold")])),
-               "seeds": sum(name.startswith("seed_") for name in table), "seed_sd": None,
+               "seeds": 0, "seed_mean": None, "seed_sd": None,
                "difference": None, "difference_ci": None, "p_delong": None}
-        if row["seeds"] > 1:
-            row["seed_sd"] = float(np.std([auc(table["truth"], table[name]) for name in table
-                                           if name.startswith("seed_")], ddof=1))
+        alone = [auc(table["truth"], table[name]) for name in table if name.startswith("seed_")]
+        row |= {"seeds": len(alone), "seed_mean": float(np.mean(alone))}
+        if len(alone) > 1:
+            row["seed_sd"] = float(np.std(alone, ddof=1))
         if reference is not None and method != REFERENCE and table.index.isin(
                 reference.index).all():
             other = reference.loc[table.index]

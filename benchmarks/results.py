@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def section(results: Path) -> str:
     """Return the section in Markdown: a part for each result file that is there."""
-    parts = [("accuracy.csv", accuracy), ("agreement.csv", agreement),
+    parts = [("accuracy.csv", accuracy), ("accuracy_seeds.csv", seeds),
+             ("agreement.csv", agreement),
              ("learning_curve.csv", curve),
              ("ratings_volumes.csv", ratings), ("search.csv", search),
              ("speed_steps.csv", speed)]
@@ -85,14 +86,27 @@ def accuracy(results: Path) -> str:
              f"{row.minutes:.1f}"] for row in table.itertuples()]
     heads = ["", "ROC-AUC (95 %)", "PR-AUC (95 %)", "ROC-AUC less SLIViT's (95 %)",
              "p (DeLong, Holm)", "parameters", "minutes"]
-    seeds = int(table["seeds"].max())
     return "\n\n".join([
         "### Malignant or benign: five folds by patient",
         f"`python -m benchmarks.accuracy`: {most:,} nodules, each predicted by a model that has "
-        f"not seen its patient, pre-training included; {seeds} seed{'s' * (seeds > 1)}; intervals "
+        "not seen its patient, pre-training included; one seed; intervals "
         "by patient; minutes of one core, mean of the folds (on machines of different speed: "
         "compare roughly).",
         markdown(heads, rows), "![ROC-AUC of every method](benchmarks/results/accuracy.png)"])
+
+
+def seeds(results: Path) -> str:
+    """Return the table of methods that were trained with several seeds."""
+    table = pd.read_csv(results / "accuracy_seeds.csv")
+    rows = [[name(row.method), row.seeds, f"{row.seed_mean:.3f}" if pd.isna(row.seed_sd) else
+             f"{row.seed_mean:.3f} ({row.seed_sd:.3f})", interval(row, "roc_auc"),
+             interval(row, "difference", sign=True), p_value(row.p_delong_holm)]
+            for row in table.itertuples()]
+    return "\n\n".join([
+        f"The same with {table['seeds'].max()} seeds (`--seeds`): the ROC-AUC of one seed, mean "
+        "and standard deviation, and that of the mean of all seeds' predictions.",
+        markdown(["", "seeds", "of one seed (SD)", "of their mean (95 %)",
+                  "less SLIViT's (95 %)", "p (DeLong, Holm)"], rows)])
 
 
 def agreement(results: Path) -> str:

@@ -16,7 +16,7 @@ from slivit.runtime import LOG, open_out_dir, versions, whole_file, write_json
 from slivit.scans import SPLITS, Scans
 from slivit.session import Session
 from slivit.subsets import make_folds
-from slivit.tasks import fit_to_target
+from slivit.tasks import divide_labels, fit_to_target
 
 Train = Callable[[argparse.Namespace, Scans, Session, Path], None]
 
@@ -36,7 +36,9 @@ def cross_validate(args: argparse.Namespace, scans: Scans, run: Session, train: 
         train: (args, scans, run, out_dir) trains and measures one fold.
     """
     keep_test = not scans.drawn or args.split_ratio is not None
-    folds = list(make_folds(scans, args.folds, args.seed, keep_test and "test" in scans.split))
+    predicted, _ = divide_labels(scans, args.auxiliary or (), args.pathologies)
+    folds = list(make_folds(scans, args.folds, args.seed, keep_test and "test" in scans.split,
+                            predicted))
     config = options.make_config(args, script="finetune", versions=versions(),
                                  data={"name": scans.name, "fingerprint": scans.fingerprint()})
     if run.world.main:

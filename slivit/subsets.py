@@ -1,7 +1,7 @@
 """Parts of a table: fewer training patients, and the folds of a cross-validation."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
@@ -10,20 +10,22 @@ from slivit.errors import UserError
 from slivit.scans import Scans
 
 UNUSED = "unused"  # the split of a scan that is left out
+UNKNOWN = -1  # the class of a scan without the label
 
 
-def take_fraction(scans: Scans, fraction: float, seed: int) -> Scans:
+def take_fraction(scans: Scans, fraction: float, seed: int, labels: Sequence[str] | None = None
+                  ) -> Scans:
     """Leave out training patients (rows, where none are known) until `fraction` of them are left.
 
-    Patients with and without a positive of the rarest label are kept in proportion. A smaller
-    fraction is part of a larger one under the same seed, so that the points of a learning curve
-    differ by what is added only.
+    Patients with and without a positive of the rarest of `labels` (None: all) are kept in
+    proportion. A smaller fraction is part of a larger one under the same seed, so that the points
+    of a learning curve differ by what is added only.
     """
     if fraction == 1:
         return scans
     groups = np.array(scans.groups())
     training = scans.rows("train")
-    kinds = _strata(scans, training)
+    kinds = _strata(scans, training, labels)
     kind_of: dict[str, int] = {}
     for group, kind in zip(groups[training], kinds, strict=True):
         kind_of[group] = max(kind, kind_of.get(group, 0))
@@ -40,27 +42,32 @@ def take_fraction(scans: Scans, fraction: float, seed: int) -> Scans:
     return dataclasses.replace(scans, split=split)
 
 
-def make_folds(scans: Scans, count: int, seed: int, keep_test: bool) -> Iterator[Scans]:
+def make_folds(scans: Scans, count: int, seed: int, keep_test: bool,
+               labels: Sequence[str] | None = None) -> Iterator[Scans]:
     """Yield the table once for each fold, divided anew.
 
     In fold k, the k-th part of the patients is `test`, the next part `val`, the rest `train`; the
-    parts have about the same share of the rarest label. Every row is in `test` once.
+    parts have about the same share of the rarest of `labels`. Every row is in `test` once.
 
     Args:
         scans: the table.
         count: of folds, 3 or more.
         seed: of the division.
         keep_test: leave the rows of the table's own test split out of it.
+        labels: names of those whose rarest is shared out; None for all.
 
     Raises:
         UserError: fewer patients than folds, or too few with the rarest label.
     """
     pool = np.flatnonzero(scans.split != "test") if keep_test else np.arange(len(scans))
-    groups, strata = np.array(scans.groups())[pool], _strata(scans, pool)
+    groups, strata = np.array(scans.groups())[pool], _strata(scans, pool, labels)
     if len(set(groups)) < count:
         raise UserError(f"--folds {count}: there are {len(set(groups))} patients; each fold needs "
                         "one at least")
-    few = min(len(set(groups[strata == kind])) for kind in set(strata))
+    held_by = {kind: len(set(groups[strata == kind])) for kind in set(strata)}
+    if held_by.get(UNKNOWN, count) < count:  # too few to share out
+        strata[strata == UNKNOWN] = max(held_by, key=held_by.__getitem__)
+    few = min((n for kind, n in held_by.items() if kind != UNKNOWN), default=count)
     if few < count:
         raise UserError(f"--folds {count}: only {few} patients have the rarest label value; each "
                         "fold needs one at least. Take fewer folds, or other --pathologies")
@@ -74,14 +81,14 @@ def make_folds(scans: Scans, count: int, seed: int, keep_test: bool) -> Iterator
         yield dataclasses.replace(scans, split=split)
 
 
-def _strata(scans: Scans, rows: np.ndarray) -> np.ndarray:
-    """Return a class for each row: the rarest 0/1 label (1, 0, or 2 for unknown), else quarters."""
-    labels = scans.labels[rows]
+def _strata(scans: Scans, rows: np.ndarray, names: Sequence[str] | None) -> np.ndarray:
+    """Return a class for each row: the rarest 0/1 label's, else a quarter, 0 to 3; or UNKNOWN."""
+    labels = (scans if names is None else scans.select_labels(names)).labels[rows]
     known = ~np.isnan(labels)
     binary = [k for k in range(labels.shape[1]) if np.isin(labels[known[:, k], k], (0, 1)).all()]
     if binary:
         k = min(binary, key=lambda k: np.nansum(labels[:, k]))
-        return np.where(known[:, k], labels[:, k], 2).astype(int)
+        return np.where(known[:, k], labels[:, k], UNKNOWN).astype(int)
     column = labels[:, 0]
     edges = np.nanquantile(column, (0.25, 0.5, 0.75))
-    return np.where(known[:, 0], np.digitize(column, edges), 4).astype(int)
+    return np.where(known[:, 0], np.digitize(column, edges), UNKNOWN).astype(int)

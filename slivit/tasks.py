@@ -62,24 +62,21 @@ def resolve_task(scans: Scans, requested: str = "auto") -> tuple[Scans, Target]:
     return scans, target
 
 
-def resolve_auxiliary(scans: Scans, requested: str, auxiliary: Sequence[str],
-                      predicted: Sequence[str] | None = None) -> tuple[Scans, Target, int]:
-    """Do the same where some labels are learned beside those that are predicted.
+def divide_labels(scans: Scans, auxiliary: Sequence[str], predicted: Sequence[str] | None = None
+                  ) -> tuple[list[str], list[str]]:
+    """Return the names of the labels to predict, and of those that are only learned.
 
     Args:
         scans: the table with all these labels.
-        requested: as in resolve_task, of the labels that are predicted.
-        auxiliary: names of the others; `all` alone for every label that is not predicted.
-        predicted: names of those that are; None for all that are not auxiliary.
-
-    Returns:
-        The scans with all of them, the auxiliary ones last; a target of all of them; and how many
-        are auxiliary.
+        auxiliary: names of the latter; `all` alone for every label that is not predicted; none
+            for none.
+        predicted: names of the former; None for all that are not auxiliary.
 
     Raises:
-        UserError: an unknown name, one in both, or none left; a multi-class task; and see
-            resolve_task.
+        UserError: an unknown name, one in both, or none left of either.
     """
+    if not auxiliary:
+        return list(scans.label_names), []
     what, known = f"label columns of {scans.name}", scans.label_names
     own = match_names(predicted or (), known, what)
     if list(auxiliary) == ["all"]:
@@ -95,12 +92,32 @@ def resolve_auxiliary(scans: Scans, requested: str, auxiliary: Sequence[str],
         raise UserError(f"--auxiliary {','.join(auxiliary)}: {wrong}; there are: "
                         f"{', '.join(known)}. Name the labels to predict with --pathologies, "
                         "others with --auxiliary")
-    _, target = resolve_task(scans.select_labels([known[k] for k in own]), requested)
+    return [known[k] for k in own], [known[k] for k in others]
+
+
+def resolve_with_auxiliary(scans: Scans, requested: str, own: Sequence[str],
+                           others: Sequence[str]) -> tuple[Scans, Target]:
+    """Do what resolve_task does, where some labels are learned beside those that are predicted.
+
+    Args:
+        scans: the table with all these labels.
+        requested: as in resolve_task, of the labels that are predicted.
+        own: their names.
+        others: names of the auxiliary ones, none or more.
+
+    Returns:
+        The scans with all of them, the auxiliary ones last, and a target of all of them.
+
+    Raises:
+        UserError: auxiliary labels of a multi-class task; and see resolve_task.
+    """
+    found, target = resolve_task(scans.select_labels(own), requested)
+    if not others:
+        return found, target
     if target.task == "multiclass":
         raise UserError("--auxiliary goes with 0/1 labels and with numbers; the task is multiclass")
     kind = "regression" if target.task == "regression" else "multilabel"
-    scans, target = resolve_task(scans.select_labels([known[k] for k in [*own, *others]]), kind)
-    return scans, target, len(others)
+    return resolve_task(scans.select_labels([*own, *others]), kind)
 
 
 def _check_one_kind(scans: Scans) -> None:

@@ -12,7 +12,8 @@ import finetune
 from slivit.config import Target
 from slivit.errors import UserError
 from slivit.meta import read_meta
-from slivit.tasks import resolve_auxiliary
+from slivit.subsets import make_folds, take_fraction
+from slivit.tasks import divide_labels, resolve_with_auxiliary
 
 ONE_EPOCH = [*RUN_3D, "--n_epochs", "1"]
 
@@ -50,8 +51,22 @@ def test_numbers_have_auxiliary_numbers(tmp_path, volume_csv):
 
 def test_all_other_labels_may_be_auxiliary(volume_csv):
     scans = read_meta(volume_csv, 3, ["size", "grade", "A"])
-    found, target, count = resolve_auxiliary(scans, "regression", ["all"], ["grade"])
-    assert (found.label_names, target.labels, count) == (("grade", "size", "A"),) * 2 + (2,)
+    own, others = divide_labels(scans, ["all"], ["grade"])
+    assert (own, others) == (["grade"], ["size", "A"])
+    found, target = resolve_with_auxiliary(scans, "regression", own, others)
+    assert found.label_names == target.labels == ("grade", "size", "A")
+
+
+def test_patients_are_drawn_by_the_labels_that_are_predicted(tmp_path, volume_csv):
+    options = ["--pathologies", "A", "--auxiliary", "B", "--task", "binary"]
+    scans = read_meta(volume_csv, 3, ["A"])
+    fine_tune(volume_csv, tmp_path / "half", *options, "--train_fraction", "0.5")
+    half = pd.read_csv(tmp_path / "half/split.csv")["split"]
+    assert half.to_list() == take_fraction(scans, 0.5, 0).split.tolist()
+    fine_tune(volume_csv, tmp_path / "folds", *options, "--folds", "3")
+    for k, fold in enumerate(make_folds(scans, 3, 0, keep_test=True), 1):
+        found = pd.read_csv(tmp_path / f"folds/fold_{k}/split.csv")["split"]
+        assert found.to_list() == fold.split.tolist()
 
 
 def test_first_outputs_of_a_target():

@@ -110,7 +110,7 @@ def test_summary_of_made_up_results(tmp_path):
             "same": [write_done(tmp_path, "same", PREDS, fold) for fold in (0, 1)],
             "part": [write_done(tmp_path, "part", PREDS, 0)],
             "half": [write_done(tmp_path, "half", PREDS, 0),
-                     Done(tmp_path / "no.csv", Job("half", 1, 2), "s")],
+                     Done(tmp_path / "no.csv", Job("half", 1, 0), "s")],
             "old": [write_done(tmp_path, "old", PREDS, 0, settings="other")]}
     text = summarise(jobs, tmp_path)
     table = pd.read_csv(tmp_path / "accuracy.csv").set_index("method")
@@ -122,7 +122,7 @@ def test_summary_of_made_up_results(tmp_path):
     assert table.loc["same", "p_delong"] == table.loc["same", "p_delong_holm"] == 1
     for method in ("part", "half"):  # on the finished fold
         assert table.loc[method, "n"] == 4 and table.loc[method, "difference"] == 0
-    assert "half: not finished, so not in the table: fold 1 seed 2" in text
+    assert "half: not finished, so not in the table: fold 1 seed 0" in text
     assert "old: not finished, so not in the table: fold 0 seed 0" in text  # other settings
     assert (tmp_path / "accuracy.png").exists()
 
@@ -132,7 +132,9 @@ def test_summary_averages_seeds_and_gives_their_spread(tmp_path):
     jobs = [write_done(tmp_path, "slivit", preds, fold, seed)
             for seed, preds in enumerate((PREDS, perfect)) for fold in (0, 1)]
     summarise({"slivit": jobs}, tmp_path)
-    row = pd.read_csv(tmp_path / "accuracy.csv").iloc[0]
+    assert not (tmp_path / "accuracy.csv").exists()
+    row = pd.read_csv(tmp_path / "accuracy_seeds.csv").iloc[0]
+    assert row["seed_mean"] == pytest.approx(31 / 32)
     assert row["roc_auc"] == 1  # 0.3 against 0.7 where one seed alone is wrong
     assert row["seed_sd"] == pytest.approx(1 / 16 / 2 ** 0.5, abs=1e-6)
 

@@ -73,7 +73,7 @@ def test_volumes_needed_for_a_score():
     assert curve_summary.volumes_for(0.75, sizes, [0.8, 0.7, 0.9]) == 25  # as if it rose
 
 
-def write_done(folder, method, size, good, labels=None):
+def write_done(folder, method, size, good, labels=None, seed=0):
     """Write a finished job of 40 scans in fold 0; a share `good` of them is ranked right."""
     rng = np.random.default_rng(0)
     truth = np.arange(40) % 2
@@ -82,7 +82,7 @@ def write_done(folder, method, size, good, labels=None):
                           "patient": [f"p{k // 2}" for k in range(40)]})
     for end in [""] if labels is None else [f"_{label}" for label in labels]:
         table[f"truth{end}"], table[f"pred{end}"] = truth, pred
-    one = Done(folder / f"{method}_{size}.csv", Job(method, 0, 0, size), "s")
+    one = Done(folder / f"{method}_{size}_{seed}.csv", Job(method, 0, seed, size), "s")
     table.to_csv(one.predictions, index=False)
     write_json(one.facts, {"settings": "s", "parameters": 3, "seconds": 60})
     return one
@@ -176,6 +176,9 @@ def test_results_section_replaces_what_stood_between_its_marks(tmp_path):
         "image_area": [write_done(tmp_path, "image_area", 0, 0.8, labels)],
         "volume": [Done(tmp_path / "no.csv", Job("volume", 0, 0), "s")]}, tmp_path)
     accuracy_summary.summarise({"slivit": [write_done(tmp_path, "slivit", 0, 0.9)]}, tmp_path)
+    accuracy_summary.summarise({"slivit": [
+        write_done(tmp_path, "slivit", 0, share, seed=seed) for seed, share in
+        enumerate((0.9, 0.8))]}, tmp_path)
     curve_summary.summarise([write_done(tmp_path, "plain", size, 0.9) for size in (0, 8)], tmp_path)
     readme = tmp_path / "README.md"
     readme.write_text(f"a\n{results.BEGIN}\nstale\n{results.END}\nb\n")
@@ -183,7 +186,8 @@ def test_results_section_replaces_what_stood_between_its_marks(tmp_path):
     text = readme.read_text()
     assert text.startswith(f"a\n{results.BEGIN}\n") and text.endswith(f"{results.END}\nb\n")
     assert "stale" not in text and "| **SLIViT, recommended** |" in text and "area alone" in text
-    assert "40 nodules" in text and "; 1 seed; " in text and "\n| 8 | " in text
+    assert "40 nodules" in text and "; one seed; " in text and "\n| 8 | " in text
+    assert "| 2 | 0.838 (0.071) |" in text
     assert results.main(["--results", str(tmp_path), "--readme", str(readme)]) is None
     assert readme.read_text() == text
     readme.write_text("no marks")

@@ -52,6 +52,30 @@ def test_test_split_of_the_table_is_left_out():
     assert sorted(np.concatenate([fold.rows("test") for fold in folds])) == list(range(170))
 
 
+def test_few_unknown_labels_are_dealt_with_the_rest(recwarn):
+    labels = LABELS.copy()
+    labels[[2, 8]] = np.nan
+    scans = label_scans(labels, SPLIT, patients=PATIENTS)
+    folds = list(make_folds(scans, 4, 0, keep_test=False))
+    assert sorted(np.concatenate([fold.rows("test") for fold in folds])) == list(range(N))
+    assert not recwarn.list
+    scans = label_scans(np.full((N, 1), np.nan), SPLIT, patients=PATIENTS)
+    assert len(list(make_folds(scans, 4, 0, keep_test=False))) == 4
+
+
+def test_rare_labels_beside_the_named_ones_do_not_matter():
+    rare = np.zeros((N, 1))
+    rare[0] = 1
+    both = label_scans(np.hstack([LABELS, rare]), SPLIT, patients=PATIENTS)
+    name = [both.label_names[0]]
+    assert (take_fraction(both, 0.3, 0, name).split == take_fraction(SCANS, 0.3, 0).split).all()
+    for fold, same in zip(make_folds(both, 4, 0, False, name), make_folds(SCANS, 4, 0, False),
+                          strict=True):
+        assert (fold.split == same.split).all()
+    with pytest.raises(UserError, match="only 1 patients have the rarest label value"):
+        list(make_folds(both, 4, 0, False))
+
+
 def test_values_are_dealt_by_quarters():
     scans = label_scans(np.arange(60.0)[:, None], ["train"] * 60)
     means = [fold.labels[fold.rows("test")].mean()
