@@ -181,8 +181,11 @@ def check_writable(folder: Path, flag: str) -> None:
         UserError: with the flag that named it.
     """
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise UserError(f"{flag} {folder}: cannot write in {existing}")
+    try:
+        with tempfile.TemporaryFile(dir=existing):  # os.access knows too little: root, full disks
+            pass
+    except OSError as error:
+        raise UserError(f"{flag} {folder}: cannot write in {existing}: {error.strerror}") from error
 
 
 def open_out_dir(out_dir: Path, overwrite: bool = False) -> None:

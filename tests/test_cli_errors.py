@@ -96,6 +96,12 @@ def test_used_out_dir_is_refused_and_overwrite_starts_again(backbone_run, image_
     assert (out / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a Linux file system")
+def test_folder_that_even_root_cannot_make_is_refused():
+    with pytest.raises(UserError, match="--out_dir /proc/out: cannot write in /proc: "):
+        finetune.main(["--weights", "none", "--out_dir", "/proc/out"])
+
+
 def test_overwrite_never_removes_what_the_run_reads(binary_run, volume_csv):
     path = binary_run / "slivit.safetensors"
     before = path.read_bytes()
