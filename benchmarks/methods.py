@@ -18,7 +18,7 @@ from torch import nn
 import finetune
 from benchmarks import networks, variants
 from benchmarks.networks import CPU, WEIGHT_DECAY, Recipe
-from benchmarks.nodules import ORDINAL, TARGET, Fold, as_scans
+from benchmarks.nodules import TARGET, Fold, as_scans
 from benchmarks.shapes import shape_features
 from benchmarks.tasks import (
     PLAIN_IMAGES,
@@ -31,7 +31,7 @@ from benchmarks.tasks import (
     pretrain,
     run_script,
 )
-from slivit.config import Preprocess, Target
+from slivit.config import Preprocess
 from slivit.datasets import Batch, ScanDataset, make_loader
 from slivit.features import FeatureOptions, frozen_training_set
 from slivit.model import SLIViT
@@ -55,6 +55,15 @@ LARGEST = 28 ** 3  # mm3, of a volume that a nodule fills
 def slivit(task: Task) -> Result:
     """SLIViT as recommended: ratings above cuts, labels of many slices and beside `malignant`."""
     return variants.train(RECOMMENDED if task.fold.target == TARGET else OF_OTHER_LABELS, task)
+
+
+def slivit_mean_logits(task: Task) -> Result:
+    """The same without the integrator: a linear classifier of each slice, logits averaged."""
+    start, before = variants.pretrain(RECOMMENDED, task)
+    task = dataclasses.replace(task, fold=variants.with_target(RECOMMENDED, task.fold))
+    model = _slice_mean(start, task.fold)
+    found = _on_features(task, "slivit_mean_logits", model, before)
+    return dataclasses.replace(found, pred=found.pred[:, :1])
 
 
 def plain(task: Task) -> Result:
@@ -81,9 +90,14 @@ def no_pretraining(task: Task) -> Result:
 def mean_logits(task: Task) -> Result:
     """SLIViT without the integrator: a linear classifier of each slice, logits averaged."""
     start, before = pretrain(task)
-    model = _with_backbone(start, task.fold, SLIViT)
-    model.integrator = networks.SliceMean(model.feature_dim, len(task.fold.target.labels))
-    return _on_features(task, "mean_logits", model, before)
+    return _on_features(task, "mean_logits", _slice_mean(start, task.fold), before)
+
+
+def _slice_mean(start: Path, fold: Fold) -> SLIViT:
+    """Return SLIViT of the plain recipe's sizes with the mean of slice logits for integrator."""
+    model = _with_backbone(start, fold, SLIViT)
+    model.integrator = networks.SliceMean(model.feature_dim, len(fold.target.labels))
+    return model
 
 
 class Tiled(SLIViT):
@@ -102,7 +116,7 @@ def original_tokens(task: Task) -> Result:
 
 
 def _on_features(task: Task, method: str, model: SLIViT, before: float) -> Result:
-    """Train what follows the backbone as the plain recipe does, on stored features."""
+    """Train what follows the backbone as both recipes do, on stored features."""
     args = finetune.build_parser().parse_args(shlex.split(PLAIN_VOLUMES))
     start = time.process_time()
     recipe = Recipe(args.lr, min(task.b_size, args.b_size), task.epochs(args.n_epochs))
@@ -141,9 +155,10 @@ def resnet18_half_rate(task: Task) -> Result:
 
 def resnet18_ratings(task: Task) -> Result:
     """The narrow one with the labels of volumes that slivit has."""
-    fold = dataclasses.replace(task.fold, target=Target("multilabel", ORDINAL))
-    found = _volume_network(dataclasses.replace(task, fold=fold), "resnet18_ratings",
-                            lambda: networks.resnet18(NARROW, len(ORDINAL)), RESNET)
+    task = dataclasses.replace(task, fold=variants.with_target(RECOMMENDED, task.fold))
+    n_labels = len(task.fold.target.labels)
+    found = _volume_network(task, "resnet18_ratings", lambda: networks.resnet18(NARROW, n_labels),
+                            RESNET)
     return dataclasses.replace(found, pred=found.pred[:, :1])
 
 
@@ -245,6 +260,8 @@ def _backbone_name() -> str:
 _FROM_BACKBONE = f"pre-trained: {PLAIN_IMAGES}; then "
 METHODS = {
     "slivit": Method(slivit, f"{variants.VARIANTS[RECOMMENDED]}"),
+    "slivit_mean_logits": Method(slivit_mean_logits, f"{variants.VARIANTS[RECOMMENDED]}, mean of "
+                                 "slice logits"),
     "plain": Method(plain, _FROM_BACKBONE + PLAIN_VOLUMES, pretrained=True),
     "end_to_end": Method(end_to_end, f"{_FROM_BACKBONE}{_sizes()} {WHOLE}", pretrained=True),
     "no_pretraining": Method(no_pretraining, f"{_sizes()} {WHOLE} --weights none"),

@@ -17,6 +17,7 @@ from slivit.runtime import whole_file
 BEGIN, END = "<!-- results: written by make results -->", "<!-- end of results -->"
 NAMES = {
     "slivit": "**SLIViT, recommended**",
+    "slivit_mean_logits": "SLIViT, recommended, without integrator: mean of slice logits",
     "plain": "SLIViT, plain recipe",
     "end_to_end": "plain recipe, trained on end to end",
     "no_pretraining": "plain recipe without 2D pre-training, end to end",

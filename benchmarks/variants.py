@@ -102,17 +102,21 @@ VARIANTS = {
 
 def train(name: str, task: Task) -> Result:
     """Pre-train and fine-tune one of VARIANTS; of ordinal labels, `malignant` is predicted."""
-    variant = VARIANTS[name]
     backbone, before = pretrain(name, task)
-    target = task.fold.target
-    if variant.ordinal_volumes:
-        known = task.fold.scans.table.iloc[task.fold.rows("train")]
-        target = Target("multilabel", tuple(name for name in ORDINAL if known[name].nunique() > 1))
-    found = run_script(dataclasses.replace(task, fold=dataclasses.replace(
-        task.fold, target=target)), name, finetune.main,
-        f"{variant.volumes} --bb_path {shlex.quote(str(backbone))}", before)
+    found = run_script(
+        dataclasses.replace(task, fold=with_target(name, task.fold)), name, finetune.main,
+        f"{VARIANTS[name].volumes} --bb_path {shlex.quote(str(backbone))}", before)
     shutil.rmtree(task.folder(name))
     return dataclasses.replace(found, pred=found.pred[:, :1])
+
+
+def with_target(name: str, fold: Fold) -> Fold:
+    """Return the fold with the labels of volumes that a variant has, `malignant` first."""
+    if not VARIANTS[name].ordinal_volumes:
+        return fold
+    known = fold.scans.table.iloc[fold.rows("train")]
+    labels = tuple(label for label in ORDINAL if known[label].nunique() > 1)
+    return dataclasses.replace(fold, target=Target("multilabel", labels))
 
 
 def pretrain(name: str, task: Task) -> tuple[Path, float]:

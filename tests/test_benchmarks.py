@@ -150,7 +150,7 @@ def test_unknown_method_is_refused():
         accuracy.main(["--methods", "slivitt"])
 
 
-@pytest.mark.parametrize("method", ["slivit", "resnet18_narrow"])
+@pytest.mark.parametrize("method", ["slivit", "slivit_mean_logits", "resnet18_narrow"])
 def test_quick_job(method, tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "FEW", 100)
     results = tmp_path / "results"
