@@ -30,22 +30,39 @@ from slivit.errors import run_script as run_main
 from slivit.runtime import whole_file
 
 N_FOLDS = 3
-RATES = {f"resnet18_lr{k}": k * 1e-3 for k in (1, 2, 4, 8)}
+RATES = {f"{network}_lr{k}": k * 1e-3 for network, rates in
+         (("resnet18", (1, 2, 4, 8)), ("densenet", (1, 2, 4))) for k in rates}
 
 
-def train_resnet(name: str, task: Task) -> Result:
-    """Train the narrow 3D ResNet-18 with one of RATES."""
+def train_network(name: str, task: Task) -> Result:
+    """Train the narrow 3D ResNet-18, or the DenseNet, with one of RATES."""
     recipe = _recipe(name)
     recipe = dataclasses.replace(recipe, n_epochs=task.epochs(recipe.n_epochs))
     start = time.process_time()
     torch.manual_seed(task.seed)
-    model = networks.DenseClassifier(networks.resnet18(methods.NARROW), networks.VOLUME)
+    network = (networks.densenet() if name.startswith("densenet") else
+               networks.resnet18(methods.NARROW))
+    model = networks.DenseClassifier(network, networks.VOLUME)
     pred = networks.train(model, task.fold, networks.VOLUME, recipe, task.seed, task.folder(name))
     return Result(pred, count(model), time.process_time() - start)
 
 
 def _recipe(name: str) -> Recipe:
-    return dataclasses.replace(methods.RESNET, lr=RATES[name])
+    usual = methods.DENSENET if name.startswith("densenet") else methods.RESNET
+    return dataclasses.replace(usual, lr=RATES[name])
+
+
+def _what(name: str) -> str:
+    """Return a method in words."""
+    if name in variants.VARIANTS:
+        return variants.VARIANTS[name].what
+    network = "3D DenseNet" if name.startswith("densenet") else "narrow 3D ResNet-18"
+    return f"{network}, learning rate {RATES[name]:g}"
+
+
+def _settings(name: str) -> str:
+    return (f"{_recipe(name)}" if name.startswith("densenet") else
+            f"widths {methods.NARROW}, {_recipe(name)}")
 
 
 def make_task(job: Job, scratch: Path, quick: bool) -> Task:
@@ -67,8 +84,8 @@ def make_task(job: Job, scratch: Path, quick: bool) -> Task:
 BENCHMARK = Benchmark("search", {
     **{name: Method(functools.partial(variants.train, name), f"{variant}")
        for name, variant in variants.VARIANTS.items()},
-    **{name: Method(functools.partial(train_resnet, name),
-                    f"widths {methods.NARROW}, {_recipe(name)}") for name in RATES}}, make_task)
+    **{name: Method(functools.partial(train_network, name), _settings(name)) for name in RATES}},
+    make_task)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -88,9 +105,7 @@ def summarise(found: dict[str, list[Done]], results: Path) -> str:
             volume = sizes.loc[table.index]
             gains = [auc(part["truth"], part["pred"]) - auc(part["truth"], volume.loc[part.index])
                      for _, part in table.groupby("fold")]
-            what = (variants.VARIANTS[method].what if method in variants.VARIANTS
-                    else f"narrow 3D ResNet-18, learning rate {RATES[method]:g}")
-            rows.append({"variant": method, "what": what, "folds": len(gains),
+            rows.append({"variant": method, "what": _what(method), "folds": len(gains),
                          "gain": np.mean(gains), "roc_auc": auc(table["truth"], table["pred"]),
                          "volume_roc_auc": auc(table["truth"], volume)})
     if not rows:
