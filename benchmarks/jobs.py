@@ -60,11 +60,15 @@ class Benchmark:
         name: of the module benchmarks.NAME and of the folder of results.
         methods: by name.
         make_task: (job, scratch, quick) -> the task; `scratch` is for the trainings' own files.
+        n_folds: how many there are.
+        sizes: numbers of volumes to learn from; 0: all.
     """
 
     name: str
     methods: dict[str, Method]
     make_task: Callable[[Job, Path, bool], Task]
+    n_folds: int = nodules.N_FOLDS
+    sizes: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True)
@@ -97,22 +101,23 @@ class Done:
         return json.loads(self.facts.read_text(encoding="utf-8"))
 
 
-def build_parser(benchmark: Benchmark, description: str | None,
-                 n_folds: int = nodules.N_FOLDS) -> argparse.ArgumentParser:
+def build_parser(benchmark: Benchmark, description: str | None) -> argparse.ArgumentParser:
     """Return the parser of the options that all these benchmarks have."""
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     methods = list(benchmark.methods)
     parser.add_argument("--methods", type=types.names, default=methods, metavar="A,B",
                         help=f"of {', '.join(methods)} (default: all)")
-    parser.add_argument("--folds", type=numbers, default=list(range(n_folds)),
-                        metavar="A,B", help=f"of 0 to {n_folds - 1} (default: all)")
+    parser.add_argument("--folds", type=numbers, default=list(range(benchmark.n_folds)),
+                        metavar="A,B", help=f"of 0 to {benchmark.n_folds - 1} (default: all)")
     parser.add_argument("--seeds", type=numbers, default=[0], metavar="A,B",
                         help="(default 0); where nothing is random, and for the widest network, "
                              "seed 0 alone")
     parser.add_argument("--workers", type=types.positive_int, default=2, metavar="N",
                         help="trainings at a time (default %(default)s)")
-    parser.add_argument("--summary", action="store_true", help="train nothing")
+    parser.add_argument("--summary", action="store_true",
+                        help="train nothing, and summarise what --methods, --folds and --seeds "
+                             "name; without it the summary is of all that is finished")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), metavar="DIR",
                         help="(default %(default)s)")
     parser.add_argument("--scratch", type=Path, default=Path("runs/benchmarks"), metavar="DIR",
@@ -132,13 +137,13 @@ def numbers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text}: expected numbers such as 0,1,2") from None
 
 
-def check(args: argparse.Namespace, benchmark: Benchmark, n_folds: int = nodules.N_FOLDS) -> None:
+def check(args: argparse.Namespace, benchmark: Benchmark) -> None:
     """Refuse methods, folds and seeds that are none, and settle where things go.
 
     Raises:
         UserError: one of them is none.
     """
-    methods = benchmark.methods
+    methods, n_folds = benchmark.methods, benchmark.n_folds
     unknown = [name for name in args.methods if name not in methods]
     if unknown or not set(args.folds) <= set(range(n_folds)) or min(args.seeds) < 0:
         raise UserError(f"--methods {', '.join(methods)}; --folds 0 to {n_folds - 1}; "
@@ -170,14 +175,14 @@ def done(benchmark: Benchmark, job: Job, results: Path) -> Done:
 
 def run(benchmark: Benchmark, args: argparse.Namespace,
         summarise: Callable[[dict[str, list[Done]], Path], str],
-        sizes: Iterable[int] = (0,)) -> None:
+        sizes: Iterable[int] | None = None) -> None:
     """Do what checked options ask: one job in this process, or all not finished, and a summary.
 
     Args:
         benchmark: whose methods are run.
         args: of `build_parser`, after `check`.
         summarise: (where each method's results are, or will be; results) -> text to print.
-        sizes: numbers of volumes to learn from; 0: all.
+        sizes: those asked for; None for all.
 
     Raises:
         RunError: a job failed; the others are done and summarised.
@@ -185,13 +190,24 @@ def run(benchmark: Benchmark, args: argparse.Namespace,
     if args.job:
         run_job(benchmark, args)
         return
-    wanted = {method: jobs_of(benchmark, method, args.folds, args.seeds, sizes)
+    wanted = {method: jobs_of(benchmark, method, args.folds, args.seeds, sizes or benchmark.sizes)
               for method in args.methods}
     failed = [] if args.summary else run_all(benchmark, sum(wanted.values(), []), args)
-    print(summarise({method: [done(benchmark, job, args.results) for job in mine]
-                     for method, mine in wanted.items()}, args.results))
+    shown = {method: [done(benchmark, job, args.results) for job in mine]
+             for method, mine in wanted.items()}
+    if not (args.summary or args.quick):
+        shown = _begun(benchmark, max(args.seeds), args.results)
+    print(summarise(shown, args.results))
     if failed:
         raise RunError("failed: " + "; ".join(failed))
+
+
+def _begun(benchmark: Benchmark, last_seed: int, results: Path) -> dict[str, list[Done]]:
+    """Return all jobs of the methods of which one is finished, so that a summary never shrinks."""
+    every = {method: [done(benchmark, job, results) for job in jobs_of(
+        benchmark, method, list(range(benchmark.n_folds)), list(range(last_seed + 1)),
+        benchmark.sizes)] for method in benchmark.methods}
+    return {method: mine for method, mine in every.items() if any(one.finished for one in mine)}
 
 
 def run_all(benchmark: Benchmark, jobs: list[Job], args: argparse.Namespace) -> list[str]:

@@ -52,7 +52,7 @@ def make_task(job: Job, scratch: Path, quick: bool) -> Task:
                 stretch=(there / job.size) ** 0.5, b_size=max(SMALLEST_BATCH, job.size // 8))
 
 
-BENCHMARK = Benchmark("learning_curve", CURVE, make_task)
+BENCHMARK = Benchmark("learning_curve", CURVE, make_task, sizes=SIZES)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -85,13 +85,13 @@ BENCHMARK = Benchmark("search", {
     **{name: Method(functools.partial(variants.train, name), f"{variant}")
        for name, variant in variants.VARIANTS.items()},
     **{name: Method(functools.partial(train_network, name), _settings(name)) for name in RATES}},
-    make_task)
+    make_task, n_folds=N_FOLDS)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run what is not finished, then summarise."""
-    args = jobs.build_parser(BENCHMARK, __doc__, N_FOLDS).parse_args(argv)
-    jobs.check(args, BENCHMARK, N_FOLDS)
+    args = jobs.build_parser(BENCHMARK, __doc__).parse_args(argv)
+    jobs.check(args, BENCHMARK)
     jobs.run(BENCHMARK, args, summarise)
 
 

@@ -5,9 +5,10 @@ import torch
 
 from benchmarks import accuracy, jobs, networks, nodules
 from benchmarks.accuracy_summary import summarise
-from benchmarks.jobs import Done, Job, jobs_of
+from benchmarks.jobs import Benchmark, Done, Job, jobs_of
 from benchmarks.methods import METHODS
 from benchmarks.shapes import shape_features
+from benchmarks.tasks import Method
 from slivit.config import Preprocess
 from slivit.datasets import Batch
 from slivit.errors import UserError
@@ -143,6 +144,26 @@ def test_jobs_of_methods_that_are_not_run_everywhere():
     assert len(jobs_of(accuracy.BENCHMARK, "slivit", [0, 1], [0, 1, 2])) == 6
     assert len(jobs_of(accuracy.BENCHMARK, "volume", [0, 1], [0, 1, 2])) == 2
     assert len(jobs_of(accuracy.BENCHMARK, "resnet18_full", [0, 1], [0, 1])) == 1
+
+
+def test_summary_after_some_jobs_is_of_all_that_is_finished(tmp_path):
+    made = Benchmark("made", {name: Method(lambda task: None, "s") for name in "abc"},
+                     lambda *job: None, n_folds=2)
+    for method, seed in (("a", 0), ("a", 1), ("b", 0)):
+        for fold in (0, 1):
+            write_done(tmp_path / "made", method, PREDS, fold, seed)
+    shown = []
+    for options in ("--methods a", "--methods a --seeds 1", "--methods a,c --folds 1 --summary"):
+        args = jobs.build_parser(made, "").parse_args([*options.split(), "--results",
+                                                       str(tmp_path)])
+        jobs.check(args, made)
+        jobs.run(made, args, lambda found, results: shown.append(
+            {method: [(one.job.fold, one.job.seed) for one in mine]
+             for method, mine in found.items()}))
+    first = [(0, 0), (1, 0)]
+    assert shown == [{"a": first, "b": first},
+                     {name: [*first, (0, 1), (1, 1)] for name in "ab"},
+                     {"a": [(1, 0)], "c": [(1, 0)]}]
 
 
 def test_unknown_method_is_refused():
