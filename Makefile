@@ -2,7 +2,7 @@
 # Each makes its own virtual environment in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-SEEDS := slivit,densenet,resnet18_narrow,plain,volume,shape_boosting  # two of the random ones
+SEEDS := slivit,densenet,resnet18_narrow,plain,volume,shape_boosting  # with two seeds
 
 .PHONY: demo test lint results
 

@@ -118,6 +118,8 @@ def build_parser(benchmark: Benchmark, description: str | None) -> argparse.Argu
     parser.add_argument("--summary", action="store_true",
                         help="train nothing, and summarise what --methods, --folds and --seeds "
                              "name; without it the summary is of all that is finished")
+    parser.add_argument("--resume", action="store_true",
+                        help="leave finished trainings as they are; done without it, too")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), metavar="DIR",
                         help="(default %(default)s)")
     parser.add_argument("--scratch", type=Path, default=Path("runs/benchmarks"), metavar="DIR",

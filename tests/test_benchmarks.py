@@ -153,7 +153,8 @@ def test_summary_after_some_jobs_is_of_all_that_is_finished(tmp_path):
         for fold in (0, 1):
             write_done(tmp_path / "made", method, PREDS, fold, seed)
     shown = []
-    for options in ("--methods a", "--methods a --seeds 1", "--methods a,c --folds 1 --summary"):
+    for options in ("--methods a", "--methods a --seeds 1 --resume",
+                    "--methods a,c --folds 1 --summary"):
         args = jobs.build_parser(made, "").parse_args([*options.split(), "--results",
                                                        str(tmp_path)])
         jobs.check(args, made)
