@@ -263,8 +263,8 @@ def _profile(table: pd.DataFrame) -> list[str]:
         parts = table[(table["case"] == row.case) & (table["what"] != "forward")].head(3)
         rows.append([row.case, f"{row.seconds:.3f}", f"{row.gflops:.0f}", f"{row.of_matmul:.0%}",
                      ", ".join(f"{part.what} {part.share:.0%}" for part in parts.itertuples())])
-    return ["The backbone's forward pass beside the rate of multiplying large float32 matrices (on a "
-            "CPU, SLIViT takes 4 slices of 256 pixels at a time):",
+    return ["The backbone's forward pass beside the rate of multiplying large float32 matrices (on "
+            "a CPU, SLIViT takes 4 slices of 256 pixels at a time):",
             markdown(["", "seconds", "GFLOP/s", "of matrix multiplication", "most time in"],
                      rows)]
 
