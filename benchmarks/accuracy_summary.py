@@ -62,16 +62,14 @@ def scores(predictions: dict[str, pd.DataFrame]) -> list[dict]:
         found = evaluate(table[["truth"]], table[["pred"]], TARGET, table["patient"],
                          "out of fold")["labels"][LABEL]
         folds = sorted(int(fold) for fold in table["fold"].unique())
+        alone = [auc(table["truth"], table[name]) for name in table if name.startswith("seed_")]
         row = {"method": method, "n": len(table), "folds": " ".join(map(str, folds)),
                **{key: found[key] for key in ("roc_auc", "roc_auc_ci", "pr_auc", "pr_auc_ci")},
                "within_fold_roc_auc": float(np.mean([auc(part["truth"], part["pred"])
                                                      for _, part in table.groupby("fold")])),
-               "seeds": 0, "seed_mean": None, "seed_sd": None,
+               "seeds": len(alone), "seed_mean": float(np.mean(alone)),
+               "seed_sd": float(np.std(alone, ddof=1)) if len(alone) > 1 else None,
                "difference": None, "difference_ci": None, "p_delong": None}
-        alone = [auc(table["truth"], table[name]) for name in table if name.startswith("seed_")]
-        row |= {"seeds": len(alone), "seed_mean": float(np.mean(alone))}
-        if len(alone) > 1:
-            row["seed_sd"] = float(np.std(alone, ddof=1))
         if reference is not None and method != REFERENCE and table.index.isin(
                 reference.index).all():
             other = reference.loc[table.index]

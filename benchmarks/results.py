@@ -104,7 +104,7 @@ def seeds(results: Path) -> str:
              interval(row, "difference", sign=True), p_value(row.p_delong_holm)]
             for row in table.itertuples()]
     return "\n\n".join([
-        f"The same with {table['seeds'].max()} seeds (`--seeds`): the ROC-AUC of one seed, mean "
+        f"The same with {table['seeds'].max()} seeds (`--seeds 0,1`): the ROC-AUC of one, mean "
         "and standard deviation, and that of the mean of all seeds' predictions.",
         markdown(["", "seeds", "of one seed (SD)", "of their mean (95 %)",
                   "less SLIViT's (95 %)", "p (DeLong, Holm)"], rows)])
