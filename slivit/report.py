@@ -7,6 +7,7 @@ import numpy as np
 from slivit import model_card
 from slivit.compare import format_comparison
 from slivit.explain import write_explanations
+from slivit.files import whole_file, write_json
 from slivit.html_report import Report, write_html, write_markdown
 from slivit.measured import (
     Measured,
@@ -19,12 +20,18 @@ from slivit.measured import (
 from slivit.metrics import format_groups, format_scores, predictions_table
 from slivit.plots import plot_scores
 from slivit.prediction import Prediction, Trained, average, predict_scans
-from slivit.runtime import LOG, whole_file, write_json
+from slivit.runtime import LOG
 from slivit.scans import Scans
 from slivit.session import Session
 from slivit.worst import worst_cases
 
+LAST = "report.md"  # of what is written: where it stands, everything does
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test", "all": "all"}
+
+
+def is_finished(out_dir: Path) -> bool:
+    """Return whether a run has written all of its report."""
+    return (out_dir / LAST).is_file()
 
 
 def closing_split(scans: Scans) -> str:
@@ -118,7 +125,7 @@ def write_report(scans: Scans, rows: np.ndarray, found: Prediction, trained: lis
             LOG.info(format_groups(metrics["by_group"]))
         report = _assemble(kept, trained, metrics, plots, explanations, out_dir)
         write_html(report, out_dir / "report.html")
-        write_markdown(report, out_dir / "report.md")
+        write_markdown(report, out_dir / LAST)
         written = [out_dir / name for name in ("metrics.json", "predictions.csv", "report.html",
                                                "report.md")] + plots + explanations
     LOG.info("written to %s: %s", out_dir,

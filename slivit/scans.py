@@ -11,7 +11,7 @@ import pandas as pd
 
 from slivit.config import Augmentation
 from slivit.errors import UserError, nearest
-from slivit.runtime import whole_file
+from slivit.files import whole_file
 from slivit.sources import ArraySource, FileSource
 
 SPLITS = ("train", "val", "test")
