@@ -31,12 +31,19 @@ class RunError(Exception):
 
 
 class NotWritten(RunError):
-    """A file could not be written; the one that was there is intact."""
+    """A file could not be written; the one that was there is intact.
 
-    def __init__(self, path: Path, reason: str, advice: str = "run the command again") -> None:
-        super().__init__(f"{path}: cannot be written ({reason}); make room, or see that one may "
-                         f"write there, then {advice}. The last good files are intact")
-        self.path, self.reason = path, reason
+    Attributes:
+        path, reason: which, and what the system says.
+        full: whether there is no room; else it is not allowed.
+    """
+
+    def __init__(self, path: Path | str, reason: str, full: bool = True,
+                 then: str = "run the command again") -> None:
+        mend = "make room" if full else "see that one may write there"
+        super().__init__(f"{path}: cannot be written ({reason}); {mend}, then {then}. The last "
+                         "good files are intact")
+        self.path, self.reason, self.full = path, reason, full
 
 
 def listing(offenders: Iterable[object], limit: int = MAX_LISTED) -> str:

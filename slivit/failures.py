@@ -20,7 +20,7 @@ def explain(error: BaseException, args: argparse.Namespace) -> RunError | None:
     text = str(error)
     again = "go on with --resume" if hasattr(args, "resume") else "run the command again"
     if isinstance(error, NotWritten):
-        return NotWritten(error.path, error.reason, again)
+        return NotWritten(error.path, error.reason, error.full, again)
     if "DataLoader worker" in text:
         n_cpu = getattr(args, "n_cpu", None)
         return RunError(f"a data-loading process died ({first_line(error)}), perhaps because the "
@@ -30,7 +30,7 @@ def explain(error: BaseException, args: argparse.Namespace) -> RunError | None:
             sign in text for sign in OUT_OF_MEMORY):
         return RunError(f"out of memory ({first_line(error)[:200]}). {_what_to_lower(args)}")
     if isinstance(error, OSError) and error.errno in FULL:
-        return NotWritten(error.filename or "the disk", error.strerror, again)
+        return NotWritten(error.filename or "the disk", error.strerror, then=again)
     return None
 
 

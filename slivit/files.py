@@ -70,7 +70,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.filename not in (None, str(part), str(path)):
             raise
-        raise NotWritten(path, error.strerror or first_line(error)) from None
+        raise NotWritten(path, error.strerror or first_line(error), error.errno in FULL) from None
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

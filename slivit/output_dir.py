@@ -75,7 +75,7 @@ def check_place(out_dir: Path) -> None:
 def _check_content(out_dir: Path, listed: dict[str, set[int | None]] | None, resume: bool,
                    overwrite: bool) -> None:
     """Refuse what is in a folder, by what is to be done with it."""
-    if is_empty(out_dir):
+    if is_empty(out_dir, listed or {}):
         return
     if not (resume or overwrite):
         raise UserError(f"--out_dir {out_dir}: is not empty. Name another folder, or add "
@@ -94,11 +94,12 @@ def _check_content(out_dir: Path, listed: dict[str, set[int | None]] | None, res
         return
     there = [name for name in RUN_FILES if is_plain(out_dir, name)]
     if listed is None:
-        raise UserError(f"--out_dir {out_dir}: --overwrite removes the files that a run has listed "
-                        f"in {MANIFEST}, and there is no {MANIFEST}. "
-                        + (f"Of names that a run gives there are:\n{listing(there)}\n" if there
-                           else "") + f"{BY_HAND}.")
-    foreign = sorted(set(there) - set(written_by_runs(out_dir, listed)))
+        there += [f"{name}/" for name in RUN_FOLDERS if (out_dir / name).is_dir()]
+        if there:
+            raise UserError(f"--out_dir {out_dir}: --overwrite removes the files that a run has "
+                            f"listed in {MANIFEST}, and there is no {MANIFEST}. Of names that a "
+                            f"run gives there are:\n{listing(there)}\n{BY_HAND}.")
+    foreign = sorted(set(there) - set(written_by_runs(out_dir, listed or {})))
     if foreign:
         raise UserError(f"--out_dir {out_dir}: --overwrite would replace files that no run has "
                         f"written, or that have been changed since:\n{listing(foreign)}\n"
@@ -122,8 +123,9 @@ def check_inputs(out_dir: Path, listed: dict[str, set[int | None]],
         return
     lost = [str(path) for path in inputs if path is not None and _identity(path) in doomed]
     if lost:
-        raise UserError(f"--out_dir {out_dir}: --overwrite would remove what this run reads:\n"
-                        f"{listing(sorted(set(lost)))}\nName another --out_dir")
+        raise UserError(f"--out_dir {out_dir}: --overwrite would remove "
+                        f"{', '.join(sorted(set(lost)))}, which this run reads. Name another "
+                        "--out_dir")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -134,17 +136,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def is_empty(out_dir: Path) -> bool:
+def is_empty(out_dir: Path, listed: dict[str, set[int | None]]) -> bool:
     """Return whether a folder is not there, or holds nothing but what a killed run began with.
 
-    That is its manifest.csv, and temporary files.
+    That is its manifest.csv, and temporary files that `listed`, its content, names.
     """
     if not out_dir.is_dir():
         return True
     names = {entry.name for entry in out_dir.iterdir()}
-    if MANIFEST not in names:
-        return not names
-    listed = read_manifest(out_dir)
     return all(None in listed.get(name, ()) for name in names - {MANIFEST})
 
 

@@ -25,13 +25,13 @@ from slivit.scans import Scans
 from slivit.session import Session
 from slivit.worst import worst_cases
 
-LAST = "report.md"  # of what is written: where it stands, everything does
+WRITTEN = ("predictions.csv", "metrics.json", "report.html", "report.md")  # the last one last
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test", "all": "all"}
 
 
 def is_finished(out_dir: Path) -> bool:
-    """Return whether a run has written all of its report."""
-    return (out_dir / LAST).is_file()
+    """Return whether a run has written all that it ends with."""
+    return all((out_dir / name).is_file() for name in WRITTEN)
 
 
 def closing_split(scans: Scans) -> str:
@@ -125,9 +125,8 @@ def write_report(scans: Scans, rows: np.ndarray, found: Prediction, trained: lis
             LOG.info(format_groups(metrics["by_group"]))
         report = _assemble(kept, trained, metrics, plots, explanations, out_dir)
         write_html(report, out_dir / "report.html")
-        write_markdown(report, out_dir / LAST)
-        written = [out_dir / name for name in ("metrics.json", "predictions.csv", "report.html",
-                                               "report.md")] + plots + explanations
+        write_markdown(report, out_dir / "report.md")
+        written = [out_dir / name for name in WRITTEN] + plots + explanations
     LOG.info("written to %s: %s", out_dir,
              ", ".join(str(path.relative_to(out_dir)) for path in written))
 
