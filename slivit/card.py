@@ -3,12 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NotRequired
 
 import numpy as np
 from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator, FailFast
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from slivit.backbone import name_fault
 from slivit.config import (
@@ -195,7 +195,8 @@ def _outputs_faults(found: Outputs, target: Target) -> list[str]:
     """Return how outputs on validation do not fit the labels, in words."""
     count = len(target.labels)
     bad = [f"validation.{name}: a row of {width} numbers, expected {count}"
-           for name, rows in vars(found).items() if (width := _other_width(rows, count)) is not None]
+           for name, rows in vars(found).items()
+           if (width := _other_width(rows, count)) is not None]
     if not found.logits or len(found.logits) != len(found.labels):
         bad.append(f"validation: {len(found.logits)} rows of logits and {len(found.labels)} of "
                    "labels, expected as many of each, one at least")

@@ -170,7 +170,7 @@ def load(path: Path) -> tuple[Card, ImageClassifier | SLIViT]:
 def restore(path: Path, card: Card, state: dict[str, torch.Tensor]) -> ImageClassifier | SLIViT:
     """Return the model of a card and tensors that were read from `path`, ready for evaluation.
 
-    It takes the tensors over. No memory is taken before they are found to fit.
+    No memory is taken before they are found to fit.
 
     Raises:
         UserError: tensors that do not fit the card.
@@ -188,9 +188,8 @@ def restore(path: Path, card: Card, state: dict[str, torch.Tensor]) -> ImageClas
     if bad:
         raise UserError(f"{path}: tensors do not fit the header:\n{listing(bad, MOST_LISTED)}\n"
                         f"{CHANGED}")
-    module.load_state_dict({key: tensor.to(own[key].dtype) for key, tensor in state.items()},
-                           assign=True)
-    model.backbone.to(memory_format=torch.channels_last)
+    model.to_empty(device="cpu")
+    module.load_state_dict(state)
     return model.eval()
 
 

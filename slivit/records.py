@@ -1,4 +1,4 @@
-"""Records read from files: of the right types and within their ranges, or refused in plain words."""
+"""Records read from files: of the right types and ranges, or refused in plain words."""
 
 import dataclasses
 import functools
@@ -94,9 +94,10 @@ def from_values(kind: type[T], content: object) -> T:
         Misfit: saying of every field what does not fit.
     """
     try:
-        return _adapter(kind).validate_python(content)
-    except ValidationError as error:
-        raise _misfit(error) from None
+        text = json.dumps(content)
+    except (TypeError, ValueError, RecursionError):
+        raise Misfit([f"found {_shown(content)}, expected plain values"]) from None
+    return parse(kind, text)
 
 
 def check(record: object) -> None:
