@@ -32,7 +32,7 @@ from slivit.headers import check_headers
 from slivit.measured import ReportOptions
 from slivit.meta import single_scan
 from slivit.model import require_slice_tokens
-from slivit.named import known_sets
+from slivit.named import MEDMNIST_SIZES, known_sets
 from slivit.output_dir import open_out_dir
 from slivit.prediction import TestTime, Trained, check_test_time, read_any, restore_trained
 from slivit.report import measure
@@ -201,8 +201,9 @@ def named_training_set(card: Card) -> tuple[str, int | None]:
     Raises:
         UserError: a model of the original SLIViT of which that is not known.
     """
+    ndim = 2 if card.kind == "backbone" else 3
     flag, _, size = card.data["name"].partition("_")
-    if flag in known_sets() and (not size or size.isdigit()):
+    if known_sets().get(flag) == ndim and size in ("", *map(str, MEDMNIST_SIZES[ndim])):
         return flag, int(size) if size else None
     if card.integrator and not card.integrator.tokens_are_slices:
         raise UserError("--checkpoint: a model of the original SLIViT does not say what it was "

@@ -20,11 +20,12 @@ if __name__ == "__main__":  # before the imports, which take seconds
 from slivit import checkpoint
 from slivit import option_types as types
 from slivit.checkpoint import Card
-from slivit.config import TILINGS
+from slivit.config import TILINGS, label_name_faults
 from slivit.errors import UserError, run_script
 from slivit.files import check_replaceable
 from slivit.original import UNNAMED, make_target, read_original
 from slivit.runtime import LOG, setup_logging
+from slivit.tensor_files import is_safetensors
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -66,7 +67,7 @@ def check_args(args: argparse.Namespace) -> None:
     Raises:
         UserError: saying what was expected.
     """
-    if args.source.suffix == ".safetensors":
+    if is_safetensors(args.source):
         raise UserError(f"{args.source}: is a safetensors file; expected a slivit.pth of the "
                         "original SLIViT")
     if args.out.suffix != ".safetensors":
@@ -78,6 +79,8 @@ def check_args(args: argparse.Namespace) -> None:
         raise UserError(f"{args.out}: {args.out.parent} is no folder in which one can write")
     if args.label is not None and len(args.label) != 1:
         raise UserError(f"--label: the original predicts one label, found {len(args.label)}")
+    if faults := label_name_faults(args.label or ()):
+        raise UserError(f"--label: {'; '.join(faults)}; give another name")
 
 
 def decide(card: Card, args: argparse.Namespace) -> Card:

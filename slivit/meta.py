@@ -6,6 +6,7 @@ from pathlib import Path, PurePath
 import numpy as np
 import pandas as pd
 
+from slivit.config import label_name_faults
 from slivit.errors import UserError, listing
 from slivit.runtime import LOG
 from slivit.scans import DEFAULT_SIZE, SPLITS, Scans, match_names
@@ -165,11 +166,8 @@ def _in_order(labels: np.ndarray, found: list[str],
 
 
 def _check_label_names(names: list[str], path: Path) -> None:
-    taken = {"id", "patient", "split", *(f"{name}_pred" for name in names)}
-    bad = [name for name in names if name in taken]
-    if bad:
-        raise UserError(f"{path}: {', '.join(bad)} cannot be a label: predictions.csv has a column "
-                        "of that name. Rename it, or choose labels with --pathologies")
+    if bad := label_name_faults(names):
+        raise UserError(f"{path}: {'; '.join(bad)}. Rename it, or choose labels with --pathologies")
 
 
 def _is_number(cell: str) -> bool:

@@ -12,6 +12,7 @@ from slivit.manifest import read_manifest
 from slivit.meta import read_meta
 from slivit.named import EMBEDDED, load_named
 from slivit.output_dir import check_writable, is_empty
+from slivit.records import Misfit, check, parse_object
 from slivit.scans import Scans
 from slivit.splits import parse_ratio
 from slivit.transforms import parse_window
@@ -191,9 +192,18 @@ def chosen_views(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def make_config(args: argparse.Namespace, **resolved: object) -> dict:
-    """Return what `config.json` holds: every option, then what was resolved from them."""
+    """Return what `config.json` holds: every option, then what was resolved from them.
+
+    Raises:
+        UserError: a size that no checkpoint may hold.
+    """
     config = dict(vars(args))
     for key, value in resolved.items():
+        if dataclasses.is_dataclass(value):
+            try:
+                check(value)
+            except Misfit as error:
+                raise UserError(f"{key}: {error}") from None
         config[key] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
     return json.loads(json.dumps(config, default=str))  # paths as text
 
@@ -205,14 +215,16 @@ def check_resume(out_dir: Path, config: dict) -> None:
         UserError: listing every option that differs.
     """
     path = out_dir / "config.json"
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         if not is_empty(out_dir, read_manifest(out_dir) or {}):
             raise UserError(f"--resume: {out_dir} is not empty and holds no config.json, so it is "
                             "not a run of this script")
         return
     try:
-        before = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        if not path.is_file():
+            raise Misfit(["it is no regular file"])
+        before = parse_object(path.read_bytes())
+    except (Misfit, OSError) as error:
         raise UserError(f"--resume: {path} is damaged ({error}); start again with --overwrite"
                         ) from None
     changed = [f"{key}: was {before.get(key)!r}, now {config.get(key)!r}"
