@@ -33,6 +33,7 @@ from slivit.measured import ReportOptions
 from slivit.model import SLIViT
 from slivit.model_card import training_facts
 from slivit.optim import backbone_groups, parameter_groups
+from slivit.patient_key import patient_key, write_key
 from slivit.prediction import load_trained
 from slivit.report import closing_split, measure
 from slivit.runtime import LOG, open_out_dir, scratch_dir, versions, write_json
@@ -144,6 +145,8 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
         args, scans, target, len(auxiliary))
     own = scans.select_labels(target.labels) if auxiliary else scans
     data = checkpoint.data_facts(own, own.fingerprint(), args.split_ratio, args.seed)
+    key = patient_key(out_dir, run.resume)
+    known = checkpoint.patient_facts(own, key)
     name, preprocess, integrator = model.backbone_name, model.preprocess, model.config
     config = options.make_config(
         args, script="finetune", backbone=name, target=target, preprocess=preprocess,
@@ -154,6 +157,8 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
             options.check_resume(out_dir, config)
         open_out_dir(out_dir, args.overwrite)
         write_json(out_dir / "config.json", config)
+        if known["patients"]:
+            write_key(out_dir, key)
         scans.save_split(out_dir / "split.csv")
     run.world.wait()
     best_path = out_dir / "slivit.safetensors"
@@ -162,8 +167,8 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
                            {**config, "auxiliary": ", ".join(auxiliary) or None}, bb_data)
 
     def save_best(epoch: int, scores: dict, best: nn.Module, validation: Validation) -> None:
-        card = Card("slivit", name, integrator, target, preprocess, data, epoch, scores, args.seed,
-                    versions(), facts, temperature_of(validation, target))
+        card = Card("slivit", name, integrator, target, preprocess, data | known, epoch, scores,
+                    args.seed, versions(), facts, temperature_of(validation, target))
         checkpoint.save(best_path, best, card, validation)
 
     model.to(run.device)

@@ -20,13 +20,14 @@ import pandas as pd
 
 from slivit import option_types as types
 from slivit import options
+from slivit.cells import write_table
 from slivit.contact_sheet import Row, draw_sheet
 from slivit.errors import UserError, listing, run_script
 from slivit.headers import default_window, describe, in_threads
 from slivit.meta import read_meta
 from slivit.named import known_sets
 from slivit.readers import Header, ReadError, scan_ndim
-from slivit.runtime import LOG, check_out_dir, open_out_dir, setup_logging, whole_file
+from slivit.runtime import LOG, check_out_dir, open_out_dir, setup_logging
 from slivit.scans import Scans, summarise
 from slivit.sources import FileSource
 from slivit.splits import in_several, parse_ratio
@@ -93,8 +94,7 @@ def main(argv: list[str] | None = None) -> None:
         LOG.info("  %s", line)
 
     open_out_dir(args.out_dir, args.overwrite)
-    with whole_file(args.out_dir / "data_report.csv") as part:
-        report_table(scans, findings).to_csv(part, index=False)
+    write_table(args.out_dir / "data_report.csv", report_table(scans, findings))
     rows = sheet_rows(findings, args.sheet_rows)
     draw_sheet(in_threads(lambda row: sheet_row(scans, row, findings[row], window), rows, "sheet"),
                args.out_dir / "contact_sheet.png")

@@ -13,6 +13,7 @@ from torch import nn
 from slivit.config import IntegratorConfig, Preprocess, Target
 from slivit.errors import UserError
 from slivit.model import ImageClassifier, SLIViT
+from slivit.patient_key import hashed_patients
 from slivit.runtime import whole_file
 from slivit.scans import Scans
 
@@ -43,7 +44,7 @@ class Card:
         integrator: sizes; None for a backbone.
         target: outputs.
         preprocess: how scans become input.
-        data: of data_facts.
+        data: of data_facts and patient_facts.
         epoch, score: of the saved weights, on validation.
         seed: of the run.
         versions: of the packages that made it.
@@ -67,14 +68,23 @@ class Card:
 
 
 def data_facts(scans: Scans, fingerprint: str, split_ratio: str | None, seed: int) -> dict:
-    """Return what a checkpoint remembers of its data.
+    """Return what a run and its checkpoints remember of the data.
 
-    Name, fingerprint, ratio and seed of the split of a table that has none, and hashes of the
-    patients in training and validation, by which an evaluation notices that it meets them again.
-    (Models of the original SLIViT have no hashes, and under `assumed` what no file tells of them.)
+    Name, fingerprint, ratio and seed of the split of a table that has none; a checkpoint adds
+    `patient_facts`. (Models of the original SLIViT have under `assumed` what no file tells.)
     """
     return {"name": scans.name, "fingerprint": fingerprint, "split_ratio": split_ratio,
-            "split_seed": seed, "patients": sorted(scans.patient_hashes("train", "val"))}
+            "split_seed": seed}
+
+
+def patient_facts(scans: Scans, key: bytes) -> dict:
+    """Return what a checkpoint remembers of the patients in training and validation.
+
+    Hashes with the run's key, by which an evaluation that has the key as well notices that it meets
+    them again, and a mark of the key. (Models of the original SLIViT have no hashes, those of
+    earlier versions hashes without a key.)
+    """
+    return hashed_patients(scans.patients_of("train", "val"), key)
 
 
 def build(card: Card, drop_path: float = 0.0) -> ImageClassifier | SLIViT:

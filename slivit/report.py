@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from slivit import model_card
+from slivit.cells import write_table
 from slivit.compare import format_comparison
 from slivit.explain import write_explanations
 from slivit.html_report import Report, write_html, write_markdown
@@ -19,7 +20,7 @@ from slivit.measured import (
 from slivit.metrics import format_groups, format_scores, predictions_table
 from slivit.plots import plot_scores
 from slivit.prediction import Prediction, Trained, average, predict_scans
-from slivit.runtime import LOG, whole_file, write_json
+from slivit.runtime import LOG, write_json
 from slivit.scans import Scans
 from slivit.session import Session
 from slivit.worst import worst_cases
@@ -95,8 +96,7 @@ def write_report(scans: Scans, rows: np.ndarray, found: Prediction, trained: lis
     if found.std is not None:
         columns = {f"{name}_std": kept.found.std[:, k] for k, name in enumerate(target.labels)
                    } | (columns or {})
-    with whole_file(out_dir / "predictions.csv") as part:
-        table.assign(**columns or {}).to_csv(part, index=False)
+    write_table(out_dir / "predictions.csv", table.assign(**columns or {}))
     explanations = []
     if options.explain:
         explanations = write_explanations(trained[0].model, full.target, scans, rows, found.pred,
