@@ -5,13 +5,16 @@ import hashlib
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from helpers import RUN_3D, content, run_evaluate
 
+import evaluate
 import finetune
 from slivit import checkpoint
 from slivit.errors import UserError
+from slivit.meta import read_meta
 from slivit.patient_key import hashed_patients, patient_key, read_key, write_key
 
 KEY, OTHER = bytes(range(32)), bytes(32)
@@ -41,15 +44,16 @@ def with_patients(path, changed, **facts):
 
 
 @pytest.fixture
-def evaluated(volume_csv, tmp_path, capsys):
-    """A function that measures checkpoints on all volumes and returns what is printed."""
-    def evaluated(path, *more):
-        capsys.readouterr()
-        options = ["--checkpoint", path, *more] if more else []
-        run_evaluate(path, tmp_path / "out", "--meta_csv", volume_csv, "--split", "all",
-                     "--overwrite", *options)
-        return capsys.readouterr().out
-    return evaluated
+def said(volume_csv, messages):
+    """A function that returns what evaluate.py says of checkpoints and the patients of all rows."""
+    scans = read_meta(volume_csv, 3, ["A"])
+
+    def said(*paths):
+        trained = [SimpleNamespace(path=path, card=checkpoint.read(path)[0]) for path in paths]
+        messages.clear()
+        evaluate.warn_of_training_patients(scans, scans.rows("all"), trained)
+        return "\n".join(messages)
+    return said
 
 
 def test_numbers_of_patients_cannot_be_tried_on_a_checkpoint(binary_run):
@@ -101,42 +105,37 @@ def test_resumed_run_keeps_its_key_and_a_new_one_gets_another(volume_csv, tmp_pa
     assert again[2] != first[2]
 
 
-def test_evaluation_without_the_key_says_that_it_cannot_tell(binary_run, tmp_path, evaluated):
+def test_evaluation_without_the_key_says_that_it_cannot_tell(binary_run, tmp_path, said):
     alone = copy_run(binary_run, tmp_path / "alone", "slivit.safetensors")
-    text = evaluated(alone)
-    assert text.count(UNTOLD) == 1
-    assert f"patient_key.txt of the training is not beside {alone}" in text
-    assert "have ids that stand" not in text
+    assert said(alone) == f"{UNTOLD}: the patient_key.txt of the training is not beside {alone}"
     write_key(alone.parent, OTHER)
-    assert UNTOLD in evaluated(alone)
+    assert said(alone).startswith(UNTOLD)
     write_key(alone.parent, read_key(binary_run))
-    text = evaluated(alone)
-    assert f"6 {WARNING}" in text
-    assert UNTOLD not in text
+    assert said(alone).startswith(f"warning: 6 {WARNING}")
+    assert UNTOLD not in said(alone)
 
 
-def test_key_is_found_beside_what_a_link_leads_to(binary_run, tmp_path, evaluated):
+def test_key_is_found_beside_what_a_link_leads_to(binary_run, tmp_path, said):
     (tmp_path / "link.safetensors").symlink_to(binary_run / "slivit.safetensors")
-    assert f"6 {WARNING}" in evaluated(tmp_path / "link.safetensors")
+    assert f"6 {WARNING}" in said(tmp_path / "link.safetensors")
 
 
-def test_damaged_key_is_one_message_before_anything_is_written(binary_run, tmp_path, evaluated):
+def test_damaged_key_is_one_message_before_anything_is_written(binary_run, volume_csv, tmp_path):
     path = copy_run(binary_run, tmp_path / "run", "slivit.safetensors", "patient_key.txt")
     (path.parent / "patient_key.txt").write_bytes(b"\xff\xfe\n")
     with pytest.raises(UserError, match="patient_key.txt: is damaged.*Put a copy of it there, or"):
-        evaluated(path)
+        run_evaluate(path, tmp_path / "out", "--meta_csv", volume_csv)
     assert not (tmp_path / "out").exists()
 
 
-def test_checkpoints_of_earlier_versions_still_warn(binary_run, tmp_path, evaluated):
+def test_checkpoints_of_earlier_versions_still_warn(binary_run, tmp_path, said):
     old = with_patients(binary_run / "slivit.safetensors", tmp_path / "old.safetensors",
                         patients=plain_hashes("P0", "P3", "elsewhere"))
-    text = evaluated(old)
-    assert f"2 {WARNING}" in text
-    assert UNTOLD not in text
+    assert f"2 {WARNING}" in said(old)
+    assert UNTOLD not in said(old)
 
 
-def test_each_of_several_checkpoints_has_its_own_key(binary_run, tmp_path, evaluated):
+def test_each_of_several_checkpoints_has_its_own_key(binary_run, tmp_path, said):
     paths = []
     for name, key, patients in (("a", KEY, ("P0", "P1")), ("b", OTHER, ("P1", "P7")),
                                 ("c", bytes([7] * 32), ("P4",))):
@@ -145,14 +144,13 @@ def test_each_of_several_checkpoints_has_its_own_key(binary_run, tmp_path, evalu
         paths.append(with_patients(binary_run / "slivit.safetensors",
                                    tmp_path / name / "slivit.safetensors",
                                    **hashed_patients(patients, key)))
-    assert f"4 {WARNING}" in evaluated(*paths)
+    assert f"4 {WARNING}" in said(*paths)
     (tmp_path / "c/patient_key.txt").unlink()
-    text = evaluated(*paths)
-    assert f"3 {WARNING}" in text
-    assert f"is not beside {paths[2]}\n" in text
+    assert f"3 {WARNING}" in said(*paths)
+    assert said(*paths).endswith(f"is not beside {paths[2]}")
 
 
-def test_a_table_without_patients_needs_no_key(volume_csv, tmp_path, monkeypatch, capsys):
+def test_a_table_without_patients_needs_no_key(volume_csv, tmp_path, monkeypatch, said):
     monkeypatch.setattr(finetune, "measure", lambda *given: None)
     table = tmp_path / "meta.csv"
     lines = [line.rsplit(",", 1)[0] for line in volume_csv.read_text().splitlines()]
@@ -160,8 +158,7 @@ def test_a_table_without_patients_needs_no_key(volume_csv, tmp_path, monkeypatch
     finetune.main(["--meta_csv", str(table), "--pathologies", "B", *RUN_3D, "--n_epochs", "1",
                    "--out_dir", str(tmp_path / "run")])
     assert not (tmp_path / "run/patient_key.txt").exists()
-    run_evaluate(tmp_path / "run/slivit.safetensors", tmp_path / "out", "--meta_csv", volume_csv)
-    assert UNTOLD not in capsys.readouterr().out
+    assert said(tmp_path / "run/slivit.safetensors") == ""
 
 
 def test_a_key_that_cannot_be_read(tmp_path, monkeypatch):
