@@ -24,6 +24,7 @@ import pandas as pd
 if __name__ == "__main__":  # the packages of the repository lie one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from slivit.cells import write_table
 from slivit.errors import UserError, run_script
 from slivit.named import EMBEDDED, load_named
 from slivit.option_types import positive_int
@@ -90,8 +91,7 @@ def export(scans: Scans, splits: tuple[str, ...], limit: int | None, out_dir: Pa
     table["Split"] = scans.split[kept]
     if scans.patients is not None:
         table["patient"] = [scans.patients[row] for row in kept]
-    with whole_file(out_dir / "meta.csv") as part:
-        part.write_bytes(table.to_csv(index=False, lineterminator="\n").encode())
+    write_table(out_dir / "meta.csv", table)
     LOG.info("wrote %s", out_dir / "meta.csv")
 
 

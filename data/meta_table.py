@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from slivit import cells
 from slivit.errors import UserError, listing
-from slivit.runtime import LOG, whole_file
+from slivit.runtime import LOG
 
 
 def table_parser(text: str, root: str, out: str) -> argparse.ArgumentParser:
@@ -44,13 +45,13 @@ def path_cells(names: Sequence[str], root: Path, out: Path) -> list[str]:
         UserError: listing the cells with a blank at either end, which reading a table strips.
     """
     folder = Path(os.path.relpath(root.resolve(), out.parent.resolve()))
-    cells = [(folder / name).as_posix() for name in names]
-    bad = [repr(cell) for cell in cells if cell != cell.strip()]
+    paths = [(folder / name).as_posix() for name in names]
+    bad = [repr(cell) for cell in paths if cell != cell.strip()]
     if bad:
         raise UserError(f"{len(bad)} Path cells would begin or end with a blank, which is lost "
                         f"when the table is read:\n{listing(bad)}\nRename these files or folders, "
                         f"or put the table into the folder itself: --out '{root / out.name}'")
-    return cells
+    return paths
 
 
 def write_table(table: pd.DataFrame, out: Path, labels: Sequence[str]) -> None:
@@ -65,8 +66,7 @@ def write_table(table: pd.DataFrame, out: Path, labels: Sequence[str]) -> None:
         UserError: it cannot be written there.
     """
     try:
-        with whole_file(out) as part:
-            part.write_bytes(table.to_csv(index=False, lineterminator="\n").encode())
+        cells.write_table(out, table)
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written ({error.strerror}). Name another file"
                         ) from None

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import RUN_2D, run_evaluate, write_image_table
+from converters import GREY, run
+from helpers import RUN_2D, run_evaluate, write_image, write_image_table
 
 import bb_train
 from slivit.cells import escape, read_table, unescape, write_table
+from slivit.meta import read_meta
 
 FORMULAS = ("=cmd|' /C calc'!A0", "=1+1", "+1+1", "-1-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1",
             " =1", "＝1", "+", "-P7", "-inf", "+49 30 1234", "--5", "-5 ", "-1_000", "'=1", "''=1",
@@ -89,3 +91,27 @@ def test_all_else_has_them_raw(formula_run, tmp_path, capsys):
     run_evaluate(formula_run / "out/backbone.safetensors", tmp_path / "out", "--meta_csv",
                  formula_run / "meta.csv", "--split", "train")
     assert "12 of 12 patients have ids" in capsys.readouterr().out
+
+
+def test_a_table_made_of_a_split_has_the_same_ids_and_patients(formula_run):
+    meta = read_meta(formula_run / "meta.csv", 2)
+    table = pd.read_csv(formula_run / "out/split.csv", dtype=str)  # a user's own program
+    table = table.rename(columns={"id": "F_Name"}).assign(Path="images/0.png", **{"'=A": 1})
+    table.to_csv(formula_run / "again.csv", index=False)
+    again = read_meta(formula_run / "again.csv", 2, refuse_overlap=False)
+    assert (again.ids, again.patients) == (meta.ids, meta.patients)
+    assert again.label_names == ("=A",)
+
+
+def test_converters_write_such_names_and_they_are_found(scripts, tmp_path):
+    names = ["+cat/=1+1.png", "-dog/@x.png"]
+    for name in names:
+        write_image(tmp_path / name, GREY)
+    run(scripts.folder, tmp_path, "--patient_from", "(.)[.x]")
+    cells = pd.read_csv(tmp_path / "meta.csv", header=None, dtype=str).to_numpy().ravel()
+    assert not any(map(runs, cells))
+    scans = read_meta(tmp_path / "meta.csv", 2)
+    assert scans.ids == tuple(names)
+    assert scans.label_names == ("+cat", "-dog")
+    assert scans.patients == ("1", "@")
+    assert scans.read(0).slices.shape[0] == 1
