@@ -11,7 +11,14 @@ Model, pre-processing, labels and task are read from the checkpoint.
 """
 
 import argparse
+import contextlib
+from itertools import chain
 from pathlib import Path
+
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.stopping import end_at_signals
+
+    end_at_signals()
 
 import numpy as np
 
@@ -20,15 +27,17 @@ from slivit import options
 from slivit.assumptions import assumed, load_evidence, settle
 from slivit.checkpoint import Card
 from slivit.errors import UserError, listing, run_script
+from slivit.files import write_json
 from slivit.headers import check_headers
 from slivit.measured import ReportOptions
 from slivit.meta import single_scan
 from slivit.model import require_slice_tokens
 from slivit.named import known_sets
+from slivit.output_dir import open_out_dir
 from slivit.patient_key import KEY_FILE, known_patients
 from slivit.prediction import TestTime, Trained, check_test_time, read_any, restore_trained
 from slivit.report import measure
-from slivit.runtime import LOG, open_out_dir, versions, write_json
+from slivit.runtime import LOG, versions
 from slivit.scans import Scans, match_names
 from slivit.session import Session, open_session
 from slivit.tasks import check_splits, fit_to_target
@@ -91,14 +100,16 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
     warn_of_training_patients(scans, rows, trained)
     check_headers(scans, rows, card.preprocess.views)
 
-    if run.world.main:
-        open_out_dir(args.out_dir, args.overwrite)
-        write_json(args.out_dir / "config.json", options.make_config(
-            args, script="evaluate", card=card, versions=versions(),
-            data={"name": scans.name, "fingerprint": fingerprint}))
-    measure(trained, scans, args.split, run, args.b_size, args.out_dir,
-            ReportOptions(args.seed, args.pathologies, args.operating_point, args.group_by,
-                          args.explain, how))
+    with contextlib.ExitStack() as stack:
+        if run.world.main:
+            stack.enter_context(open_out_dir(args.out_dir, False, args.overwrite,
+                                             chain(run.inputs, scans.read.files())))
+            write_json(args.out_dir / "config.json", options.make_config(
+                args, script="evaluate", card=card, versions=versions(),
+                data={"name": scans.name, "fingerprint": fingerprint}))
+        measure(trained, scans, args.split, run, args.b_size, args.out_dir,
+                ReportOptions(args.seed, args.pathologies, args.operating_point, args.group_by,
+                              args.explain, how))
 
 
 def load_models(args: argparse.Namespace, run: Session) -> tuple[list[Trained], Scans | None]:

@@ -11,7 +11,13 @@ Writes slivit.safetensors, which evaluate.py takes as --checkpoint, and what REA
 
 import argparse
 import contextlib
+from itertools import chain
 from pathlib import Path
+
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.stopping import end_at_signals
+
+    end_at_signals()
 
 import numpy as np
 import torch
@@ -28,17 +34,20 @@ from slivit.datasets import scan_training_set
 from slivit.engine import fit
 from slivit.errors import UserError, run_script
 from slivit.features import FeatureOptions, frozen_training_set
+from slivit.files import scratch_dir, write_json
 from slivit.headers import check_headers
 from slivit.measured import ReportOptions
 from slivit.model import SLIViT
 from slivit.model_card import training_facts
 from slivit.optim import backbone_groups, parameter_groups
+from slivit.output_dir import open_out_dir
 from slivit.patient_key import patient_key, write_key
 from slivit.prediction import load_trained
 from slivit.report import closing_split, measure
-from slivit.runtime import LOG, open_out_dir, scratch_dir, versions, write_json
+from slivit.runtime import LOG, versions
 from slivit.scans import Scans, summarise
 from slivit.session import Session, open_session
+from slivit.state import find_state
 from slivit.steps import Phase
 from slivit.subsets import take_fraction
 from slivit.tasks import check_splits, divide_labels, resolve_with_auxiliary
@@ -152,17 +161,8 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
         args, script="finetune", backbone=name, target=target, preprocess=preprocess,
         augmentation=augmentation, integrator=integrator, data=data, versions=versions(),
         backbone_data=bb_data)
-    if run.world.main:
-        if run.resume:
-            options.check_resume(out_dir, config)
-        open_out_dir(out_dir, args.overwrite)
-        write_json(out_dir / "config.json", config)
-        if known["patients"]:
-            write_key(out_dir, key)
-        scans.save_split(out_dir / "split.csv")
-    run.world.wait()
     best_path = out_dir / "slivit.safetensors"
-
+    start_from = find_state(out_dir, model, best_path, run)
     facts = training_facts(own, target, augmentation,
                            {**config, "auxiliary": ", ".join(auxiliary) or None}, bb_data)
 
@@ -171,16 +171,26 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
                     args.seed, versions(), facts, temperature_of(validation, target))
         checkpoint.save(best_path, best, card, validation)
 
-    model.to(run.device)
     with contextlib.ExitStack() as stack:
+        track = None
+        if run.world.main:
+            if run.resume:
+                options.check_resume(out_dir, config)
+            stack.enter_context(open_out_dir(out_dir, run.resume, args.overwrite,
+                                             chain(run.inputs, scans.read.files())))
+            write_json(out_dir / "config.json", config)
+            if known["patients"]:
+                write_key(out_dir, key)
+            scans.save_split(out_dir / "split.csv")
+            track = stack.enter_context(open_trackers(args, config, out_dir))
+        run.world.wait()
+        model.to(run.device)
         phases = make_phases(args, model, scans, augmentation, weights, run, stack, out_dir)
-        track = stack.enter_context(open_trackers(args, config, out_dir)
-                                    ) if run.world.main else None
         fit(model, phases, objective, training_options.make_fit_options(args), run, out_dir,
-            save_best, track)
-    run.world.wait()
-    measure([load_trained(best_path, run.device)], own, closing_split(own), run, args.b_size,
-            out_dir, ReportOptions(args.seed))
+            save_best, track, start_from)
+        run.world.wait()
+        measure([load_trained(best_path, run.device)], own, closing_split(own), run, args.b_size,
+                out_dir, ReportOptions(args.seed))
     LOG.info("model: %s", best_path)
 
 

@@ -24,8 +24,8 @@ from benchmarks.accuracy_summary import flat
 from benchmarks.nodules import LABEL, TARGET
 from data import build_nodule_shapes as builder
 from slivit.errors import UserError, run_script
+from slivit.files import whole_file
 from slivit.metrics import evaluate
-from slivit.runtime import whole_file
 
 NETWORKS = ("slivit", "resnet18_narrow", "densenet")
 METHODS = (*NETWORKS, "volume")

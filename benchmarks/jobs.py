@@ -21,8 +21,9 @@ from benchmarks import nodules
 from benchmarks.tasks import BACKBONE, Method, Task, pretrain
 from slivit import option_types as types
 from slivit.errors import RunError, UserError
+from slivit.files import whole_file, write_json
 from slivit.named import DATA_DIR
-from slivit.runtime import versions, whole_file, write_json
+from slivit.runtime import versions
 
 FEW = 150  # scans of a quick run
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from slivit.errors import UserError, run_script
+from slivit.files import whole_file
 from slivit.named import DATA_DIR
-from slivit.runtime import whole_file
 
 BEGIN, END = "<!-- results: written by make results -->", "<!-- end of results -->"
 NAMES = {

@@ -37,7 +37,8 @@ from benchmarks.speed_recipes import frozen, recipes
 from benchmarks.speed_steps import steps
 from slivit import option_types as types
 from slivit.errors import UserError, run_script
-from slivit.runtime import usable_cpus, whole_file
+from slivit.files import whole_file
+from slivit.runtime import usable_cpus
 
 PARTS = {"steps": steps, "frozen": frozen, "recipes": recipes, "growth": growth,
          "profile": profile}

@@ -13,26 +13,29 @@ so its volumes cannot be measured in a viewer.
 
 import argparse
 import gzip
-import re
 import sys
 from pathlib import Path
+
+if __name__ == "__main__":  # the packages of the repository lie one folder up
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from slivit.stopping import end_at_signals
+
+    end_at_signals()  # before the imports, which take seconds
 
 import nibabel
 import numpy as np
 import pandas as pd
 
-if __name__ == "__main__":  # the packages of the repository lie one folder up
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from slivit.cells import write_table
 from slivit.errors import UserError, run_script
+from slivit.files import whole_file
 from slivit.named import EMBEDDED, load_named
 from slivit.option_types import positive_int
-from slivit.runtime import LOG, check_out_dir, setup_logging, whole_file
+from slivit.output_dir import check_out_dir, open_out_dir
+from slivit.runtime import LOG, setup_logging
 from slivit.scans import Scans
 
 SPLITS = ("train", "val", "test")
-OURS = re.compile(r"(train|val|test)_[0-9]{4,}\.nii\.gz|meta\.csv")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -96,7 +99,7 @@ def export(scans: Scans, splits: tuple[str, ...], limit: int | None, out_dir: Pa
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Load the set, clear an earlier export, write the files."""
+    """Load the set, remove an earlier export, write the files."""
     args = build_parser().parse_args(argv)
     setup_logging()
     check_out_dir(args.out_dir, overwrite=args.overwrite)
@@ -106,11 +109,8 @@ def main(argv: list[str] | None = None) -> None:
     splits = SPLITS if args.split == "all" else (args.split,)
     if not any(len(scans.rows(split)) for split in splits):
         raise UserError(f"--split {args.split}: {scans.name} has no volumes there")
-    args.out_dir.mkdir(parents=True, exist_ok=True)
-    for file in args.out_dir.iterdir():
-        if OURS.fullmatch(file.name):
-            file.unlink()
-    export(scans, splits, args.limit, args.out_dir)
+    with open_out_dir(args.out_dir, False, args.overwrite):
+        export(scans, splits, args.limit, args.out_dir)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import pandas as pd
-
 if __name__ == "__main__":  # the packages of the repository lie one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from slivit.stopping import end_at_signals
 
+    end_at_signals()  # before the imports, which take seconds
+
+import pandas as pd
 from meta_table import check_out, path_cells, table_parser, write_table
 
 from slivit.errors import UserError, listing, run_script

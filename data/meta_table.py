@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from slivit import cells
-from slivit.errors import UserError, listing
+from slivit.errors import NotWritten, UserError, listing
+from slivit.files import check_replaceable
 from slivit.runtime import LOG
 
 
@@ -23,11 +24,12 @@ def table_parser(text: str, root: str, out: str) -> argparse.ArgumentParser:
 
 
 def check_out(out: Path, overwrite: bool) -> None:
-    """Refuse to replace a file.
+    """Refuse to replace a file, and always what is none: a folder, a device, a pipe, a link.
 
     Raises:
-        UserError: `out` exists, and `overwrite` is not given.
+        UserError: such a thing; or `out` exists, and `overwrite` is not given.
     """
+    check_replaceable(out, "--out")
     if out.exists() and not overwrite:
         raise UserError(f"--out {out}: exists already. Name another file, or add --overwrite to "
                         "replace it")
@@ -67,8 +69,8 @@ def write_table(table: pd.DataFrame, out: Path, labels: Sequence[str]) -> None:
     """
     try:
         cells.write_table(out, table)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({error.strerror}). Name another file"
+    except NotWritten as error:
+        raise UserError(f"--out {out}: cannot be written ({error.reason}). Name another file"
                         ) from None
     parts = [table.assign(Split="all")]
     if "Split" in table:

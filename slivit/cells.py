@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from slivit.runtime import whole_file
+from slivit.files import whole_file
 
 # The full-width signs are formulas too, in spreadsheets set to Chinese, Japanese or Korean.
 FORMULA = re.compile(r"'*([\t\r\n]|\s*[=+\-@＝＋－＠])")

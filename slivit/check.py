@@ -13,7 +13,13 @@ import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
+
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.stopping import end_at_signals
+
+    end_at_signals()
 
 import numpy as np
 import pandas as pd
@@ -26,8 +32,9 @@ from slivit.errors import UserError, listing, run_script
 from slivit.headers import default_window, describe, in_threads
 from slivit.meta import read_meta
 from slivit.named import known_sets
+from slivit.output_dir import check_out_dir, open_out_dir
 from slivit.readers import Header, ReadError, scan_ndim
-from slivit.runtime import LOG, check_out_dir, open_out_dir, setup_logging
+from slivit.runtime import LOG, setup_logging
 from slivit.scans import Scans, summarise
 from slivit.sources import FileSource
 from slivit.splits import in_several, parse_ratio
@@ -93,11 +100,12 @@ def main(argv: list[str] | None = None) -> None:
     for line in describe([finding.header for finding in findings if finding.header]):
         LOG.info("  %s", line)
 
-    open_out_dir(args.out_dir, args.overwrite)
-    write_table(args.out_dir / "data_report.csv", report_table(scans, findings))
-    rows = sheet_rows(findings, args.sheet_rows)
-    draw_sheet(in_threads(lambda row: sheet_row(scans, row, findings[row], window), rows, "sheet"),
-               args.out_dir / "contact_sheet.png")
+    with open_out_dir(args.out_dir, False, args.overwrite,
+                      chain((args.meta_csv,), scans.read.files())):
+        write_table(args.out_dir / "data_report.csv", report_table(scans, findings))
+        rows = sheet_rows(findings, args.sheet_rows)
+        draw_sheet(in_threads(lambda row: sheet_row(scans, row, findings[row], window), rows,
+                              "sheet"), args.out_dir / "contact_sheet.png")
     LOG.info("written to %s: data_report.csv, contact_sheet.png (%d of %d scans)", args.out_dir,
              len(rows), len(scans))
     for line in oddities(scans, findings):

@@ -12,9 +12,9 @@ from torch import nn
 
 from slivit.config import IntegratorConfig, Preprocess, Target
 from slivit.errors import UserError
+from slivit.files import whole_file
 from slivit.model import ImageClassifier, SLIViT
 from slivit.patient_key import hashed_patients
-from slivit.runtime import whole_file
 from slivit.scans import Scans
 
 FORMAT = 1

@@ -12,11 +12,17 @@ import dataclasses
 import os
 from pathlib import Path
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.stopping import end_at_signals
+
+    end_at_signals()
+
 from slivit import checkpoint
 from slivit import option_types as types
 from slivit.checkpoint import Card
 from slivit.config import TILINGS
 from slivit.errors import UserError, run_script
+from slivit.files import check_replaceable
 from slivit.original import UNNAMED, make_target, read_original
 from slivit.runtime import LOG, setup_logging
 
@@ -65,7 +71,8 @@ def check_args(args: argparse.Namespace) -> None:
                         "original SLIViT")
     if args.out.suffix != ".safetensors":
         raise UserError(f"{args.out}: expected a name that ends with .safetensors")
-    if args.out.is_dir() or (args.out.exists() and not args.overwrite):
+    check_replaceable(args.out)
+    if args.out.exists() and not args.overwrite:
         raise UserError(f"{args.out}: exists already; name another file, or add --overwrite")
     if not args.out.parent.is_dir() or not os.access(args.out.parent, os.W_OK):
         raise UserError(f"{args.out}: {args.out.parent} is no folder in which one can write")

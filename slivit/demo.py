@@ -14,6 +14,11 @@ import sys
 import time
 from pathlib import Path
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.stopping import end_at_signals
+
+    end_at_signals()
+
 import numpy as np
 import pandas as pd
 
@@ -23,6 +28,7 @@ from slivit.config import Target
 from slivit.errors import RunError, run_script
 from slivit.metrics import evaluate, score_text
 from slivit.named import DATA_DIR
+from slivit.stopping import Stopped
 
 PRETRAIN = ("--window full --flips hv --jitter 0 --backbone convnext_atto_bn --weights none "
             "--img_size 64 --drop_path 0 --n_epochs 3 --patience 0 --b_size 32 --lr 2e-3 "
@@ -77,7 +83,13 @@ def run(*words: str) -> None:
     words = (*words, "--overwrite")
     print("\n$", shlex.join(["python", *words]), flush=True)
     first = [] if words[0] == "-m" else [str(DATA_DIR.parent / words[0])]
-    if subprocess.run([sys.executable, *first, *words[len(first):]], check=False).returncode:
+    with subprocess.Popen([sys.executable, *first, *words[len(first):]]) as process:
+        try:
+            failed = process.wait()
+        except Stopped:
+            process.terminate()  # it saves what it has
+            raise
+    if failed:
         raise RunError(f"{' '.join(words[:2])} failed")
 
 

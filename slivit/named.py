@@ -11,7 +11,8 @@ import pandas as pd
 
 from slivit.config import Augmentation
 from slivit.errors import UserError, nearest
-from slivit.runtime import LOG, scratch_dir
+from slivit.files import scratch_dir
+from slivit.runtime import LOG
 from slivit.scans import DEFAULT_SIZE, SPLITS, Scans
 from slivit.sources import ArraySource
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from slivit import option_types as types
 from slivit.config import Preprocess
 from slivit.errors import UserError, listing
+from slivit.manifest import read_manifest
 from slivit.meta import read_meta
 from slivit.named import EMBEDDED, load_named
-from slivit.runtime import check_writable
+from slivit.output_dir import check_writable, is_empty
 from slivit.scans import Scans
 from slivit.splits import parse_ratio
 from slivit.transforms import parse_window
@@ -205,7 +206,7 @@ def check_resume(out_dir: Path, config: dict) -> None:
     """
     path = out_dir / "config.json"
     if not path.exists():
-        if any(out_dir.glob("*")):
+        if not is_empty(out_dir, read_manifest(out_dir) or {}):
             raise UserError(f"--resume: {out_dir} is not empty and holds no config.json, so it is "
                             "not a run of this script")
         return

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from slivit.errors import UserError
-from slivit.runtime import whole_file
+from slivit.files import whole_file
 
 KEY_FILE = "patient_key.txt"
 KEY_BYTES = 32

@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from slivit import checkpoint
 from slivit.errors import UserError, first_line
+from slivit.files import whole_file
 from slivit.parallel import World
-from slivit.runtime import whole_file
+from slivit.session import Session
 
 
 @dataclass
@@ -49,7 +51,7 @@ def save_state(path: Path, progress: Progress, parts: dict[str, object], world: 
     Raises:
         RunError: it cannot be written.
     """
-    rng = world.join(_random_state())
+    rng = world.join(random_state())
     if not world.main:
         return
     content = {name: part.state_dict() for name, part in parts.items() if part is not None}
@@ -70,6 +72,35 @@ def load_state(path: Path, device: torch.device) -> tuple[Progress, dict]:
         raise _cannot_resume(path, error) from None
 
 
+def find_state(out_dir: Path, model: nn.Module, best: Path, run: Session
+               ) -> tuple[Progress, dict] | None:
+    """Return what a run is to go on from, None where it starts; nothing is written yet.
+
+    Args:
+        out_dir: of the run.
+        model: whose tensors last.pt has to hold.
+        best: the checkpoint of the best epoch so far, which the run measures in the end.
+        run: says whether to go on.
+
+    Raises:
+        UserError: last.pt is damaged or of another model, or `best` is missing or damaged.
+    """
+    last = out_dir / "last.pt"
+    if not run.resume or not last.exists():
+        return None
+    progress, content = load_state(last, run.device)
+    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    if own != {name: tensor.shape for name, tensor in content["model"].items()}:
+        raise _cannot_resume(last, ValueError("it is of another model"))
+    if math.isfinite(progress.best):
+        try:
+            checkpoint.read(best)
+        except UserError as error:
+            raise UserError(f"--resume: the checkpoint of the best epoch so far cannot be read: "
+                            f"{error}. Put it back, or start again with --overwrite") from None
+    return progress, content
+
+
 def restore(path: Path, content: dict, parts: dict[str, nn.Module | object | None],
             world: World) -> None:
     """Put states back into model, optimizer and random numbers.
@@ -82,7 +113,7 @@ def restore(path: Path, content: dict, parts: dict[str, nn.Module | object | Non
             if part is not None:
                 part.load_state_dict(content[name])
         if world.size == len(content["rng"]):
-            _set_random_state(content["rng"][world.rank])
+            set_random_state(content["rng"][world.rank])
     except Exception as error:  # load_state_dict raises several kinds
         raise _cannot_resume(path, error) from None
 
@@ -92,12 +123,14 @@ def _cannot_resume(path: Path, error: Exception) -> UserError:
                      "--overwrite")
 
 
-def _random_state() -> list[torch.Tensor]:
+def random_state() -> list[torch.Tensor]:
+    """Return the state of torch's random numbers, of the CPU and of a GPU in use."""
     cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else []
     return [torch.get_rng_state(), *cuda]
 
 
-def _set_random_state(states: list[torch.Tensor]) -> None:
+def set_random_state(states: list[torch.Tensor]) -> None:
+    """Go on from what random_state has returned."""
     torch.set_rng_state(states[0].cpu())
     if len(states) > 1 and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(states[1].cpu())
