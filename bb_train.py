@@ -35,6 +35,7 @@ from slivit.model import ImageClassifier
 from slivit.model_card import training_facts
 from slivit.optim import backbone_groups
 from slivit.output_dir import open_out_dir
+from slivit.patient_key import patient_key, write_key
 from slivit.prediction import load_trained
 from slivit.report import closing_split, measure
 from slivit.runtime import LOG, versions
@@ -98,6 +99,8 @@ def train(args: argparse.Namespace, run: Session) -> None:
     model = ImageClassifier(name, len(target.labels), preprocess, args.drop_path)
     start.load_into(model.backbone)
     data = checkpoint.data_facts(scans, scans.fingerprint(), args.split_ratio, args.seed)
+    key = patient_key(args.out_dir, run.resume)
+    known = checkpoint.patient_facts(scans, key)
     config = options.make_config(
         args, script="bb_train", backbone=name, target=target, preprocess=preprocess,
         augmentation=augmentation, data=data, versions=versions(),
@@ -107,8 +110,8 @@ def train(args: argparse.Namespace, run: Session) -> None:
     facts = training_facts(scans, target, augmentation, config, start.trained_on)
 
     def save_best(epoch: int, scores: dict, best: nn.Module, validation: Validation) -> None:
-        card = Card("backbone", name, None, target, preprocess, data, epoch, scores, args.seed,
-                    versions(), facts, temperature_of(validation, target))
+        card = Card("backbone", name, None, target, preprocess, data | known, epoch, scores,
+                    args.seed, versions(), facts, temperature_of(validation, target))
         checkpoint.save(best_path, best, card, validation)
 
     with contextlib.ExitStack() as stack:
@@ -119,6 +122,8 @@ def train(args: argparse.Namespace, run: Session) -> None:
             stack.enter_context(open_out_dir(args.out_dir, run.resume, args.overwrite,
                                              chain(run.inputs, scans.read.files())))
             write_json(args.out_dir / "config.json", config)
+            if known["patients"]:
+                write_key(args.out_dir, key)
             scans.save_split(args.out_dir / "split.csv")
             track = stack.enter_context(open_trackers(args, config, args.out_dir))
         run.world.wait()

@@ -34,6 +34,7 @@ from slivit.meta import single_scan
 from slivit.model import require_slice_tokens
 from slivit.named import MEDMNIST_SIZES, known_sets
 from slivit.output_dir import open_out_dir
+from slivit.patient_key import KEY_FILE, known_patients
 from slivit.prediction import TestTime, Trained, check_test_time, read_any, restore_trained
 from slivit.report import measure
 from slivit.runtime import LOG, versions
@@ -212,19 +213,28 @@ def named_training_set(card: Card) -> tuple[str, int | None]:
 
 
 def warn_of_training_patients(scans: Scans, rows: np.ndarray, trained: list[Trained]) -> None:
-    """Say how many of the patients to be measured the models have met in training."""
+    """Say how many of the patients to be measured the models have met in training.
+
+    Raises:
+        UserError: a key of patients' hashes beside a checkpoint is damaged.
+    """
     scored = not np.isnan(scans.labels[rows]).all()
     for one in trained:
         if scored and one.card.integrator and not one.card.integrator.tokens_are_slices:
             LOG.warning("warning: %s is a model of the original SLIViT, which does not say whom it "
                         "was trained on; scores are too good where these are among the patients "
                         "measured", one.path)
-    seen = {patient for one in trained for patient in one.card.data["patients"]}
-    found = scans.patient_hashes(*{str(scans.split[row]) for row in rows})
-    if seen & found:
+    patients = scans.patients_of(*{str(scans.split[row]) for row in rows})
+    known = [known_patients(patients, one.card.data, one.path) for one in trained]
+    seen = set().union(*(found for found in known if found is not None))
+    if seen:
         LOG.warning("warning: %d of %d patients have ids that stand in the training or validation "
                     "data of the checkpoint too; if they are the same people, these scores are "
-                    "too good", len(seen & found), len(found))
+                    "too good", len(seen), len(patients))
+    untold = [str(one.path) for one, found in zip(trained, known, strict=True) if found is None]
+    if untold:
+        LOG.info("cannot tell whether any of these patients were in training: the %s of the "
+                 "training is not beside %s", KEY_FILE, ", ".join(untold))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ from slivit.model import SLIViT
 from slivit.model_card import training_facts
 from slivit.optim import backbone_groups, parameter_groups
 from slivit.output_dir import open_out_dir
+from slivit.patient_key import patient_key, write_key
 from slivit.prediction import load_trained
 from slivit.report import closing_split, measure
 from slivit.runtime import LOG, versions
@@ -153,6 +154,8 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
         args, scans, target, len(auxiliary))
     own = scans.select_labels(target.labels) if auxiliary else scans
     data = checkpoint.data_facts(own, own.fingerprint(), args.split_ratio, args.seed)
+    key = patient_key(out_dir, run.resume)
+    known = checkpoint.patient_facts(own, key)
     name, preprocess, integrator = model.backbone_name, model.preprocess, model.config
     config = options.make_config(
         args, script="finetune", backbone=name, target=target, preprocess=preprocess,
@@ -164,8 +167,8 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
                            {**config, "auxiliary": ", ".join(auxiliary) or None}, bb_data)
 
     def save_best(epoch: int, scores: dict, best: nn.Module, validation: Validation) -> None:
-        card = Card("slivit", name, integrator, target, preprocess, data, epoch, scores, args.seed,
-                    versions(), facts, temperature_of(validation, target))
+        card = Card("slivit", name, integrator, target, preprocess, data | known, epoch, scores,
+                    args.seed, versions(), facts, temperature_of(validation, target))
         checkpoint.save(best_path, best, card, validation)
 
     with contextlib.ExitStack() as stack:
@@ -176,6 +179,8 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
             stack.enter_context(open_out_dir(out_dir, run.resume, args.overwrite,
                                              chain(run.inputs, scans.read.files())))
             write_json(out_dir / "config.json", config)
+            if known["patients"]:
+                write_key(out_dir, key)
             scans.save_split(out_dir / "split.csv")
             track = stack.enter_context(open_trackers(args, config, out_dir))
         run.world.wait()

@@ -26,6 +26,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 
+from slivit.cells import write_table
 from slivit.errors import UserError, run_script
 from slivit.files import whole_file
 from slivit.named import EMBEDDED, load_named
@@ -93,8 +94,7 @@ def export(scans: Scans, splits: tuple[str, ...], limit: int | None, out_dir: Pa
     table["Split"] = scans.split[kept]
     if scans.patients is not None:
         table["patient"] = [scans.patients[row] for row in kept]
-    with whole_file(out_dir / "meta.csv") as part:
-        part.write_bytes(table.to_csv(index=False, lineterminator="\n").encode())
+    write_table(out_dir / "meta.csv", table)
     LOG.info("wrote %s", out_dir / "meta.csv")
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from slivit import cells
 from slivit.errors import NotWritten, UserError, listing
-from slivit.files import check_replaceable, whole_file
+from slivit.files import check_replaceable
 from slivit.runtime import LOG
 
 
@@ -46,13 +47,13 @@ def path_cells(names: Sequence[str], root: Path, out: Path) -> list[str]:
         UserError: listing the cells with a blank at either end, which reading a table strips.
     """
     folder = Path(os.path.relpath(root.resolve(), out.parent.resolve()))
-    cells = [(folder / name).as_posix() for name in names]
-    bad = [repr(cell) for cell in cells if cell != cell.strip()]
+    paths = [(folder / name).as_posix() for name in names]
+    bad = [repr(cell) for cell in paths if cell != cell.strip()]
     if bad:
         raise UserError(f"{len(bad)} Path cells would begin or end with a blank, which is lost "
                         f"when the table is read:\n{listing(bad)}\nRename these files or folders, "
                         f"or put the table into the folder itself: --out '{root / out.name}'")
-    return cells
+    return paths
 
 
 def write_table(table: pd.DataFrame, out: Path, labels: Sequence[str]) -> None:
@@ -67,8 +68,7 @@ def write_table(table: pd.DataFrame, out: Path, labels: Sequence[str]) -> None:
         UserError: it cannot be written there.
     """
     try:
-        with whole_file(out) as part:
-            part.write_bytes(table.to_csv(index=False, lineterminator="\n").encode())
+        cells.write_table(out, table)
     except NotWritten as error:
         raise UserError(f"--out {out}: cannot be written ({error.reason}). Name another file"
                         ) from None

@@ -59,9 +59,10 @@ def _flip_faults(found: Augmentation) -> list[str]:
 
 
 class DataFacts(TypedDict):
-    """What a checkpoint remembers of its data; see checkpoint.data_facts.
+    """What a checkpoint remembers of its data; see checkpoint.data_facts and patient_facts.
 
-    `assumed`, of models of the original SLIViT alone, lists what no file tells of them.
+    `patient_key` is the mark of the key of the patients' hashes; hashes of earlier versions have
+    none. `assumed`, of models of the original SLIViT alone, lists what no file tells of them.
     """
 
     __pydantic_config__ = STRICT
@@ -71,6 +72,7 @@ class DataFacts(TypedDict):
     split_ratio: Annotated[Text | None, rule(_ratio_faults)]
     split_seed: Count
     patients: Annotated[list[Text], FailFast()]
+    patient_key: NotRequired[Text | None]
     assumed: NotRequired[list[Literal["tiling", "task", "label"]]]
 
 
@@ -129,7 +131,7 @@ class Card:
         integrator: sizes; None for a backbone.
         target: outputs.
         preprocess: how scans become input.
-        data: of checkpoint.data_facts.
+        data: of checkpoint.data_facts and patient_facts.
         epoch, score: of the saved weights, on validation.
         seed: of the run.
         versions: of the packages that made it.

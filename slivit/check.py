@@ -26,9 +26,9 @@ import pandas as pd
 
 from slivit import option_types as types
 from slivit import options
+from slivit.cells import write_table
 from slivit.contact_sheet import Row, draw_sheet
 from slivit.errors import UserError, listing, run_script
-from slivit.files import whole_file
 from slivit.headers import default_window, describe, in_threads
 from slivit.meta import read_meta
 from slivit.named import known_sets
@@ -102,8 +102,7 @@ def main(argv: list[str] | None = None) -> None:
 
     with open_out_dir(args.out_dir, False, args.overwrite,
                       chain((args.meta_csv,), scans.read.files())):
-        with whole_file(args.out_dir / "data_report.csv") as part:
-            report_table(scans, findings).to_csv(part, index=False)
+        write_table(args.out_dir / "data_report.csv", report_table(scans, findings))
         rows = sheet_rows(findings, args.sheet_rows)
         draw_sheet(in_threads(lambda row: sheet_row(scans, row, findings[row], window), rows,
                               "sheet"), args.out_dir / "contact_sheet.png")

@@ -16,6 +16,7 @@ from slivit.card import FORMAT, Card, Header, Validation
 from slivit.errors import RunError, UserError, listing
 from slivit.files import whole_file
 from slivit.model import ImageClassifier, SLIViT
+from slivit.patient_key import hashed_patients
 from slivit.records import Misfit, parse, parse_object
 from slivit.scans import Scans
 from slivit.tensor_files import check_file, check_tensors
@@ -31,14 +32,23 @@ CHANGED = ("It is damaged, or was changed after it was written; use the file as 
 
 
 def data_facts(scans: Scans, fingerprint: str, split_ratio: str | None, seed: int) -> dict:
-    """Return what a checkpoint remembers of its data.
+    """Return what a run and its checkpoints remember of the data.
 
-    Name, fingerprint, ratio and seed of the split of a table that has none, and hashes of the
-    patients in training and validation, by which an evaluation notices that it meets them again.
-    (Models of the original SLIViT have no hashes, and under `assumed` what no file tells of them.)
+    Name, fingerprint, ratio and seed of the split of a table that has none; a checkpoint adds
+    `patient_facts`. (Models of the original SLIViT have under `assumed` what no file tells.)
     """
     return {"name": scans.name, "fingerprint": fingerprint, "split_ratio": split_ratio,
-            "split_seed": seed, "patients": sorted(scans.patient_hashes("train", "val"))}
+            "split_seed": seed}
+
+
+def patient_facts(scans: Scans, key: bytes) -> dict:
+    """Return what a checkpoint remembers of the patients in training and validation.
+
+    Hashes with the run's key, by which an evaluation that has the key as well notices that it meets
+    them again, and a mark of the key. (Models of the original SLIViT have no hashes, those of
+    earlier versions hashes without a key.)
+    """
+    return hashed_patients(scans.patients_of("train", "val"), key)
 
 
 def build(card: Card, drop_path: float = 0.0) -> ImageClassifier | SLIViT:

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from slivit import options
-from slivit.files import whole_file, write_json
+from slivit.cells import read_table, write_table
+from slivit.files import write_json
 from slivit.measured import ReportOptions
 from slivit.output_dir import check_out_dir, open_out_dir
 from slivit.prediction import Prediction, load_trained
@@ -89,7 +90,7 @@ def _pool(args: argparse.Namespace, folds: list[Scans], folders: list[Path], run
     table = []
     for k, (fold, folder) in enumerate(zip(folds, folders, strict=True), 1):
         rows = fold.rows("test")
-        found = pd.read_csv(folder / "predictions.csv", dtype=str)  # floats to the last digit
+        found = read_table(folder / "predictions.csv")  # as text: floats to the last digit
         pred[rows] = found[[f"{name}_pred" for name in card.target.labels]].astype(float)
         number[rows] = k
         scores = pd.read_json(folder / "metrics.json", typ="series")
@@ -97,8 +98,7 @@ def _pool(args: argparse.Namespace, folds: list[Scans], folders: list[Path], run
                       **{key: value for key, value in scores["mean"].items()
                          if not key.endswith("_ci")}})
     rows = np.flatnonzero(number)
-    with whole_file(args.out_dir / "folds.csv") as part:
-        pd.DataFrame(table).to_csv(part, index=False)
+    write_table(args.out_dir / "folds.csv", pd.DataFrame(table))
     LOG.info("\n%s", pd.DataFrame(table).to_string(index=False, float_format="%.3f"))
     found = Prediction(pred[rows], np.zeros(len(rows), dtype=bool))
     write_report(scans, rows, found, trained, "out-of-fold", args.out_dir, ReportOptions(args.seed),

@@ -22,6 +22,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
 import numpy as np
 import pandas as pd
 
+from slivit.cells import read_table
 from slivit.compare import compare
 from slivit.config import Target
 from slivit.errors import RunError, run_script
@@ -95,10 +96,11 @@ def run(*words: str) -> None:
 def summary(measured: Path, seconds: float) -> str:
     """Return the closing table: SLIViT beside nodule volume alone, on the same test volumes."""
     metrics = json.loads((measured / "metrics.json").read_text(encoding="utf-8"))
-    predictions = pd.read_csv(measured / "predictions.csv")
+    predictions = read_table(measured / "predictions.csv")
     sizes = pd.read_csv(DATA_DIR / "noduleshapes3d.csv").set_index("nodule")["volume_mm3"]
     volume = sizes.loc[predictions["id"]].to_numpy()
     truth = predictions["malignant"].to_numpy(dtype=np.float32)
+    found = predictions[["malignant_pred"]].to_numpy(dtype=np.float64)
     size, target = volume / volume.max(), Target("binary", ("malignant",))
     alone = evaluate(truth[:, None], size[:, None], target, predictions["patient"],
                      metrics["split"])
@@ -109,7 +111,7 @@ def summary(measured: Path, seconds: float) -> str:
              "  " + "".ljust(22) + "ROC-AUC (95 % interval)".ljust(28) + "PR-AUC (95 % interval)"]
     lines += ["  " + name.ljust(22) + score_text(scores, "roc_auc").ljust(28)
               + score_text(scores, "pr_auc") for name, scores in rows]
-    gain = compare(truth[:, None], [size[:, None], predictions[["malignant_pred"]].to_numpy()],
+    gain = compare(truth[:, None], [size[:, None], found],
                    ["volume", "SLIViT"], target, predictions["patient"])[0]
     lines.append("  " + "difference".ljust(22) + score_text(gain, "difference"))
     return "\n".join([*lines, ""])

@@ -6,6 +6,7 @@ from pathlib import Path, PurePath
 import numpy as np
 import pandas as pd
 
+from slivit.cells import unescape
 from slivit.config import label_name_faults
 from slivit.errors import UserError, listing
 from slivit.runtime import LOG
@@ -99,7 +100,10 @@ def single_scan(path: Path, ndim: int, labels: Sequence[str]) -> Scans:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """Return the CSV as stripped text cells; row i of the table is line i + 2 of the file."""
+    """Return the CSV as stripped text cells; row i of the table is line i + 2 of the file.
+
+    Cells that were taken from a split.csv or predictions.csv are read as these write them.
+    """
     if not path.is_file():
         raise UserError(f"--meta_csv {path}: no such file")
     try:
@@ -108,7 +112,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"--meta_csv {path}: cannot be read as a CSV table ({error}); "
                         "save it as comma-separated text in UTF-8") from None
-    table = table.fillna("").map(str.strip)
+    table = table.fillna("").map(str.strip).map(unescape)
     table = table.loc[:, (table != "").any()]  # spreadsheets leave empty columns at the end
     names = list(table.iloc[0])
     double = sorted({name for name in names if names.count(name) > 1})

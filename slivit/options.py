@@ -227,6 +227,8 @@ def check_resume(out_dir: Path, config: dict) -> None:
     except (Misfit, OSError) as error:
         raise UserError(f"--resume: {path} is damaged ({error}); start again with --overwrite"
                         ) from None
+    if isinstance(before.get("data"), dict):
+        before["data"].pop("patients", None)  # stood there in earlier versions
     changed = [f"{key}: was {before.get(key)!r}, now {config.get(key)!r}"
                for key in sorted(set(before) | set(config))
                if key not in MAY_CHANGE and before.get(key) != config.get(key)]

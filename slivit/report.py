@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from slivit import model_card
+from slivit.cells import write_table
 from slivit.compare import format_comparison
 from slivit.explain import write_explanations
-from slivit.files import whole_file, write_json
+from slivit.files import write_json
 from slivit.html_report import Report, write_html, write_markdown
 from slivit.measured import (
     Measured,
@@ -102,8 +103,7 @@ def write_report(scans: Scans, rows: np.ndarray, found: Prediction, trained: lis
     if found.std is not None:
         columns = {f"{name}_std": kept.found.std[:, k] for k, name in enumerate(target.labels)
                    } | (columns or {})
-    with whole_file(out_dir / "predictions.csv") as part:
-        table.assign(**columns or {}).to_csv(part, index=False)
+    write_table(out_dir / "predictions.csv", table.assign(**columns or {}))
     explanations = []
     if options.explain:
         explanations = write_explanations(trained[0].model, full.target, scans, rows, found.pred,

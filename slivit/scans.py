@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from slivit.cells import write_table
 from slivit.config import Augmentation
 from slivit.errors import UserError, nearest
-from slivit.files import whole_file
 from slivit.sources import ArraySource, FileSource
 
 SPLITS = ("train", "val", "test")
@@ -110,20 +110,18 @@ class Scans:
             digest.update(self.read.describe(row))
         return digest.hexdigest()
 
-    def patient_hashes(self, *splits: str) -> set[str]:
-        """Return short hashes of the patients of some splits; empty where none are known."""
+    def patients_of(self, *splits: str) -> set[str]:
+        """Return the patients of some splits; empty where none are known."""
         if self.patients is None:
             return set()
-        wanted = {self.patients[row] for split in splits for row in self.rows(split)}
-        return {hashlib.sha256(patient.encode()).hexdigest()[:12] for patient in wanted}
+        return {self.patients[row] for split in splits for row in self.rows(split)}
 
     def save_split(self, path: Path) -> None:
         """Write `split.csv`: id, patient where known, split."""
         table = pd.DataFrame({"id": self.ids, "split": self.split})
         if self.patients is not None:
             table.insert(1, "patient", self.patients)
-        with whole_file(path) as part:
-            table.to_csv(part, index=False)
+        write_table(path, table)
 
 
 def match_names(wanted: Sequence[str], known: Sequence[str], what: str) -> list[int]:
