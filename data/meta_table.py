@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from slivit import option_types as types
 from slivit.errors import UserError, listing
 from slivit.runtime import LOG, whole_file
 
@@ -15,8 +16,8 @@ def table_parser(text: str, root: str, out: str) -> argparse.ArgumentParser:
     """Return a parser of ROOT, --out and --overwrite; `root` and `out` say what they are."""
     parser = argparse.ArgumentParser(
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("root", metavar="ROOT", type=Path, help=root)
-    parser.add_argument("--out", metavar="FILE", type=Path, help=f"the table (default {out})")
+    parser.add_argument("root", metavar="ROOT", type=types.path, help=root)
+    parser.add_argument("--out", metavar="FILE", type=types.path, help=f"the table (default {out})")
     parser.add_argument("--overwrite", action="store_true", help="replace the table if it exists")
     return parser
 

@@ -186,7 +186,7 @@ def _empty_cells(table: pd.DataFrame, columns: Sequence[str | None]) -> list[str
 
 
 def _find_split(table: pd.DataFrame, columns: Columns) -> tuple[np.ndarray | None, list[str]]:
-    """Return the split of each row by the Split column, else by a folder in Path; and what is wrong.
+    """Return the split of each row by the Split column, else by a folder in Path; and the faults.
 
     No split where neither tells; an empty one in rows of which it is not known.
     """

@@ -1,19 +1,29 @@
 """Paths as users write them."""
 
+import argparse
 import os
 from pathlib import Path
 
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes; Linux has no longer ones
+SHOWN = 100  # characters of a text that is refused
 
 
-def to_path(text: str) -> Path:
-    """Return the path that a user's text names, with `~` and `~user` expanded.
+def path(text: str) -> Path:
+    """Parse the option that names a file or folder, with `~` and `~user` expanded.
 
     What does begin with ~ is named with a folder before it: `./~name`.
 
     Raises:
-        ValueError: saying what was found and what was expected; the text is not repeated.
+        ArgumentTypeError: saying what was found and what was expected.
     """
+    try:
+        return _to_path(text)
+    except ValueError as error:
+        shown = text if len(text) < SHOWN else f"{text[:SHOWN]}..."
+        raise argparse.ArgumentTypeError(f"{shown!r}: {error}") from None
+
+
+def _to_path(text: str) -> Path:
     if not text.strip():
         raise ValueError("is empty, expected the name of a file or folder")
     if "\0" in text:
@@ -30,5 +40,6 @@ def to_path(text: str) -> Path:
             or len(os.fsencode(os.path.abspath(full))) > LONGEST_PATH):
         raise ValueError(f"is too long for the system, expected names of at most {LONGEST_NAME} "
                          f"bytes, and {LONGEST_PATH} in all")
-    path = Path(full)
-    return Path.cwd() / path if path.parts[0].startswith("~") else path
+    found = Path(full)
+    literal = str(found).startswith("~")  # as ./~name becomes: what reads it again must not expand
+    return Path.cwd() / found if literal else found
