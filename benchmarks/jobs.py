@@ -123,7 +123,8 @@ def build_parser(benchmark: Benchmark, description: str | None) -> argparse.Argu
     parser.add_argument("--results", type=types.path, default=Path("benchmarks/results"),
                         metavar="DIR", help="(default %(default)s)")
     parser.add_argument("--scratch", type=types.path, default=Path("runs/benchmarks"),
-                        metavar="DIR", help="for the trainings' own files and logs (default %(default)s)")
+                        metavar="DIR",
+                        help="for the trainings' own files and logs (default %(default)s)")
     parser.add_argument("--quick", action="store_true",
                         help=f"{FEW} scans, one epoch, fold 0 alone; everything goes to "
                              "SCRATCH/quick")

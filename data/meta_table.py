@@ -42,16 +42,30 @@ def path_cells(names: Sequence[str], root: Path, out: Path) -> list[str]:
         out: the table, to whose folder the cells are relative.
 
     Raises:
-        UserError: listing the cells with a blank at either end, which reading a table strips.
+        UserError: listing the cells with a blank at either end, which reading a table strips, or
+            those that are not UTF-8.
     """
     folder = Path(os.path.relpath(root.resolve(), out.parent.resolve()))
     cells = [(folder / name).as_posix() for name in names]
+    check_text(cells, "names of files or folders")
     bad = [repr(cell) for cell in cells if cell != cell.strip()]
     if bad:
         raise UserError(f"{len(bad)} Path cells would begin or end with a blank, which is lost "
                         f"when the table is read:\n{listing(bad)}\nRename these files or folders, "
                         f"or put the table into the folder itself: --out '{root / out.name}'")
     return cells
+
+
+def check_text(texts: Sequence[str], what: str) -> None:
+    """Refuse texts that are not UTF-8, as which tables are written.
+
+    Raises:
+        UserError: listing them.
+    """
+    bad = [ascii(text) for text in texts if any("\ud800" <= sign <= "\udfff" for sign in text)]
+    if bad:
+        raise UserError(f"{len(bad)} {what} are not UTF-8, as which tables are written:\n"
+                        f"{listing(bad)}\nRename them (convmv -f latin1 -t utf8 does many)")
 
 
 def write_table(table: pd.DataFrame, out: Path, labels: Sequence[str]) -> None:

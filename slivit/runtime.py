@@ -31,8 +31,13 @@ RUN_FOLDERS = ("worst", "explain")  # of pictures and heat maps
 
 
 def setup_logging() -> None:
-    """Send this package's messages to stdout, one line each."""
+    """Send this package's messages to stdout, one line each.
+
+    What stdout cannot say, such as a file name that is not UTF-8, is written as an escape.
+    """
     LOG.handlers.clear()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     LOG.addHandler(handler)
