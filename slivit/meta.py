@@ -221,11 +221,12 @@ def _first_spellings(paths: Sequence[Path], files: Sequence[str]) -> tuple[str, 
 def _overlaps(table: pd.DataFrame, columns: Columns, split: np.ndarray, files: Sequence[str],
               patients: Sequence[str] | None) -> list[str]:
     """Return a paragraph on files in several splits, and one on patients."""
-    known = np.flatnonzero(split != "")
     faults = []
     for groups, column, what in ((files, columns.path, "files"),
-                                 (patients or (), columns.patient, "patients")):
-        rows = [row for row in known if table[column].iat[row]] if len(groups) else []
+                                 (patients, columns.patient, "patients")):
+        if not groups:
+            continue
+        rows = np.flatnonzero((split != "") & (table[column] != "").to_numpy())
         bad = in_several([groups[row] for row in rows], split[rows])
         if bad and what == "files":
             lines: dict[str, list[str]] = {file: [] for file in bad}

@@ -12,6 +12,7 @@ from slivit.runtime import LOG
 from slivit.scans import match_names
 
 UNKNOWN = ("", "na", "n/a", "nan")
+LARGEST = float(np.finfo(np.float32).max)
 DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
@@ -87,7 +88,7 @@ def _bad_names(names: list[str]) -> list[str]:
 
 def _is_number(cell: str) -> bool:
     try:
-        return abs(float(cell)) <= float(np.finfo(np.float32).max) and "_" not in cell
+        return abs(float(cell)) <= LARGEST and "_" not in cell
     except ValueError:
         return False
 

@@ -73,11 +73,13 @@ def overlap_text(bad: Sequence[str], what: str) -> str:
 
 def in_several(groups: Sequence[str], split: Sequence[str]) -> dict[str, str]:
     """Return the groups that stand in more than one split, each with a line that says in which."""
-    seen: dict[str, set[str]] = {}
-    for group, name in zip(groups, split, strict=False):
-        seen.setdefault(group, set()).add(str(name))
+    first: dict[str, str] = {}
+    several: dict[str, set[str]] = {}
+    for group, name in zip(groups, map(str, split), strict=False):
+        if first.setdefault(group, name) != name:
+            several.setdefault(group, {first[group]}).add(name)
     return {group: f"{group}: {', '.join(sorted(names))}"
-            for group, names in sorted(seen.items()) if len(names) > 1}
+            for group, names in sorted(several.items())}
 
 
 def written_alike(patients: Sequence[str], split: Sequence[str]) -> list[str]:

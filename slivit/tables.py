@@ -46,7 +46,7 @@ def read_table(path: Path, needed: Sequence[str] = ("F_Name", "Path")) -> pd.Dat
     if not rows:
         raise UserError(f"{path}: has a header but no rows")
     table = pd.DataFrame([(cells + [""] * (width - len(cells)))[:width] for _, cells in rows],
-                         index=[line for line, _ in rows], columns=range(width))
+                         index=[line for line, _ in rows], columns=range(width), dtype=object)
     used = [k for k, name in enumerate(header) if name or (table[k] != "").any()]
     names = [header[k] for k in used]
     double = sorted({name for name in names if names.count(name) > 1})
