@@ -13,7 +13,6 @@ Model, pre-processing, labels and task are read from the checkpoint.
 import argparse
 import contextlib
 from itertools import chain
-from pathlib import Path
 
 if __name__ == "__main__":  # before the imports, which take seconds
     from slivit.stopping import end_at_signals
@@ -48,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False)
-    parser.add_argument("--checkpoint", type=Path, required=True, nargs="+", metavar="FILE",
+    parser.add_argument("--checkpoint", type=types.path, required=True, nargs="+", metavar="FILE",
                         help="slivit.safetensors of finetune.py, backbone.safetensors of "
                              "bb_train.py, or slivit.pth of the original SLIViT; of several, the "
                              "predictions are averaged, and the models compared with each other")
@@ -57,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--b_size", type=types.positive_int, default=16, metavar="N",
                         help="scans at a time (default %(default)s)")
     options.add_data_options(parser, "images or volumes, as the checkpoint takes them")
-    parser.add_argument("--volume", type=Path, metavar="FILE_OR_FOLDER",
+    parser.add_argument("--volume", type=types.path, metavar="FILE_OR_FOLDER",
                         help="predict this one scan instead of a data set")
     options.add_cache_option(parser)
     options.add_report_options(parser)

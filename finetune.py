@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
                         help="auto (default): what the data set says; else 0/1 labels are binary "
                              "or multilabel, other numbers regression")
     group = options.add_input_options(parser)
-    group.add_argument("--bb_path", type=Path, metavar="FILE",
+    group.add_argument("--bb_path", type=types.path, metavar="FILE",
                        help="a backbone.safetensors of bb_train.py, a feature_extractor.pth of the "
                             "original SLIViT, or another file of ConvNeXt weights; gives "
                             "architecture and weights")
@@ -89,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
                             "the backward pass needs: the same result in less memory")
     group.add_argument("--freeze_backbone", action="store_true",
                        help="train the integrator alone, on slice features computed once")
-    group.add_argument("--feature_augments", type=types.natural, metavar="K",
+    group.add_argument("--feature_augments", type=types.count_or_none, metavar="K",
                        help="with --freeze_backbone: augmented versions of each training volume "
                             "(default 0)")
     group.add_argument("--unfreeze_after", type=types.positive_int, metavar="E",

@@ -121,9 +121,10 @@ def build_parser(benchmark: Benchmark, description: str | None) -> argparse.Argu
                              "name; without it the summary is of all that is finished")
     parser.add_argument("--resume", action="store_true",
                         help="leave finished trainings as they are; done without it, too")
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), metavar="DIR",
-                        help="(default %(default)s)")
-    parser.add_argument("--scratch", type=Path, default=Path("runs/benchmarks"), metavar="DIR",
+    parser.add_argument("--results", type=types.path, default=Path("benchmarks/results"),
+                        metavar="DIR", help="(default %(default)s)")
+    parser.add_argument("--scratch", type=types.path, default=Path("runs/benchmarks"),
+                        metavar="DIR",
                         help="for the trainings' own files and logs (default %(default)s)")
     parser.add_argument("--quick", action="store_true",
                         help=f"{FEW} scans, one epoch, fold 0 alone; everything goes to "

@@ -26,11 +26,11 @@ import nibabel
 import numpy as np
 import pandas as pd
 
+from slivit import option_types as types
 from slivit.cells import write_table
 from slivit.errors import UserError, run_script
 from slivit.files import whole_file
 from slivit.named import EMBEDDED, load_named
-from slivit.option_types import positive_int
 from slivit.output_dir import check_out_dir, open_out_dir
 from slivit.runtime import LOG, setup_logging
 from slivit.scans import Scans
@@ -43,17 +43,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False)
-    parser.add_argument("--dataset", required=True, metavar="NAME",
+    parser.add_argument("--dataset", type=types.text, required=True, metavar="NAME",
                         help="a 3D MedMNIST set such as nodulemnist3d, or noduleshapes3d")
-    parser.add_argument("--data_root", type=Path, default=Path("data/medmnist"), metavar="DIR",
-                        help="where MedMNIST files are, or are downloaded to (default %(default)s)")
-    parser.add_argument("--medmnist_size", type=int, metavar="N",
+    parser.add_argument("--data_root", type=types.path, default=Path("data/medmnist"),
+                        metavar="DIR", help="where MedMNIST files are, or are downloaded to "
+                                            "(default %(default)s)")
+    parser.add_argument("--medmnist_size", type=types.picture_side, metavar="N",
                         help="side of MedMNIST's volumes: 28 (default) or 64")
     parser.add_argument("--split", choices=("test", "val", "train", "all"), default="all",
                         help="which volumes (default %(default)s)")
-    parser.add_argument("--limit", type=positive_int, metavar="N",
+    parser.add_argument("--limit", type=types.positive_int, metavar="N",
                         help="only the first N volumes of each split")
-    parser.add_argument("--out_dir", type=Path, required=True, metavar="DIR",
+    parser.add_argument("--out_dir", type=types.path, required=True, metavar="DIR",
                         help="where everything is written")
     parser.add_argument("--overwrite", action="store_true",
                         help="replace an earlier export in an --out_dir that is not empty")

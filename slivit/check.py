@@ -38,7 +38,7 @@ from slivit.runtime import LOG, setup_logging
 from slivit.scans import Scans, summarise
 from slivit.sources import FileSource
 from slivit.splits import in_several, parse_ratio
-from slivit.transforms import parse_window, pick_slices, to_uint8, window_range
+from slivit.transforms import pick_slices, to_uint8, window_range
 
 GUESS_ROWS = 20    # looked at to tell images from volumes
 SHEET_SLICES = 8   # of a volume, on the contact sheet
@@ -65,15 +65,15 @@ def build_parser() -> argparse.ArgumentParser:
     options.add_split_options(parser)
     parser.add_argument("--ndim", type=int, choices=(2, 3),
                         help="2 for images, 3 for volumes (default: what the files are)")
-    parser.add_argument("--window", type=parse_window, metavar="W",
+    parser.add_argument("--window", type=types.window, metavar="W",
                         help="grey values on the contact sheet, as in training (default: what "
                              "suits the files)")
-    parser.add_argument("--sheet_rows", type=types.natural, default=100, metavar="N",
+    parser.add_argument("--sheet_rows", type=types.count_or_none, default=100, metavar="N",
                         help="rows of the contact sheet: scans evenly spread over the table, and "
                              "as many that stand out (default %(default)s)")
     parser.add_argument("--seed", type=types.seed_number, default=0, metavar="N",
                         help="of the split of a table that has none (default %(default)s)")
-    parser.add_argument("--out_dir", type=Path, default=Path("runs/check"), metavar="DIR",
+    parser.add_argument("--out_dir", type=types.path, default=Path("runs/check"), metavar="DIR",
                         help="where the report is written (default %(default)s)")
     parser.add_argument("--overwrite", action="store_true",
                         help="write again in an --out_dir that is not empty")

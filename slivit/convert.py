@@ -10,7 +10,6 @@ them tell may be said with the options; evaluate.py settles the rest by the data
 import argparse
 import dataclasses
 import os
-from pathlib import Path
 
 if __name__ == "__main__":  # before the imports, which take seconds
     from slivit.stopping import end_at_signals
@@ -33,8 +32,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m slivit.convert", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("source", type=Path, metavar="IN", help="slivit.pth of the original SLIViT")
-    parser.add_argument("out", type=Path, metavar="OUT", help="the .safetensors file to write")
+    parser.add_argument("source", type=types.path, metavar="IN",
+                        help="slivit.pth of the original SLIViT")
+    parser.add_argument("out", type=types.path, metavar="OUT",
+                        help="the .safetensors file to write")
     parser.add_argument("--tiling", choices=tuple(TILINGS),
                         help="how the original tiled the slices of a volume: along the height "
                              "(MedMNIST) or the width (all other data)")

@@ -22,6 +22,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
 import numpy as np
 import pandas as pd
 
+from slivit import option_types as types
 from slivit.cells import read_table
 from slivit.compare import compare
 from slivit.config import Target
@@ -44,10 +45,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False)
-    parser.add_argument("--out_dir", type=Path, default=Path("runs/demo"), metavar="DIR",
-                        help="where everything is written (default %(default)s)")
-    parser.add_argument("--gpu_id", metavar="N", help="as in the three scripts")
-    parser.add_argument("--seed", type=int, default=0, metavar="N",
+    parser.add_argument("--out_dir", type=types.path, default=Path("runs/demo"),
+                        metavar="DIR", help="where everything is written (default %(default)s)")
+    parser.add_argument("--gpu_id", type=types.gpu, metavar="N", help="as in the three scripts")
+    parser.add_argument("--seed", type=types.seed_number, default=0, metavar="N",
                         help="of everything random (default %(default)s)")
     return parser
 

@@ -37,8 +37,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False)
-    parser.add_argument("out_dir", type=Path, metavar="DIR", help="where everything is written")
-    parser.add_argument("--slices", type=types.natural, default=3, metavar="N",
+    parser.add_argument("out_dir", type=types.path, metavar="DIR",
+                        help="where everything is written")
+    parser.add_argument("--slices", type=types.count_or_none, default=3, metavar="N",
                         help="images of a volume along each axis, beside the slice of the largest "
                              "area (default %(default)s)")
     parser.add_argument("--overwrite", action="store_true",

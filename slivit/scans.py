@@ -39,6 +39,8 @@ class Scans:
         drawn: whether the split was drawn by ratio and seed, for want of one in the source.
         cache_dir: where prepared scans are kept, or None.
         columns: other columns of the table, as text.
+        rounded: of a label whose numbers are all whole as float32, the cells of the table that
+            float32 does not hold as they are written.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Scans:
     drawn: bool = False
     cache_dir: Path | None = None
     columns: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    rounded: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)

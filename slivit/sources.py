@@ -44,13 +44,14 @@ class FileSource:
     def describe(self, row: int) -> bytes:
         """Return what identifies a scan wherever it lies: names and sizes of its files."""
         return "\n".join(f"{file.name} {file.stat().st_size if file.exists() else 'missing'}"
-                         for file in files_of(self.paths[row])).encode()
+                         for file in files_of(self.paths[row])
+                         ).encode(errors="surrogateescape")
 
     def identity(self, row: int) -> bytes:
         """Return what changes when a file of the scan does: names, sizes and times."""
         stats = [(file.name, file.stat()) for file in files_of(self.paths[row]) if file.exists()]
         return "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}"
-                         for name, stat in stats).encode()
+                         for name, stat in stats).encode(errors="surrogateescape")
 
 
 @dataclass(frozen=True)
