@@ -1,25 +1,38 @@
-"""Frozen backbone: the features of every volume, computed once, then batches of them."""
+"""Frozen backbone: the features of every volume, computed once, then batches of them.
 
+A store is one file with a record per volume, each with a checksum of its own, which is what makes
+the volume count as done. So a record that a killed run has left half-written, or that has been
+damaged since, is computed again, and a file of the right size is always a good one. Runs that
+share a store may fill it at once: what one has written, another leaves as it is.
+"""
+
+import contextlib
+import fcntl
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
 from slivit.config import Augmentation
 from slivit.datasets import Batch, ScanDataset, TrainingSet, make_loader
 from slivit.errors import RunError
+from slivit.headers import in_threads
 from slivit.model import SLIViT
 from slivit.parallel import World
-from slivit.runtime import derive_seed
+from slivit.runtime import LOG, derive_seed
 from slivit.sampling import balanced, make_batches
 from slivit.scans import Scans
 from slivit.sources import FileSource
+
+FORMAT = 2         # of a store's file
+DONE = 1 << 32     # beside the checksum, which may be 0
 
 
 @dataclass(frozen=True)
@@ -27,14 +40,50 @@ class Store:
     """The slice features of all volumes of a table, plain or augmented, as far as they are known.
 
     Attributes:
-        x: float32 (n, S, F), memory-mapped.
-        mask: bool (n, S), memory-mapped; all False where a volume is not done yet.
+        file: where they lie.
+        records: (n,), memory-mapped: `x` float32 (S, F), `mask` bool (S,), and `sum`, the checksum
+            of both, 0 where a volume is not done yet.
         dataset: the volumes, all rows.
     """
 
-    x: np.ndarray
-    mask: np.ndarray
+    file: BinaryIO
+    records: np.ndarray
     dataset: ScanDataset
+
+    @property
+    def x(self) -> np.ndarray:
+        """Return the features, float32 (n, S, F)."""
+        return self.records["x"]
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Return which slices are real, bool (n, S)."""
+        return self.records["mask"]
+
+    def is_done(self, row: int) -> bool:
+        """Return whether a volume's record is whole."""
+        record = self.records[row]
+        return bool(record["sum"] and record["sum"] == _checksum(row, record))
+
+    def write(self, rows: list[int], x: np.ndarray, mask: np.ndarray) -> None:
+        """Write the features (B, S, F) and masks (B, S) of volumes that are not done yet.
+
+        Raises:
+            RunError: they cannot be written.
+        """
+        record = np.zeros((), self.records.dtype)
+        try:
+            with _locked(self.file):
+                for i, row in enumerate(rows):
+                    if self.is_done(row):  # by a run that shares the store
+                        continue
+                    record["x"], record["mask"] = x[i], mask[i]
+                    record["sum"] = _checksum(row, record)
+                    self.file.seek(row * record.nbytes)
+                    self.file.write(record.tobytes())
+                self.file.flush()
+        except OSError as error:
+            raise _unwritable(self.file.name, error.strerror) from None
 
 
 @dataclass(frozen=True)
@@ -80,35 +129,61 @@ def open_stores(model: SLIViT, scans: Scans, options: FeatureOptions, folder: Pa
         dataset = ScanDataset(scans, rows, model.preprocess, augmentation, seed)
         name = "plain" if not copy else hashlib.sha256(json.dumps(
             [asdict(options.augmentation), seed]).encode()).hexdigest()[:16]
-        paths = [folder / f"{key}.{name}.{part}.npy" for part in ("mask", "x")]
+        path = folder / f"{key}.{name}.features"
+        record = np.dtype([("x", np.float32, (slices, model.feature_dim)),
+                           ("mask", bool, (slices,)), ("sum", np.uint64)], align=True)
         if world.main:
-            _make(paths[0], (len(scans), slices), np.dtype(bool))
-            _make(paths[1], (len(scans), slices, model.feature_dim), np.dtype(np.float32))
+            _make(path, len(scans) * record.itemsize)
         world.wait()
-        mask, x = (np.load(path, mmap_mode="r+") for path in paths)
-        stores.append(Store(x, mask, dataset))
+        stores.append(_open(path, len(scans), record, dataset))
     return stores
 
 
-def _make(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Make an array file of zeros, if there is not a whole one; it takes room as it is filled."""
+def _make(path: Path, size: int) -> None:
+    """Make a file of zeros, if there is not one of that size; it takes room as it is filled."""
+    if path.exists() and not path.is_file():
+        raise _unwritable(path, "it is no regular file")
     try:
-        found = np.load(path, mmap_mode="r")
-        if found.shape == shape and found.dtype == dtype:
-            return
-    except (OSError, ValueError, EOFError):
-        pass
-    try:
-        open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        with path.open("ab") as file:
+            if file.seek(0, 2) != size:
+                file.truncate(size)
     except OSError as error:
-        raise RunError(f"slice features: cannot write {path} ({error.strerror}); make room, or "
-                       "name another --cache_dir") from None
+        raise _unwritable(path, error.strerror) from None
+
+
+def _open(path: Path, count: int, record: np.dtype, dataset: ScanDataset) -> Store:
+    try:
+        file = path.open("r+b")
+        return Store(file, np.memmap(file, record, mode="r", shape=(count,)), dataset)
+    except (OSError, ValueError) as error:  # of numpy: another process has made the file shorter
+        raise _unwritable(path, getattr(error, "strerror", None) or error) from None
+
+
+def _unwritable(path: Path | str, why: object) -> RunError:
+    return RunError(f"slice features: cannot write {path} ({why}); make room, or name another "
+                    "--cache_dir")
+
+
+@contextlib.contextmanager
+def _locked(file: BinaryIO) -> Iterator[None]:
+    """Keep other processes from writing, where the file system knows locks."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _checksum(row: int, record: np.ndarray) -> int:
+    return DONE | zlib.crc32(record["x"], zlib.crc32(record["mask"], row))
 
 
 def _key(model: SLIViT, scans: Scans) -> str:
     """Return a hash of all that the plain features depend on."""
     digest = hashlib.sha256(json.dumps(
-        [asdict(model.preprocess), model.token, model.feature_dim]).encode())
+        [FORMAT, asdict(model.preprocess), model.token, model.feature_dim]).encode())
     for name, tensor in sorted(model.backbone.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
     in_files = isinstance(scans.read, FileSource)
@@ -122,21 +197,35 @@ def _key(model: SLIViT, scans: Scans) -> str:
 @torch.no_grad()
 def fill(store: Store, rows: np.ndarray, model: SLIViT, options: FeatureOptions,
          device: torch.device, world: World = World()) -> None:  # noqa: B008
-    """Run the backbone, in evaluation mode, over the volumes of these rows that are not done."""
+    """Run the backbone, in evaluation mode, over the volumes of these rows that are not done.
+
+    Raises:
+        RunError: the features cannot be written.
+    """
     model.eval()
-    missing = [int(row) for row in rows if not store.mask[row].any()]
-    missing = world.share(world.join(missing)[0])
+    missing = world.share(_missing(store, rows, world))
     batches = [missing[i:i + options.b_size] for i in range(0, len(missing), options.b_size)]
     loader = make_loader(store.dataset, batches, options.n_workers, device)
     with tqdm(total=len(missing), desc="slice features", unit="vol", leave=False,
               disable=options.quiet or not world.main or None) as bar:
         for numbers, batch in zip(batches, loader, strict=True):
-            store.x[numbers] = model.slice_features(batch.to(device)).float().cpu().numpy()
-            store.x.flush()  # a volume counts as done when its features are on disk
-            store.mask[numbers] = batch.mask.numpy()
+            features = model.slice_features(batch.to(device)).float().cpu().numpy()
+            store.write(numbers, features, batch.mask.numpy())
             bar.update(len(numbers))
-    store.mask.flush()
     world.wait()
+
+
+def _missing(store: Store, rows: np.ndarray, world: World) -> list[int]:
+    """Return the rows that are not done, each process having looked at its share of them."""
+    share = world.share(rows)
+    done = in_threads(store.is_done, share, "stored features")
+    mine = [int(row) for row, whole in zip(share, done, strict=True) if not whole]
+    missing = sorted(row for part in world.join(mine) for row in part)
+    damaged = [row for row in missing if store.records["sum"][row]]
+    if damaged and world.main:
+        LOG.warning("warning: the stored slice features of %d volumes are damaged; they are "
+                    "computed again", len(damaged))
+    return missing
 
 
 def frozen_training_set(model: SLIViT, scans: Scans, options: FeatureOptions, b_size: int,
