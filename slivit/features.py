@@ -2,8 +2,9 @@
 
 A store is one file with a record per volume, each with a checksum of its own, which is what makes
 the volume count as done. So a record that a killed run has left half-written, or that has been
-damaged since, is computed again, and a file of the right size is always a good one. Runs that
-share a store may fill it at once: what one has written, another leaves as it is.
+damaged since, is computed again, and a file of the right size is always a good one. It is computed
+in the batch that it was in, since the last digits depend on the volumes beside it. Runs that share
+a store may fill it at once: what one has written, another leaves as it is.
 """
 
 import contextlib
@@ -41,8 +42,9 @@ class Store:
 
     Attributes:
         file: where they lie.
-        records: (n,), memory-mapped: `x` float32 (S, F), `mask` bool (S,), and `sum`, the checksum
-            of both, 0 where a volume is not done yet.
+        records: (n,), memory-mapped: `x` float32 (S, F), `mask` bool (S,), in which `batch` they
+            were computed, how many records are of it (`size`), and `sum`, the checksum of all that,
+            0 where a volume is not done yet.
         dataset: the volumes, all rows.
     """
 
@@ -65,6 +67,14 @@ class Store:
         record = self.records[row]
         return bool(record["sum"] and record["sum"] == _checksum(row, record))
 
+    def torn(self, bad: list[int]) -> np.ndarray:
+        """Return the volumes that are done, but were computed in a batch with some of the bad."""
+        whole = self.records["sum"] != 0
+        whole[bad] = False
+        _, batch, count = np.unique(self.records["batch"][whole], return_inverse=True,
+                                    return_counts=True)
+        return np.flatnonzero(whole)[count[batch] < self.records["size"][whole]]
+
     def write(self, rows: list[int], x: np.ndarray, mask: np.ndarray) -> None:
         """Write the features (B, S, F) and masks (B, S) of volumes that are not done yet.
 
@@ -72,10 +82,14 @@ class Store:
             RunError: they cannot be written.
         """
         record = np.zeros((), self.records.dtype)
+        record["batch"] = zlib.crc32(np.array(rows))
         try:
             with _locked(self.file):
+                done = [self.is_done(row) for row in rows]  # before, or by a run that shares it
+                others = self.records["batch"][rows] != record["batch"]
+                record["size"] = len(rows) - np.sum(done & others)
                 for i, row in enumerate(rows):
-                    if self.is_done(row):  # by a run that shares the store
+                    if done[i]:
                         continue
                     record["x"], record["mask"] = x[i], mask[i]
                     record["sum"] = _checksum(row, record)
@@ -131,7 +145,8 @@ def open_stores(model: SLIViT, scans: Scans, options: FeatureOptions, folder: Pa
             [asdict(options.augmentation), seed]).encode()).hexdigest()[:16]
         path = folder / f"{key}.{name}.features"
         record = np.dtype([("x", np.float32, (slices, model.feature_dim)),
-                           ("mask", bool, (slices,)), ("sum", np.uint64)], align=True)
+                           ("mask", bool, (slices,)), ("batch", np.uint32),
+                           ("size", np.uint32), ("sum", np.uint64)], align=True)
         if world.main:
             _make(path, len(scans) * record.itemsize)
         world.wait()
@@ -177,7 +192,8 @@ def _locked(file: BinaryIO) -> Iterator[None]:
 
 
 def _checksum(row: int, record: np.ndarray) -> int:
-    return DONE | zlib.crc32(record["x"], zlib.crc32(record["mask"], row))
+    about = np.array([row, record["batch"], record["size"]])
+    return DONE | zlib.crc32(record["x"], zlib.crc32(record["mask"], zlib.crc32(about)))
 
 
 def _key(model: SLIViT, scans: Scans) -> str:
@@ -216,16 +232,17 @@ def fill(store: Store, rows: np.ndarray, model: SLIViT, options: FeatureOptions,
 
 
 def _missing(store: Store, rows: np.ndarray, world: World) -> list[int]:
-    """Return the rows that are not done, each process having looked at its share of them."""
+    """Return the rows that are not done, with those of their batches; processes share the work."""
     share = world.share(rows)
     done = in_threads(store.is_done, share, "stored features")
     mine = [int(row) for row, whole in zip(share, done, strict=True) if not whole]
-    missing = sorted(row for part in world.join(mine) for row in part)
-    damaged = [row for row in missing if store.records["sum"][row]]
+    bad = [row for part in world.join(mine) for row in part]
+    damaged = int(np.count_nonzero(store.records["sum"][bad]))
     if damaged and world.main:
         LOG.warning("warning: the stored slice features of %d volumes are damaged; they are "
-                    "computed again", len(damaged))
-    return missing
+                    "computed again", damaged)
+    missing = sorted({*bad, *np.intersect1d(store.torn(bad), rows).tolist()}) if bad else []
+    return world.join(missing)[0]  # others may have begun to write
 
 
 def frozen_training_set(model: SLIViT, scans: Scans, options: FeatureOptions, b_size: int,

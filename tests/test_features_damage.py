@@ -89,7 +89,7 @@ def test_a_record_of_another_volume_does_not_count(folder, model, scans):
     assert content(folder) == before
 
 
-def test_only_what_is_not_done_is_computed(folder, model, scans, monkeypatch):
+def test_only_what_is_not_done_and_its_batch_are_computed(folder, model, scans, monkeypatch):
     (path, whole), = content(folder).items()
     spoiled = bytearray(whole)
     spoiled[2 * len(whole) // len(ROWS) + 9] ^= 4
@@ -99,7 +99,7 @@ def test_only_what_is_not_done_is_computed(folder, model, scans, monkeypatch):
                         lambda self, batch: computed.append(len(batch.y)) or run(self, batch))
     filled(model, scans, folder)
     filled(model, scans, folder)
-    assert computed == [1]
+    assert computed == [4]
 
 
 def test_what_another_run_has_written_stays(folder, model, scans):
