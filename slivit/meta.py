@@ -1,6 +1,5 @@
 """Read and validate a meta.csv: F_Name, Path, label columns, optional Split and patient."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -12,6 +11,7 @@ from slivit.errors import UserError, listing
 from slivit.meta_labels import label_columns, parse_labels
 from slivit.meta_paths import backslashes, cell_paths, missing, resolved
 from slivit.readers.arrays import split_key
+from slivit.readers.base import kind_at
 from slivit.runtime import LOG
 from slivit.scans import DEFAULT_SIZE, SPLITS, Scans, match_names
 from slivit.sources import FileSource
@@ -114,10 +114,15 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
 def single_scan(path: Path, ndim: int, labels: Sequence[str]) -> Scans:
     """Return a table of one scan, in the test split, of which no label is known.
 
+    Args:
+        path: of a folder or a file; `file.npz:NAME` for one of several arrays.
+        ndim: 2 for an image, 3 for a volume.
+        labels: of the model.
+
     Raises:
         UserError: there is nothing at the path.
     """
-    if not os.path.exists(split_key(path)[0]):
+    if not kind_at(path) and not kind_at(split_key(path)[0]):
         raise UserError(f"--volume {path}: no such file or folder")
     return Scans(name=path.name, ndim=ndim, ids=(path.name,), split=np.array(["test"]),
                  labels=np.full((1, len(labels)), np.nan, dtype=np.float32),
