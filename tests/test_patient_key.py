@@ -100,6 +100,7 @@ def test_resumed_run_keeps_its_key_and_a_new_one_gets_another(volume_csv, tmp_pa
         train("--n_epochs", "4", "--resume")
     assert content(out) == before
 
+    (out / "patient_key.txt").unlink()
     again = train("--n_epochs", "1", "--overwrite")
     assert again[0] != first[0]
     assert again[2] != first[2]
