@@ -9,8 +9,8 @@ Requests and answers are a line of JSON each: {"preload": [module, ...]} -> thre
 {"words", "mark", "out", "err", "memory"} -> process id; {"poll": process id} -> exit code or null.
 """
 
+import atexit
 import contextlib
-import gc
 import importlib
 import json
 import os
@@ -27,6 +27,8 @@ def main() -> None:
     if len(sys.argv) > 1:
         become(sys.argv[2:], sys.argv[1])
         return
+    ending = {}
+    atexit.register(leave, ending)  # as the first, so that it is called as the last
     for line in sys.stdin:
         request = json.loads(line)
         if "preload" in request:
@@ -42,7 +44,21 @@ def main() -> None:
         print(json.dumps(answer), flush=True)
     else:
         return
-    become(request["words"], request["mark"])  # here, so that the copy ends as a script does
+    ending["code"] = 1  # of any error
+    try:  # here, so that the copy ends as a script does
+        become(request["words"], request["mark"])
+        ending["code"] = 0
+    except SystemExit as error:
+        ending["code"] = error.code if isinstance(error.code, int) else int(error.code is not None)
+        raise
+
+
+def leave(ending: dict[str, int]) -> None:
+    """End a copy when all else is done, without taking apart what was imported: that takes long."""
+    if ending:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(ending["code"])
 
 
 def preload(names: list[str]) -> int:
@@ -50,7 +66,6 @@ def preload(names: list[str]) -> int:
     for name in names:
         with contextlib.suppress(Exception):  # parts of packages that cannot be had alone
             importlib.import_module(name)
-    gc.freeze()  # what is imported is not to be collected in every copy again
     return len(os.listdir("/proc/self/task")) if Path("/proc/self/task").is_dir() else 1
 
 
