@@ -2,16 +2,18 @@
 
     python -m tests.soak --minutes 60 --workers 2
     python -m tests.soak --only double,kill --minutes 5 --seed 1
-    python -m tests.soak --trial double:17 --seed 1 --work_dir /tmp/again   # one trial again
+    python -m tests.soak --trial double:17 --seed 1 --work_dir /tmp/soak_x   # one trial again
 
 Every trial has a folder of its own in --work_dir; those of failed ones stay, with story.txt: the
 commands, the moments of the signals, what was damaged, and what went wrong. A trial depends on the
 seed, its kind and its number, but signals fall where the machine's speed of that moment puts them.
+The reference runs in a --work_dir are used again: name a new one when the code has changed.
 The exit code is 1 if any trial failed.
 """
 
 import argparse
 import itertools
+import json
 import queue
 import random
 import sys
@@ -24,15 +26,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from slivit.errors import RunError, UserError, run_script
-from tests.soak import signals
+from tests.soak import damage, signals, tamper, twice
 from tests.soak.folders import broken_files
+from tests.soak.inputs import write_inputs
 from tests.soak.ledger import Ledger
 from tests.soak.processes import Launcher
-from tests.soak.scenarios import SCENARIOS, write_inputs
+from tests.soak.scenarios import SCENARIOS
 from tests.soak.trial import Bench, Reference, Trial
 
 KINDS: dict[str, tuple[float, Callable[[Trial], None]]] = {  # with their shares of all trials
-    "double": (4, signals.double), "single": (4, signals.single), "kill": (3, signals.kill)}
+    "double": (4, signals.double), "single": (5, signals.single), "kill": (3, signals.kill),
+    "damage": (5, damage.damage), "tamper": (4, tamper.tamper), "twice": (2, twice.twice)}
+REFERENCES = "references.json"  # seconds of each, written when all are done
+IMPORTS = "imports"             # among them: what a fresh process takes longer
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -49,7 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=1, metavar="N",
                         help="trials at a time (default %(default)s)")
     parser.add_argument("--work_dir", type=Path, metavar="DIR",
-                        help="an empty folder for everything (default: a new one of the system's)")
+                        help="where everything is written: an empty folder, or that of an earlier "
+                             "call (default: a new one in the system's temporary folder)")
     return parser
 
 
@@ -57,15 +64,18 @@ def main(argv: list[str] | None = None) -> None:
     """Prepare, try until the time is over, and say what was found."""
     args = build_parser().parse_args(argv)
     kinds = chosen_kinds(args)
-    work = args.work_dir or Path(tempfile.mkdtemp(prefix="soak_"))
-    work = work.absolute()
-    if work.is_dir() and any(work.iterdir()):
-        raise UserError(f"--work_dir {work}: is not empty; name another folder")
-    bench, ledger = Bench(work, args.seed), Ledger()
+    work = (args.work_dir or Path(tempfile.mkdtemp(prefix="soak_"))).absolute()
+    if work.is_dir() and any(work.iterdir()) and not (work / REFERENCES).exists():
+        raise UserError(f"--work_dir {work}: is not empty, and not of an earlier call; name "
+                        "another folder")
+    bench = Bench(work, args.seed)
     launchers = [Launcher() for _ in range(args.workers)]
     print(f"seed {args.seed}, in {work}", flush=True)
     try:
-        prepare(bench, launchers)
+        if not (work / REFERENCES).exists():
+            prepare(bench, launchers)
+        load_references(bench)
+        ledger = Ledger()
         planned = plan(kinds, args.seed)
         if args.trial:
             planned = [(kinds[0], int(args.trial.partition(":")[2]))]
@@ -73,7 +83,8 @@ def main(argv: list[str] | None = None) -> None:
     finally:
         for launcher in launchers:
             launcher.close()
-    print(ledger.report(f"python -m tests.soak --seed {args.seed} --trial"), flush=True)
+    again = f"python -m tests.soak --seed {args.seed} --work_dir {work} --trial"
+    print(ledger.report(again), flush=True)
     if ledger.failed:
         sys.exit(1)
 
@@ -112,11 +123,12 @@ def prepare(bench: Bench, launchers: list[Launcher]) -> None:
         RunError: a scenario fails with nothing happening to it.
     """
     write_inputs(bench.work)
+    references = {}
     free = queue.SimpleQueue()
     for launcher in launchers:
         free.put(launcher)
 
-    def run(name: str, fresh: bool = False) -> Reference:
+    def run(name: str, fresh: bool = False) -> float:
         launcher = free.get()
         folder = bench.work / "references" / (name + "_fresh" * fresh)
         trial = Trial(bench, launcher, "reference", 0, folder=folder)
@@ -125,18 +137,25 @@ def prepare(bench: Bench, launchers: list[Launcher]) -> None:
         problems = [*trial.problems, *broken_files(folder)]
         if ended.code != 0 or problems:
             raise RunError(f"{name}: {' '.join(trial.story)} {problems} {ended.err}")
-        return Reference(folder, ended.seconds)
+        return ended.seconds
 
     needed = sorted({scenario.needs for scenario in SCENARIOS.values() if scenario.needs})
     others = [name for name in SCENARIOS if name not in needed]
     with ThreadPoolExecutor(len(launchers)) as pool:
         for names in (needed, others):
-            bench.references |= zip(names, pool.map(run, names), strict=True)
-        seconds = run("plain", fresh=True).seconds
-    bench.import_seconds = max(0.0, seconds - bench.references["plain"].seconds)
-    print("references: " + ", ".join(f"{name} {found.seconds:.1f} s"
-                                     for name, found in bench.references.items())
-          + f"; imports {bench.import_seconds:.1f} s", flush=True)
+            references |= zip(names, pool.map(run, names), strict=True)
+        references[IMPORTS] = max(0.0, run("plain", fresh=True) - references["plain"])
+    (bench.work / REFERENCES).write_text(json.dumps(references, indent=2), encoding="utf-8")
+
+
+def load_references(bench: Bench) -> None:
+    """Take the reference runs that there are."""
+    references = json.loads((bench.work / REFERENCES).read_text(encoding="utf-8"))
+    print("references: " + ", ".join(f"{name} {seconds:.1f} s"
+                                     for name, seconds in references.items()), flush=True)
+    bench.import_seconds = references.pop(IMPORTS)
+    bench.references = {name: Reference(bench.work / "references" / name, seconds)
+                        for name, seconds in references.items()}
 
 
 def soak(bench: Bench, launchers: list[Launcher], planned: Iterable[tuple[str, int]],

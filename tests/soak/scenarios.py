@@ -3,11 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from tests.helpers import RUN_2D, RUN_3D, write_image_table, write_volume_table
-from tests.original_files import random_model
+from tests.helpers import RUN_2D, RUN_3D
 
 BACKBONE = ["--bb_path", "{work}/references/images/run/backbone.safetensors"]
 CHECKPOINT = ["--checkpoint", "{work}/references/plain/run/slivit.safetensors"]
@@ -88,15 +84,3 @@ def _scenarios() -> list[Scenario]:
 
 SCENARIOS = {scenario.name: scenario for scenario in _scenarios()}
 TRAININGS = tuple(name for name, scenario in SCENARIOS.items() if scenario.trains)
-
-
-def write_inputs(work: Path) -> None:
-    """Write the tables, the folder of classes, and a model of the original SLIViT."""
-    write_image_table(work / "images", 12)
-    write_volume_table(work / "volumes", 12)
-    rng = np.random.default_rng(4)
-    for k in range(8):
-        path = work / "classes" / ("healthy", "ill")[k % 2] / f"P{k}_scan.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, rng.integers(0, 255, (3, 20, 20), dtype=np.uint8))
-    torch.save(random_model(side=32, n_slices=3), work / "original.pth")

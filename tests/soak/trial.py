@@ -2,8 +2,10 @@
 
 import random
 import shlex
+import shutil
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,6 +79,7 @@ class Trial:
         self.rng = random.Random(f"{self.bench.seed} {self.kind} {self.number}")
         if self.folder is None:
             self.folder = self.bench.work / "trials" / f"{self.kind}_{self.number}"
+        shutil.rmtree(self.folder, ignore_errors=True)  # of an earlier call
         self.folder.mkdir(parents=True)
 
     @property
@@ -113,6 +116,11 @@ class Trial:
             last = ended.err.rstrip().splitlines()[-1]
             self.problems.append(f"{process.log.name}: traceback ({last:.150})")
         return ended
+
+    def pause(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+        self.story.append(f"    {seconds:.3f} s later")
 
     def expect(self, fine: bool, problem: str) -> bool:
         """Note a problem unless all is fine."""
