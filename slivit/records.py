@@ -25,8 +25,8 @@ class Misfit(Exception):
     """
 
     def __init__(self, faults: Iterable[str], unknown: Iterable[str] = ()) -> None:
-        super().__init__("; ".join(faults))
         self.faults, self.unknown = list(faults), list(unknown)
+        super().__init__("; ".join(self.faults))
 
 
 def rule(faults: Callable[[T], Iterable[str]]) -> AfterValidator:

@@ -22,6 +22,7 @@ from slivit.tensor_files import Unreadable, check_tensors, load_torch, numbers_i
 AGAIN = "start again with --overwrite"
 PARTS = {"model": True, "ema": False, "optimizer": True, "scaler": False}  # name: always there
 ROW = ("epoch", "train_loss", "val_loss", "seconds")  # of the log: what is read of it
+SCORES = ("val_roc_auc", "val_r2")  # of which one is there
 Seconds = Annotated[float, Ge(0)]
 Score = Annotated[float, Field(allow_inf_nan=True), rule(  # none yet is minus infinity
     lambda value: () if value < math.inf else [f"found {value}, expected a score"])]
@@ -29,7 +30,11 @@ Score = Annotated[float, Field(allow_inf_nan=True), rule(  # none yet is minus i
 
 def _row_faults(row: dict) -> list[str]:
     wrong = [name for name in ROW if type(row.get(name)) not in (int, float)]
-    return [f"{', '.join(wrong)}: expected numbers"] if wrong else []
+    wrong += [name for name in SCORES if type(row.get(name)) not in (int, float, type(None))]
+    bad = [f"{', '.join(wrong)}: expected numbers"] if wrong else []
+    if not set(SCORES) & set(row):
+        bad.append(f"{' or '.join(SCORES)}: missing")
+    return bad + ["best: expected true or false"] * (type(row.get("best")) is not bool)
 
 
 @dataclass
@@ -60,10 +65,13 @@ class Progress:
 
     def faults(self) -> list[str]:
         """Return in what the fields contradict each other, in words."""
-        if len(self.log) == self.epoch - 1:
-            return []
-        return [f"log of {len(self.log)} epochs, expected {self.epoch - 1} before epoch "
-                f"{self.epoch}"]
+        bad = []
+        if len(self.log) != self.epoch - 1:
+            bad.append(f"log of {len(self.log)} epochs, expected {self.epoch - 1} before epoch "
+                       f"{self.epoch}")
+        if self.log and not any(row["best"] for row in self.log):
+            bad.append("log without an epoch that was the best")
+        return bad
 
 
 def save_state(path: Path, progress: Progress, parts: dict[str, object], world: World) -> None:
@@ -119,7 +127,7 @@ def _faults(content: dict) -> list[str]:
         isinstance(states, list) and states and all(
             torch.is_tensor(one) and one.dtype == torch.uint8 for one in states)
         for states in rng)
-    return bad + [] if good else [*bad, "rng: expected the states of the random numbers"]
+    return bad if good else [*bad, "rng: expected the states of the random numbers"]
 
 
 def find_state(out_dir: Path, model: nn.Module, best: Path, run: Session

@@ -72,9 +72,9 @@ def load_torch(path: Path, device: torch.device | str = "cpu", sums: bool = Fals
                     raise Unreadable(f"it is damaged: the checksum of {bad} is wrong", True)
         elif sums:
             raise Unreadable("it is damaged: it does not begin as it was written", True)
-        with warnings.catch_warnings():  # what is wrong is said by the error
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings(), path.open("rb") as file:  # by content: torch knows suffixes
+            warnings.simplefilter("ignore")  # what is wrong is said by the error
+            return torch.load(file, map_location=device, weights_only=True)
     except Unreadable:
         raise
     except Exception as error:  # zipfile and torch raise a dozen kinds for a damaged file
@@ -123,10 +123,10 @@ def _fault(value: object) -> str | None:
         return None
     if value.is_floating_point() and value.element_size() == 1:
         value = value.float()
-    finite = torch.isfinite(value)
-    if finite.all():
+    if torch.isfinite(value.sum()):  # ten times as fast; the sum of large numbers may overflow
         return None
-    return f"{int((~finite).sum())} of {value.numel()} values are NaN or infinite"
+    bad = int((~torch.isfinite(value)).sum())
+    return f"{bad} of {value.numel()} values are NaN or infinite" if bad else None
 
 
 def numbers_in(content: object, name: str = "") -> Iterator[tuple[str, object]]:
