@@ -1,4 +1,4 @@
-"""What every option of every script refuses: empty texts, impossible paths, numbers out of range."""
+"""What every option refuses: empty texts, impossible paths, numbers out of range."""
 
 import argparse
 import os
