@@ -10,7 +10,13 @@ Writes backbone.safetensors, which finetune.py takes as --bb_path, and what READ
 
 import argparse
 import contextlib
+from itertools import chain
 from pathlib import Path
+
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.stopping import end_at_signals
+
+    end_at_signals()
 
 import torch
 from torch import nn
@@ -22,16 +28,20 @@ from slivit.checkpoint import Card, Validation
 from slivit.datasets import scan_training_set
 from slivit.engine import fit
 from slivit.errors import UserError, run_script
+from slivit.files import write_json
 from slivit.headers import check_headers
 from slivit.measured import ReportOptions
 from slivit.model import ImageClassifier
 from slivit.model_card import training_facts
 from slivit.optim import backbone_groups
+from slivit.output_dir import open_out_dir
+from slivit.patient_key import patient_key, write_key
 from slivit.prediction import load_trained
 from slivit.report import closing_split, measure
-from slivit.runtime import LOG, open_out_dir, versions, write_json
+from slivit.runtime import LOG, versions
 from slivit.scans import summarise
 from slivit.session import Session, open_session
+from slivit.state import find_state
 from slivit.steps import Phase
 from slivit.subsets import take_fraction
 from slivit.tasks import check_splits, resolve_task
@@ -89,38 +99,44 @@ def train(args: argparse.Namespace, run: Session) -> None:
     model = ImageClassifier(name, len(target.labels), preprocess, args.drop_path)
     start.load_into(model.backbone)
     data = checkpoint.data_facts(scans, scans.fingerprint(), args.split_ratio, args.seed)
+    key = patient_key(args.out_dir, run.resume)
+    known = checkpoint.patient_facts(scans, key)
     config = options.make_config(
         args, script="bb_train", backbone=name, target=target, preprocess=preprocess,
         augmentation=augmentation, data=data, versions=versions(),
         backbone_data=start.trained_on)
-    if run.world.main:
-        if run.resume:
-            options.check_resume(args.out_dir, config)
-        open_out_dir(args.out_dir, args.overwrite)
-        write_json(args.out_dir / "config.json", config)
-        scans.save_split(args.out_dir / "split.csv")
-    run.world.wait()
     best_path = args.out_dir / "backbone.safetensors"
-
+    start_from = find_state(args.out_dir, model, best_path, run)
     facts = training_facts(scans, target, augmentation, config, start.trained_on)
 
     def save_best(epoch: int, scores: dict, best: nn.Module, validation: Validation) -> None:
-        card = Card("backbone", name, None, target, preprocess, data, epoch, scores, args.seed,
-                    versions(), facts, temperature_of(validation, target))
+        card = Card("backbone", name, None, target, preprocess, data | known, epoch, scores,
+                    args.seed, versions(), facts, temperature_of(validation, target))
         checkpoint.save(best_path, best, card, validation)
 
-    model.to(run.device)
-    batches = scan_training_set(scans, preprocess, args.b_size, args.seed, augmentation,
-                                run.n_workers, run.device, weights, run.world)
-    groups = backbone_groups(model.backbone, args.lr, args.weight_decay, args.layer_decay)
     with contextlib.ExitStack() as stack:
-        track = stack.enter_context(open_trackers(args, config, args.out_dir)
-                                    ) if run.world.main else None
+        track = None
+        if run.world.main:
+            if run.resume:
+                options.check_resume(args.out_dir, config)
+            stack.enter_context(open_out_dir(args.out_dir, run.resume, args.overwrite,
+                                             chain(run.inputs, scans.read.files())))
+            write_json(args.out_dir / "config.json", config)
+            if known["patients"]:
+                write_key(args.out_dir, key)
+            scans.save_split(args.out_dir / "split.csv")
+            track = stack.enter_context(open_trackers(args, config, args.out_dir))
+        run.world.wait()
+        model.to(run.device)
+        batches = scan_training_set(scans, preprocess, args.b_size, args.seed, augmentation,
+                                    run.n_workers, run.device, weights, run.world)
+        groups = backbone_groups(model.backbone, args.lr, args.weight_decay, args.layer_decay)
         fit(model, [Phase(1, args.n_epochs, groups, batches)], objective,
-            training_options.make_fit_options(args), run, args.out_dir, save_best, track)
-    run.world.wait()
-    measure([load_trained(best_path, run.device)], scans, closing_split(scans), run, args.b_size,
-            args.out_dir, ReportOptions(args.seed))
+            training_options.make_fit_options(args), run, args.out_dir, save_best, track,
+            start_from)
+        run.world.wait()
+        measure([load_trained(best_path, run.device)], scans, closing_split(scans), run,
+                args.b_size, args.out_dir, ReportOptions(args.seed))
     LOG.info("backbone: %s", best_path)
 
 

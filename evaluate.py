@@ -11,7 +11,13 @@ Model, pre-processing, labels and task are read from the checkpoint.
 """
 
 import argparse
-from pathlib import Path
+import contextlib
+from itertools import chain
+
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.stopping import end_at_signals
+
+    end_at_signals()
 
 import numpy as np
 
@@ -20,14 +26,17 @@ from slivit import options
 from slivit.assumptions import assumed, load_evidence, settle
 from slivit.checkpoint import Card
 from slivit.errors import UserError, listing, run_script
+from slivit.files import write_json
 from slivit.headers import check_headers
 from slivit.measured import ReportOptions
 from slivit.meta import single_scan
 from slivit.model import require_slice_tokens
-from slivit.named import known_sets
+from slivit.named import MEDMNIST_SIZES, known_sets
+from slivit.output_dir import open_out_dir
+from slivit.patient_key import KEY_FILE, known_patients
 from slivit.prediction import TestTime, Trained, check_test_time, read_any, restore_trained
 from slivit.report import measure
-from slivit.runtime import LOG, open_out_dir, versions, write_json
+from slivit.runtime import LOG, versions
 from slivit.scans import Scans, match_names
 from slivit.session import Session, open_session
 from slivit.tasks import check_splits, fit_to_target
@@ -38,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False)
-    parser.add_argument("--checkpoint", type=Path, required=True, nargs="+", metavar="FILE",
+    parser.add_argument("--checkpoint", type=types.path, required=True, nargs="+", metavar="FILE",
                         help="slivit.safetensors of finetune.py, backbone.safetensors of "
                              "bb_train.py, or slivit.pth of the original SLIViT; of several, the "
                              "predictions are averaged, and the models compared with each other")
@@ -47,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--b_size", type=types.positive_int, default=16, metavar="N",
                         help="scans at a time (default %(default)s)")
     options.add_data_options(parser, "images or volumes, as the checkpoint takes them")
-    parser.add_argument("--volume", type=Path, metavar="FILE_OR_FOLDER",
+    parser.add_argument("--volume", type=types.path, metavar="FILE_OR_FOLDER",
                         help="predict this one scan instead of a data set")
     options.add_cache_option(parser)
     options.add_report_options(parser)
@@ -90,14 +99,16 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
     warn_of_training_patients(scans, rows, trained)
     check_headers(scans, rows, card.preprocess.views)
 
-    if run.world.main:
-        open_out_dir(args.out_dir, args.overwrite)
-        write_json(args.out_dir / "config.json", options.make_config(
-            args, script="evaluate", card=card, versions=versions(),
-            data={"name": scans.name, "fingerprint": fingerprint}))
-    measure(trained, scans, args.split, run, args.b_size, args.out_dir,
-            ReportOptions(args.seed, args.pathologies, args.operating_point, args.group_by,
-                          args.explain, how))
+    with contextlib.ExitStack() as stack:
+        if run.world.main:
+            stack.enter_context(open_out_dir(args.out_dir, False, args.overwrite,
+                                             chain(run.inputs, scans.read.files())))
+            write_json(args.out_dir / "config.json", options.make_config(
+                args, script="evaluate", card=card, versions=versions(),
+                data={"name": scans.name, "fingerprint": fingerprint}))
+        measure(trained, scans, args.split, run, args.b_size, args.out_dir,
+                ReportOptions(args.seed, args.pathologies, args.operating_point, args.group_by,
+                              args.explain, how))
 
 
 def load_models(args: argparse.Namespace, run: Session) -> tuple[list[Trained], Scans | None]:
@@ -190,8 +201,9 @@ def named_training_set(card: Card) -> tuple[str, int | None]:
     Raises:
         UserError: a model of the original SLIViT of which that is not known.
     """
+    ndim = 2 if card.kind == "backbone" else 3
     flag, _, size = card.data["name"].partition("_")
-    if flag in known_sets() and (not size or size.isdigit()):
+    if known_sets().get(flag) == ndim and size in ("", *map(str, MEDMNIST_SIZES[ndim])):
         return flag, int(size) if size else None
     if card.integrator and not card.integrator.tokens_are_slices:
         raise UserError("--checkpoint: a model of the original SLIViT does not say what it was "
@@ -200,19 +212,28 @@ def named_training_set(card: Card) -> tuple[str, int | None]:
 
 
 def warn_of_training_patients(scans: Scans, rows: np.ndarray, trained: list[Trained]) -> None:
-    """Say how many of the patients to be measured the models have met in training."""
+    """Say how many of the patients to be measured the models have met in training.
+
+    Raises:
+        UserError: a key of patients' hashes beside a checkpoint is damaged.
+    """
     scored = not np.isnan(scans.labels[rows]).all()
     for one in trained:
         if scored and one.card.integrator and not one.card.integrator.tokens_are_slices:
             LOG.warning("warning: %s is a model of the original SLIViT, which does not say whom it "
                         "was trained on; scores are too good where these are among the patients "
                         "measured", one.path)
-    seen = {patient for one in trained for patient in one.card.data["patients"]}
-    found = scans.patient_hashes(*{str(scans.split[row]) for row in rows})
-    if seen & found:
+    patients = scans.patients_of(*{str(scans.split[row]) for row in rows})
+    known = [known_patients(patients, one.card.data, one.path) for one in trained]
+    seen = set().union(*(found for found in known if found is not None))
+    if seen:
         LOG.warning("warning: %d of %d patients have ids that stand in the training or validation "
                     "data of the checkpoint too; if they are the same people, these scores are "
-                    "too good", len(seen & found), len(found))
+                    "too good", len(seen), len(patients))
+    untold = [str(one.path) for one, found in zip(trained, known, strict=True) if found is None]
+    if untold:
+        LOG.info("cannot tell whether any of these patients were in training: the %s of the "
+                 "training is not beside %s", KEY_FILE, ", ".join(untold))
 
 
 if __name__ == "__main__":

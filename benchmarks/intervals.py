@@ -16,6 +16,7 @@ import numpy as np
 from sklearn import metrics as sk
 
 from benchmarks.loading import in_turn
+from slivit import option_types as types
 from slivit.config import Target
 from slivit.metrics import N_BOOT, evaluate
 from slivit.operating import Threshold, choose, parse_rule
@@ -26,15 +27,15 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this script's options."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=10_000, metavar="N",
+    parser.add_argument("--rows", type=types.positive_int, default=10_000, metavar="N",
                         help="scans (default %(default)s)")
-    parser.add_argument("--patients", type=int, default=2_500, metavar="N",
+    parser.add_argument("--patients", type=types.positive_int, default=2_500, metavar="N",
                         help="they are of (default %(default)s)")
-    parser.add_argument("--replicates", type=int, default=N_BOOT, metavar="N",
+    parser.add_argument("--replicates", type=types.positive_int, default=N_BOOT, metavar="N",
                         help="of the bootstrap (default %(default)s)")
-    parser.add_argument("--loop", type=int, default=20, metavar="N",
+    parser.add_argument("--loop", type=types.positive_int, default=20, metavar="N",
                         help="replicates that the straightforward way runs (default %(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N",
+    parser.add_argument("--repeats", type=types.positive_int, default=5, metavar="N",
                         help="times each way runs (default %(default)s)")
     return parser
 

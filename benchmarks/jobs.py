@@ -21,8 +21,9 @@ from benchmarks import nodules
 from benchmarks.tasks import BACKBONE, Method, Task, pretrain
 from slivit import option_types as types
 from slivit.errors import RunError, UserError
+from slivit.files import whole_file, write_json
 from slivit.named import DATA_DIR
-from slivit.runtime import versions, whole_file, write_json
+from slivit.runtime import versions
 
 FEW = 150  # scans of a quick run
 
@@ -120,9 +121,10 @@ def build_parser(benchmark: Benchmark, description: str | None) -> argparse.Argu
                              "name; without it the summary is of all that is finished")
     parser.add_argument("--resume", action="store_true",
                         help="leave finished trainings as they are; done without it, too")
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), metavar="DIR",
-                        help="(default %(default)s)")
-    parser.add_argument("--scratch", type=Path, default=Path("runs/benchmarks"), metavar="DIR",
+    parser.add_argument("--results", type=types.path, default=Path("benchmarks/results"),
+                        metavar="DIR", help="(default %(default)s)")
+    parser.add_argument("--scratch", type=types.path, default=Path("runs/benchmarks"),
+                        metavar="DIR",
                         help="for the trainings' own files and logs (default %(default)s)")
     parser.add_argument("--quick", action="store_true",
                         help=f"{FEW} scans, one epoch, fold 0 alone; everything goes to "

@@ -25,6 +25,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from torchvision import transforms
 
+from slivit import option_types as types
 from slivit.cache import cached
 from slivit.config import Preprocess
 from slivit.datasets import Collate, Item, model_slices, prepare
@@ -42,9 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this script's options."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=9, metavar="N",
+    parser.add_argument("--repeats", type=types.positive_int, default=9, metavar="N",
                         help="times each way runs (default %(default)s)")
-    parser.add_argument("--threads", type=int, default=usable_cpus(), metavar="N",
+    parser.add_argument("--threads", type=types.positive_int, default=usable_cpus(), metavar="N",
                         help="of torch (default: the cores there are)")
     return parser
 

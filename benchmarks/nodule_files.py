@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.nodules import IMAGE_LABELS, Fold, image_table, largest_slice
-from slivit.runtime import whole_file
+from slivit.files import whole_file
 from slivit.scans import SPLITS
 
 

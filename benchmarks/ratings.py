@@ -27,8 +27,8 @@ from benchmarks.nodules import RATING
 from benchmarks.tasks import PLAIN_IMAGES, QUICK, SMALLEST, Method, Result, Task, count, run_script
 from slivit.config import Preprocess, Target
 from slivit.errors import run_script as run_main
+from slivit.files import whole_file
 from slivit.metrics import evaluate, score_text
-from slivit.runtime import whole_file
 
 IMAGES = "image_"
 LABELS = Target("multilabel", nodules.IMAGE_LABELS)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from slivit import option_types as types
 from slivit.errors import UserError, run_script
+from slivit.files import whole_file
 from slivit.named import DATA_DIR
-from slivit.runtime import whole_file
 
 BEGIN, END = "<!-- results: written by make results -->", "<!-- end of results -->"
 NAMES = {
@@ -45,9 +46,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Replace what is between the two marks in README.md."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=DATA_DIR.parent / "benchmarks/results",
-                        metavar="DIR", help="(default benchmarks/results)")
-    parser.add_argument("--readme", type=Path, default=DATA_DIR.parent / "README.md",
+    parser.add_argument("--results", type=types.path, metavar="DIR",
+                        default=DATA_DIR.parent / "benchmarks/results",
+                        help="(default benchmarks/results)")
+    parser.add_argument("--readme", type=types.path, default=DATA_DIR.parent / "README.md",
                         metavar="FILE", help="(default README.md)")
     args = parser.parse_args(argv)
     text = args.readme.read_text(encoding="utf-8") if args.readme.is_file() else ""

@@ -27,7 +27,7 @@ from benchmarks.networks import Recipe
 from benchmarks.nodules import LABEL, Fold
 from benchmarks.tasks import Method, Result, Task, count
 from slivit.errors import run_script as run_main
-from slivit.runtime import whole_file
+from slivit.files import whole_file
 
 N_FOLDS = 3
 RATES = {f"{network}_lr{k}": k * 1e-3 for network, rates in

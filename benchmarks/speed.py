@@ -37,7 +37,8 @@ from benchmarks.speed_recipes import frozen, recipes
 from benchmarks.speed_steps import steps
 from slivit import option_types as types
 from slivit.errors import UserError, run_script
-from slivit.runtime import usable_cpus, whole_file
+from slivit.files import whole_file
+from slivit.runtime import usable_cpus
 
 PARTS = {"steps": steps, "frozen": frozen, "recipes": recipes, "growth": growth,
          "profile": profile}
@@ -54,8 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=types.positive_int, default=usable_cpus(), metavar="N",
                         help="of torch (default: the cores there are)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), metavar="DIR",
-                        help="where tables are written (default %(default)s)")
+    parser.add_argument("--results", type=types.path, default=Path("benchmarks/results"),
+                        metavar="DIR", help="where tables are written (default %(default)s)")
     return parser
 
 

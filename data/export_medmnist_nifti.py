@@ -13,25 +13,29 @@ so its volumes cannot be measured in a viewer.
 
 import argparse
 import gzip
-import re
 import sys
 from pathlib import Path
+
+if __name__ == "__main__":  # the packages of the repository lie one folder up
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from slivit.stopping import end_at_signals
+
+    end_at_signals()  # before the imports, which take seconds
 
 import nibabel
 import numpy as np
 import pandas as pd
 
-if __name__ == "__main__":  # the packages of the repository lie one folder up
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from slivit import option_types as types
+from slivit.cells import write_table
 from slivit.errors import UserError, run_script
+from slivit.files import whole_file
 from slivit.named import EMBEDDED, load_named
-from slivit.option_types import positive_int
-from slivit.runtime import LOG, check_out_dir, setup_logging, whole_file
+from slivit.output_dir import check_out_dir, open_out_dir
+from slivit.runtime import LOG, setup_logging
 from slivit.scans import Scans
 
 SPLITS = ("train", "val", "test")
-OURS = re.compile(r"(train|val|test)_[0-9]{4,}\.nii\.gz|meta\.csv")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,17 +43,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False)
-    parser.add_argument("--dataset", required=True, metavar="NAME",
+    parser.add_argument("--dataset", type=types.text, required=True, metavar="NAME",
                         help="a 3D MedMNIST set such as nodulemnist3d, or noduleshapes3d")
-    parser.add_argument("--data_root", type=Path, default=Path("data/medmnist"), metavar="DIR",
-                        help="where MedMNIST files are, or are downloaded to (default %(default)s)")
-    parser.add_argument("--medmnist_size", type=int, metavar="N",
+    parser.add_argument("--data_root", type=types.path, default=Path("data/medmnist"),
+                        metavar="DIR", help="where MedMNIST files are, or are downloaded to "
+                                            "(default %(default)s)")
+    parser.add_argument("--medmnist_size", type=types.picture_side, metavar="N",
                         help="side of MedMNIST's volumes: 28 (default) or 64")
     parser.add_argument("--split", choices=("test", "val", "train", "all"), default="all",
                         help="which volumes (default %(default)s)")
-    parser.add_argument("--limit", type=positive_int, metavar="N",
+    parser.add_argument("--limit", type=types.positive_int, metavar="N",
                         help="only the first N volumes of each split")
-    parser.add_argument("--out_dir", type=Path, required=True, metavar="DIR",
+    parser.add_argument("--out_dir", type=types.path, required=True, metavar="DIR",
                         help="where everything is written")
     parser.add_argument("--overwrite", action="store_true",
                         help="replace an earlier export in an --out_dir that is not empty")
@@ -90,13 +95,12 @@ def export(scans: Scans, splits: tuple[str, ...], limit: int | None, out_dir: Pa
     table["Split"] = scans.split[kept]
     if scans.patients is not None:
         table["patient"] = [scans.patients[row] for row in kept]
-    with whole_file(out_dir / "meta.csv") as part:
-        part.write_bytes(table.to_csv(index=False, lineterminator="\n").encode())
+    write_table(out_dir / "meta.csv", table)
     LOG.info("wrote %s", out_dir / "meta.csv")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Load the set, clear an earlier export, write the files."""
+    """Load the set, remove an earlier export, write the files."""
     args = build_parser().parse_args(argv)
     setup_logging()
     check_out_dir(args.out_dir, overwrite=args.overwrite)
@@ -106,11 +110,8 @@ def main(argv: list[str] | None = None) -> None:
     splits = SPLITS if args.split == "all" else (args.split,)
     if not any(len(scans.rows(split)) for split in splits):
         raise UserError(f"--split {args.split}: {scans.name} has no volumes there")
-    args.out_dir.mkdir(parents=True, exist_ok=True)
-    for file in args.out_dir.iterdir():
-        if OURS.fullmatch(file.name):
-            file.unlink()
-    export(scans, splits, args.limit, args.out_dir)
+    with open_out_dir(args.out_dir, False, args.overwrite):
+        export(scans, splits, args.limit, args.out_dir)
 
 
 if __name__ == "__main__":

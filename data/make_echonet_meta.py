@@ -10,15 +10,18 @@ EF_under_50, which is 1 where EF is below 50; both are empty where EF is. Choose
 
 import argparse
 import csv
+import os
 import sys
 from collections import Counter
 from pathlib import Path
 
-import pandas as pd
-
 if __name__ == "__main__":  # the packages of the repository lie one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from slivit.stopping import end_at_signals
 
+    end_at_signals()  # before the imports, which take seconds
+
+import pandas as pd
 from meta_table import check_out, path_cells, table_parser, write_table
 
 from slivit.errors import UserError, listing, run_script
@@ -40,11 +43,12 @@ def read_file_list(path: Path) -> pd.DataFrame:
     """Return FileList.csv as stripped text: line (int), FileName without .avi, EF, Split.
 
     Raises:
-        UserError: no such file, not a table, or a column is missing.
+        UserError: no such file, empty, not a table, or a column is missing.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
+            header = list(reader.fieldnames or [])
             rows = [{"line": reader.line_num, **{name: (row.get(name) or "").strip()
                                                  for name in COLUMNS}} for row in reader]
     except OSError as error:
@@ -52,7 +56,9 @@ def read_file_list(path: Path) -> pd.DataFrame:
                         "EchoNet-Dynamic/, with FileList.csv and Videos/") from None
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not a CSV table ({error}); unpack it again") from None
-    header = list(reader.fieldnames or [])
+    if not header:
+        raise UserError(f"{path}: is empty, expected the columns {', '.join(COLUMNS)}; unpack it "
+                        "again")
     missing = [name for name in COLUMNS if name not in header]
     if missing:
         raise UserError(f"{path}: column {' and '.join(missing)} not found. There are: "
@@ -102,7 +108,7 @@ def find_videos(table: pd.DataFrame, root: Path, skip_missing: bool) -> pd.DataF
     Raises:
         UserError: listing every missing video, unless `skip_missing`; or none is there.
     """
-    there = table["FileName"].map(lambda name: (root / "Videos" / f"{name}.avi").is_file())
+    there = table["FileName"].map(lambda name: os.path.isfile(root / "Videos" / f"{name}.avi"))
     if not there.any():
         raise UserError(f"{root / 'Videos'}: holds none of the {len(table)} videos of FileList.csv,"
                         f" such as {table['FileName'].iloc[0]}.avi")

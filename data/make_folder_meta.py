@@ -14,13 +14,16 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import pandas as pd
-
 if __name__ == "__main__":  # the packages of the repository lie one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from slivit.stopping import end_at_signals
 
+    end_at_signals()  # before the imports, which take seconds
+
+import pandas as pd
 from meta_table import check_out, path_cells, table_parser, write_table
 
+from slivit import option_types as types
 from slivit.errors import UserError, listing, run_script
 from slivit.readers import ReadError, is_scan, scan_ndim
 from slivit.runtime import LOG, setup_logging
@@ -33,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this script's options."""
     parser = table_parser(__doc__, "folder of class folders, or of train, val and test folders",
                           "ROOT/meta.csv")
-    parser.add_argument("--patient_from", metavar="REGEX",
+    parser.add_argument("--patient_from", type=types.text, metavar="REGEX",
                         help="searched in each scan's path below ROOT: its first group, or the "
                              "whole match, is the patient")
     return parser

@@ -15,15 +15,17 @@ import re
 import sys
 from pathlib import Path
 
-import pandas as pd
-
 if __name__ == "__main__":  # the packages of the repository lie one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from slivit.stopping import end_at_signals
 
+    end_at_signals()  # before the imports, which take seconds
+
+import pandas as pd
 from meta_table import check_out, path_cells, table_parser, write_table
 
+from slivit import option_types as types
 from slivit.errors import UserError, listing, run_script
-from slivit.option_types import rate, seed_number
 from slivit.runtime import LOG, setup_logging
 from slivit.splits import split_by_group
 
@@ -37,9 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this script's options."""
     parser = table_parser(__doc__, "folder of train/ and test/, or the one above",
                           "kermany_meta.csv beside train/")
-    parser.add_argument("--val_share", type=rate, default=0.1, metavar="X",
+    parser.add_argument("--val_share", type=types.rate, default=0.1, metavar="X",
                         help="share of the training patients for validation (default %(default)s)")
-    parser.add_argument("--seed", type=seed_number, default=0, metavar="N",
+    parser.add_argument("--seed", type=types.seed_number, default=0, metavar="N",
                         help="of the draw (default %(default)s)")
     return parser
 

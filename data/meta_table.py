@@ -7,26 +7,30 @@ from pathlib import Path
 
 import pandas as pd
 
-from slivit.errors import UserError, listing
-from slivit.runtime import LOG, whole_file
+from slivit import cells
+from slivit import option_types as types
+from slivit.errors import NotWritten, UserError, listing
+from slivit.files import check_replaceable
+from slivit.runtime import LOG
 
 
 def table_parser(text: str, root: str, out: str) -> argparse.ArgumentParser:
     """Return a parser of ROOT, --out and --overwrite; `root` and `out` say what they are."""
     parser = argparse.ArgumentParser(
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("root", metavar="ROOT", type=Path, help=root)
-    parser.add_argument("--out", metavar="FILE", type=Path, help=f"the table (default {out})")
+    parser.add_argument("root", metavar="ROOT", type=types.path, help=root)
+    parser.add_argument("--out", metavar="FILE", type=types.path, help=f"the table (default {out})")
     parser.add_argument("--overwrite", action="store_true", help="replace the table if it exists")
     return parser
 
 
 def check_out(out: Path, overwrite: bool) -> None:
-    """Refuse to replace a file.
+    """Refuse to replace a file, and always what is none: a folder, a device, a pipe, a link.
 
     Raises:
-        UserError: `out` exists, and `overwrite` is not given.
+        UserError: such a thing; or `out` exists, and `overwrite` is not given.
     """
+    check_replaceable(out, "--out")
     if out.exists() and not overwrite:
         raise UserError(f"--out {out}: exists already. Name another file, or add --overwrite to "
                         "replace it")
@@ -41,16 +45,30 @@ def path_cells(names: Sequence[str], root: Path, out: Path) -> list[str]:
         out: the table, to whose folder the cells are relative.
 
     Raises:
-        UserError: listing the cells with a blank at either end, which reading a table strips.
+        UserError: listing the cells with a blank at either end, which reading a table strips, or
+            those that are not UTF-8.
     """
     folder = Path(os.path.relpath(root.resolve(), out.parent.resolve()))
-    cells = [(folder / name).as_posix() for name in names]
-    bad = [repr(cell) for cell in cells if cell != cell.strip()]
+    paths = [(folder / name).as_posix() for name in names]
+    check_text(paths, "names of files or folders")
+    bad = [repr(cell) for cell in paths if cell != cell.strip()]
     if bad:
         raise UserError(f"{len(bad)} Path cells would begin or end with a blank, which is lost "
                         f"when the table is read:\n{listing(bad)}\nRename these files or folders, "
                         f"or put the table into the folder itself: --out '{root / out.name}'")
-    return cells
+    return paths
+
+
+def check_text(texts: Sequence[str], what: str) -> None:
+    """Refuse texts that are not UTF-8, as which tables are written.
+
+    Raises:
+        UserError: listing them.
+    """
+    bad = [ascii(text) for text in texts if any("\ud800" <= sign <= "\udfff" for sign in text)]
+    if bad:
+        raise UserError(f"{len(bad)} {what} are not UTF-8, as which tables are written:\n"
+                        f"{listing(bad)}\nRename them (convmv -f latin1 -t utf8 does many)")
 
 
 def write_table(table: pd.DataFrame, out: Path, labels: Sequence[str]) -> None:
@@ -65,10 +83,9 @@ def write_table(table: pd.DataFrame, out: Path, labels: Sequence[str]) -> None:
         UserError: it cannot be written there.
     """
     try:
-        with whole_file(out) as part:
-            part.write_bytes(table.to_csv(index=False, lineterminator="\n").encode())
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({error.strerror}). Name another file"
+        cells.write_table(out, table)
+    except NotWritten as error:
+        raise UserError(f"--out {out}: cannot be written ({error.reason}). Name another file"
                         ) from None
     parts = [table.assign(Split="all")]
     if "Split" in table:

@@ -5,7 +5,6 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from slivit import options
 from slivit.checkpoint import Card
@@ -16,6 +15,7 @@ from slivit.named import EMBEDDED
 from slivit.original import make_target
 from slivit.runtime import LOG
 from slivit.scans import Scans
+from slivit.tables import column_names
 
 NO_LABELS = {"f_name", "path", "split", *PATIENT_NAMES}  # columns of meta.csv
 
@@ -86,11 +86,10 @@ def settle(path: Path, card: Card, args: argparse.Namespace, scans: Scans | None
 def _has_labels(table: Path) -> bool:
     """Return whether a table has columns that could be labels; a fault is found by its reader."""
     try:
-        names = pd.read_csv(table, dtype=str, nrows=0, encoding="utf-8-sig").columns
-    except (OSError, ValueError):
+        names = column_names(table)
+    except UserError:
         return True
-    return any(name.strip() and not name.startswith("Unnamed: ")
-               and name.strip().lower() not in NO_LABELS for name in names)
+    return any(name.lower() not in NO_LABELS for name in names)
 
 
 def _tiling(args: argparse.Namespace) -> tuple[str, str]:

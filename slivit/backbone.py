@@ -31,19 +31,29 @@ def check_name(name: str) -> None:
     """Refuse a name that is no ConvNeXt of timm, or a tag that it does not have.
 
     Raises:
-        UserError: with the nearest names, or the tags that there are.
+        UserError: see name_fault.
+    """
+    if fault := name_fault(name):
+        raise UserError(f"--backbone {fault}")
+
+
+def name_fault(name: str) -> str | None:
+    """Return why a name is none of timm's ConvNeXts, with the nearest names or the tags there are.
+
+    None where it is one.
     """
     known = timm.list_models(["convnext_*", "convnextv2_*"])
     if name.removesuffix(SCRATCH) in known:
-        return
+        return None
     base, dot, tag = name.partition(".")
     if base not in known:
-        raise UserError(f"--backbone {name}: not a ConvNeXt of timm. Nearest: "
-                        f"{nearest(base, known)}. There are: {', '.join(known)}")
+        return (f"{name}: not a ConvNeXt of timm. Nearest: {nearest(base, known)}. There are: "
+                f"{', '.join(known)}")
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{base}.*")]
     if dot and tag not in tags:
-        raise UserError(f"--backbone {name}: {base} has no weights tagged {tag!r}; "
-                        f"there are: {', '.join(tags) or 'none'}")
+        return (f"{name}: {base} has no weights tagged {tag!r}; there are: "
+                f"{', '.join(tags) or 'none'}")
+    return None
 
 
 def create_backbone(name: str, num_classes: int = 0, drop_path: float = 0.0) -> nn.Module:

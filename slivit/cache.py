@@ -6,11 +6,13 @@ changed since, is made anew. Files are written whole under a name of their own a
 that two runs may fill the same folder at once.
 """
 
+import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +68,8 @@ def cached(folder: Path, path: Path, identity: bytes, preprocess: Preprocess,
 
 def _load(file: Path, stamp: str) -> Prepared | None:
     """Return what a cache file holds, None where it is missing, stale or torn."""
+    if not file.is_file():  # a pipe would keep us waiting
+        return None
     try:
         with file.open("rb") as stream:
             stream.seek(-len(MAGIC) - 4, os.SEEK_END)
@@ -91,19 +95,18 @@ def _store(file: Path, stamp: str, prepared: Prepared) -> None:
     prepared = Prepared(np.ascontiguousarray(prepared.slices), prepared.counts)
     trailer = json.dumps({"of": stamp, "counts": prepared.counts,
                           "sum": _checksum(prepared, stamp)}).encode()
-    part = None
+    part = file.with_name(f".{file.name}.{secrets.token_hex(8)}.part")
     try:
+        if file.exists() and not file.is_file():
+            raise OSError(errno.EEXIST, "it is no regular file")
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".", suffix=".part",
-                                         delete=False) as stream:
-            part = Path(stream.name)
+        with part.open("xb") as stream:  # tempfile would hide it from other users of the cache
             np.save(stream, prepared.slices)
             stream.write(trailer + len(trailer).to_bytes(4, "little") + MAGIC)
         os.replace(part, file)
-        part = None
     except OSError as error:
         raise RunError(f"--cache_dir: cannot write {file} ({error.strerror}); make room, name "
                        "another folder, or leave --cache_dir away") from None
     finally:
-        if part is not None:
+        with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

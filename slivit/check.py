@@ -13,24 +13,32 @@ import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
+
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.stopping import end_at_signals
+
+    end_at_signals()
 
 import numpy as np
 import pandas as pd
 
 from slivit import option_types as types
 from slivit import options
+from slivit.cells import write_table
 from slivit.contact_sheet import Row, draw_sheet
 from slivit.errors import UserError, listing, run_script
 from slivit.headers import default_window, describe, in_threads
 from slivit.meta import read_meta
 from slivit.named import known_sets
+from slivit.output_dir import check_out_dir, open_out_dir
 from slivit.readers import Header, ReadError, scan_ndim
-from slivit.runtime import LOG, check_out_dir, open_out_dir, setup_logging, whole_file
+from slivit.runtime import LOG, setup_logging
 from slivit.scans import Scans, summarise
 from slivit.sources import FileSource
 from slivit.splits import in_several, parse_ratio
-from slivit.transforms import parse_window, pick_slices, to_uint8, window_range
+from slivit.transforms import pick_slices, to_uint8, window_range
 
 GUESS_ROWS = 20    # looked at to tell images from volumes
 SHEET_SLICES = 8   # of a volume, on the contact sheet
@@ -57,15 +65,15 @@ def build_parser() -> argparse.ArgumentParser:
     options.add_split_options(parser)
     parser.add_argument("--ndim", type=int, choices=(2, 3),
                         help="2 for images, 3 for volumes (default: what the files are)")
-    parser.add_argument("--window", type=parse_window, metavar="W",
+    parser.add_argument("--window", type=types.window, metavar="W",
                         help="grey values on the contact sheet, as in training (default: what "
                              "suits the files)")
-    parser.add_argument("--sheet_rows", type=types.natural, default=100, metavar="N",
+    parser.add_argument("--sheet_rows", type=types.count_or_none, default=100, metavar="N",
                         help="rows of the contact sheet: scans evenly spread over the table, and "
                              "as many that stand out (default %(default)s)")
     parser.add_argument("--seed", type=types.seed_number, default=0, metavar="N",
                         help="of the split of a table that has none (default %(default)s)")
-    parser.add_argument("--out_dir", type=Path, default=Path("runs/check"), metavar="DIR",
+    parser.add_argument("--out_dir", type=types.path, default=Path("runs/check"), metavar="DIR",
                         help="where the report is written (default %(default)s)")
     parser.add_argument("--overwrite", action="store_true",
                         help="write again in an --out_dir that is not empty")
@@ -92,12 +100,12 @@ def main(argv: list[str] | None = None) -> None:
     for line in describe([finding.header for finding in findings if finding.header]):
         LOG.info("  %s", line)
 
-    open_out_dir(args.out_dir, args.overwrite)
-    with whole_file(args.out_dir / "data_report.csv") as part:
-        report_table(scans, findings).to_csv(part, index=False)
-    rows = sheet_rows(findings, args.sheet_rows)
-    draw_sheet(in_threads(lambda row: sheet_row(scans, row, findings[row], window), rows, "sheet"),
-               args.out_dir / "contact_sheet.png")
+    with open_out_dir(args.out_dir, False, args.overwrite,
+                      chain((args.meta_csv,), scans.read.files())):
+        write_table(args.out_dir / "data_report.csv", report_table(scans, findings))
+        rows = sheet_rows(findings, args.sheet_rows)
+        draw_sheet(in_threads(lambda row: sheet_row(scans, row, findings[row], window), rows,
+                              "sheet"), args.out_dir / "contact_sheet.png")
     LOG.info("written to %s: data_report.csv, contact_sheet.png (%d of %d scans)", args.out_dir,
              len(rows), len(scans))
     for line in oddities(scans, findings):

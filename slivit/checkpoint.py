@@ -1,7 +1,9 @@
 """Checkpoints: safetensors weights whose header says everything needed to rebuild the model."""
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,71 +12,43 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from slivit.config import IntegratorConfig, Preprocess, Target
-from slivit.errors import UserError
+from slivit.card import FORMAT, Card, Header, Validation
+from slivit.errors import RunError, UserError, listing
+from slivit.files import whole_file
 from slivit.model import ImageClassifier, SLIViT
-from slivit.runtime import whole_file
+from slivit.patient_key import hashed_patients
+from slivit.records import Misfit, parse, parse_object
 from slivit.scans import Scans
+from slivit.tensor_files import check_file, check_tensors
 
-FORMAT = 1
 KEY = "slivit"  # of all metadata: safetensors writes several keys in any order
-
-
-@dataclasses.dataclass(frozen=True)
-class Validation:
-    """What a model gave on the validation scans, from which thresholds and temperature come.
-
-    Attributes:
-        logits: float32 (n, K), as the model gave them.
-        labels: float32 (n, K), NaN where unknown.
-    """
-
-    logits: np.ndarray
-    labels: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Card:
-    """What a checkpoint's header says.
-
-    Attributes:
-        kind: `backbone` (2D classifier) or `slivit` (volumes).
-        backbone: timm's name.
-        integrator: sizes; None for a backbone.
-        target: outputs.
-        preprocess: how scans become input.
-        data: of data_facts.
-        epoch, score: of the saved weights, on validation.
-        seed: of the run.
-        versions: of the packages that made it.
-        training: of model_card.training_facts; empty in files of earlier versions.
-        temperature: by which logits are divided where calibrated predictions are asked for; None
-            where there is none.
-    """
-
-    kind: str
-    backbone: str
-    integrator: IntegratorConfig | None
-    target: Target
-    preprocess: Preprocess
-    data: dict
-    epoch: int = 0
-    score: dict = dataclasses.field(default_factory=dict)
-    seed: int = 0
-    versions: dict = dataclasses.field(default_factory=dict)
-    training: dict = dataclasses.field(default_factory=dict)
-    temperature: float | None = None
+MOST_LISTED = 20
+NOT_FINITE = ("The training that made it has failed, or the file is damaged; use weights of "
+              "another run, or copy the file again")
+NEWER = ("A newer version of SLIViT has written it; update SLIViT, or use a file that this version "
+         "has written")
+CHANGED = ("It is damaged, or was changed after it was written; use the file as finetune.py or "
+           "bb_train.py has written it")
 
 
 def data_facts(scans: Scans, fingerprint: str, split_ratio: str | None, seed: int) -> dict:
-    """Return what a checkpoint remembers of its data.
+    """Return what a run and its checkpoints remember of the data.
 
-    Name, fingerprint, ratio and seed of the split of a table that has none, and hashes of the
-    patients in training and validation, by which an evaluation notices that it meets them again.
-    (Models of the original SLIViT have no hashes, and under `assumed` what no file tells of them.)
+    Name, fingerprint, ratio and seed of the split of a table that has none; a checkpoint adds
+    `patient_facts`. (Models of the original SLIViT have under `assumed` what no file tells.)
     """
     return {"name": scans.name, "fingerprint": fingerprint, "split_ratio": split_ratio,
-            "split_seed": seed, "patients": sorted(scans.patient_hashes("train", "val"))}
+            "split_seed": seed}
+
+
+def patient_facts(scans: Scans, key: bytes) -> dict:
+    """Return what a checkpoint remembers of the patients in training and validation.
+
+    Hashes with the run's key, by which an evaluation that has the key as well notices that it meets
+    them again, and a mark of the key. (Models of the original SLIViT have no hashes, those of
+    earlier versions hashes without a key.)
+    """
+    return hashed_patients(scans.patients_of("train", "val"), key)
 
 
 def build(card: Card, drop_path: float = 0.0) -> ImageClassifier | SLIViT:
@@ -99,8 +73,14 @@ def save(path: Path, model: nn.Module, card: Card, validation: Validation | None
     if validation is not None:
         content["validation"] = {name: _to_lists(values)
                                  for name, values in vars(validation).items()}
+    text = json.dumps(content, allow_nan=False)
+    try:
+        parse(Header, text)
+    except Misfit as error:
+        raise RunError(f"{path}: is not written, since it could not be read again:\n"
+                       f"{listing(error.faults, MOST_LISTED)}") from None
     with whole_file(path) as part:
-        save_file(state, part, metadata={KEY: json.dumps(content, allow_nan=False)})
+        save_file(state, part, metadata={KEY: text})
 
 
 def _to_lists(values: np.ndarray) -> list[list[float | None]]:
@@ -110,13 +90,17 @@ def _to_lists(values: np.ndarray) -> list[list[float | None]]:
 
 
 def read_validation(path: Path) -> Validation | None:
-    """Return what the model gave on validation; None in files of earlier versions."""
-    with safe_open(path, framework="pt") as file:
-        found = json.loads(file.metadata()[KEY]).get("validation")
+    """Return what the model gave on validation; None in files of earlier versions.
+
+    Raises:
+        UserError: see `read`.
+    """
+    with _opened(path) as file:
+        found = _read_header(path, file).validation
     if found is None:
         return None
-    return Validation(**{name: np.array(values, dtype=np.float32)
-                         for name, values in found.items()})
+    return Validation(*(np.array(values, dtype=np.float32)
+                        for values in (found.logits, found.labels)))
 
 
 def read(path: Path, kind: str | None = None) -> tuple[Card, dict[str, torch.Tensor]]:
@@ -127,41 +111,60 @@ def read(path: Path, kind: str | None = None) -> tuple[Card, dict[str, torch.Ten
         kind: the only kind to accept; None for any.
 
     Raises:
-        UserError: missing, truncated, not a checkpoint of this project, or of another kind.
+        UserError: missing, truncated, not a checkpoint of this project, of another kind, of a newer
+            version, or with a header or numbers that cannot be.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint file")
+    with _opened(path) as file:
+        header = _read_header(path, file)
+        card = Card(**{field.name: getattr(header, field.name)
+                       for field in dataclasses.fields(Card)})
+        if kind is not None and card.kind != kind:
+            raise UserError(f"{path}: is a {card.kind} checkpoint, expected a {kind} checkpoint")
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    check_tensors(path, state.items(), NOT_FINITE)
+    return card, state
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
+    """Open a checkpoint.
+
+    Raises:
+        UserError: missing or truncated.
+    """
+    check_file(path)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            yield file
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: is not a whole safetensors file ({error}); expected a "
                         "slivit.safetensors or backbone.safetensors of this project") from None
+
+
+def _read_header(path: Path, file: safe_open) -> Header:
+    """Return what the header says, every field of it checked.
+
+    Raises:
+        UserError: one message on all that does not fit.
+    """
+    text = (file.metadata() or {}).get(KEY)
+    foreign = (f"{path}: is a safetensors file without this project's header{{}}; expected a "
+               "slivit.safetensors or backbone.safetensors written by finetune.py or bb_train.py")
+    if text is None:
+        raise UserError(foreign.format(""))
     try:
-        content = json.loads(metadata[KEY])
-        found = content.pop("format")
-        content.pop("validation", None)
-        if found != FORMAT:
-            raise UserError(f"{path}: has format {found}, this version reads {FORMAT}")
-        integrator = content.pop("integrator")
-        target, preprocess = content.pop("target"), content.pop("preprocess")
-        card = Card(
-            **content,
-            integrator=IntegratorConfig(**integrator) if integrator else None,
-            target=Target(target["task"], tuple(target["labels"]), target["column"],
-                          tuple(target["mean"]), tuple(target["std"]),
-                          tuple(target.get("shift", ()))),
-            preprocess=Preprocess(**{**preprocess, "mean": tuple(preprocess["mean"]),
-                                     "std": tuple(preprocess["std"]),
-                                     "views": tuple(preprocess.get("views", ["acquisition"]))}))
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{path}: is a safetensors file without this project's header; expected a "
-                        "slivit.safetensors or backbone.safetensors written by finetune.py or "
-                        "bb_train.py") from None
-    if kind is not None and card.kind != kind:
-        raise UserError(f"{path}: is a {card.kind} checkpoint, expected a {kind} checkpoint")
-    return card, state
+        found = parse_object(text).get("format")
+    except Misfit as error:
+        raise UserError(foreign.format(f" ({error})")) from None
+    if type(found) is int and found != FORMAT:
+        raise UserError(f"{path}: has format {found}, this version reads {FORMAT}"
+                        + f". {NEWER}" * (found > FORMAT))
+    try:
+        return parse(Header, text)
+    except Misfit as error:
+        raise UserError(f"{path}: its header does not fit:\n"
+                        f"{listing(error.faults, MOST_LISTED)}\n"
+                        f"{NEWER if error.unknown else CHANGED}") from None
 
 
 def load(path: Path) -> tuple[Card, ImageClassifier | SLIViT]:
@@ -177,12 +180,35 @@ def load(path: Path) -> tuple[Card, ImageClassifier | SLIViT]:
 def restore(path: Path, card: Card, state: dict[str, torch.Tensor]) -> ImageClassifier | SLIViT:
     """Return the model of a card and tensors that were read from `path`, ready for evaluation.
 
+    No memory is taken before they are found to fit.
+
     Raises:
         UserError: tensors that do not fit the card.
     """
-    model = build(card)
-    try:
-        (model.backbone if card.kind == "backbone" else model).load_state_dict(state)
-    except RuntimeError as error:
-        raise UserError(f"{path}: tensors do not fit the header ({error})") from None
+    blocks = {key.split(".")[2] for key in state if key.startswith("integrator.blocks.")}
+    if card.integrator is not None and card.integrator.depth != len(blocks):
+        bad = [f"integrator.depth: found {card.integrator.depth}, and the tensors of {len(blocks)} "
+               "blocks"]
+    else:
+        with torch.device("meta"):
+            model = build(card)
+        module = model.backbone if card.kind == "backbone" else model
+        own = module.state_dict()
+        bad = _differences(state, own)
+    if bad:
+        raise UserError(f"{path}: tensors do not fit the header:\n{listing(bad, MOST_LISTED)}\n"
+                        f"{CHANGED}")
+    model.to_empty(device="cpu")
+    module.load_state_dict(state)
     return model.eval()
+
+
+def _differences(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return a line on each tensor that is missing, unknown, or of another shape or kind."""
+    bad = [f"missing: {key}" for key in own if key not in state]
+    bad += [f"unknown: {key}" for key in state if key not in own]
+    both = [(key, state[key], tensor) for key, tensor in own.items() if key in state]
+    bad += [f"{key}: found {tuple(found.shape)}, expected {tuple(tensor.shape)}"
+            for key, found, tensor in both if found.shape != tensor.shape]
+    return bad + [f"{key}: found {found.dtype}, expected {tensor.dtype}" for key, found, tensor
+                  in both if found.is_floating_point() != tensor.is_floating_point()]

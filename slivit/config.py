@@ -1,8 +1,27 @@
-"""The plain records that describe data, model and training; all of them JSON-serialisable."""
+"""The plain records that describe data, model and training; all of them JSON-serialisable.
 
+Types and ranges are those that a file may hold (records.parse checks them, where one is read); the
+records themselves check nothing. No size is beyond what a machine could train.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated, Literal, get_args
 
-TASKS = ("binary", "multilabel", "multiclass", "regression")
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+
+Task = Literal["binary", "multilabel", "multiclass", "regression"]
+Rate = Annotated[float, Ge(0), Lt(1)]
+Count = Annotated[int, Ge(0)]
+Triple = tuple[float, float, float]
+PositiveTriple = tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)], Annotated[float, Gt(0)]]
+MOST_LABELS = 10_000
+Text = Annotated[str, MaxLen(1000)]
+STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}  # how pydantic reads a record
+
+TASKS = get_args(Task)
+COLUMNS = ("id", "patient", "split")  # of predictions.csv, beside the labels
 TILINGS = {"height": "channels_height", "width": "channels_width"}  # as IntegratorConfig.token
 
 
@@ -24,14 +43,16 @@ class Preprocess:
             the first and the last stand for the missing ones; colours become grey).
     """
 
-    img_size: int
-    window: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    n_slices: int = 0
-    slice_sampling: str = "uniform"
-    views: tuple[str, ...] = ("acquisition",)
-    channels: str = "repeat"
+    __pydantic_config__ = STRICT
+
+    img_size: Annotated[int, Ge(32), Le(2 ** 14)]
+    window: Text
+    mean: Triple
+    std: PositiveTriple
+    n_slices: Annotated[int, Ge(0), Le(2 ** 16)] = 0
+    slice_sampling: Literal["uniform", "middle"] = "uniform"
+    views: Annotated[tuple[str, ...], MinLen(1), MaxLen(10)] = ("acquisition",)
+    channels: Literal["repeat", "adjacent"] = "repeat"
 
 
 @dataclass(frozen=True)
@@ -43,8 +64,10 @@ class Augmentation:
         jitter: strength of the small changes of geometry and grey values; 0 for none.
     """
 
-    flips: str = "h"
-    jitter: float = 1.0
+    __pydantic_config__ = STRICT
+
+    flips: Text = "h"
+    jitter: Annotated[float, Ge(0)] = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,14 +89,16 @@ class IntegratorConfig:
         emb_dropout: of the tokens.
     """
 
-    token: str = "flatten"
-    dim: int = 256
-    depth: int = 5
-    heads: int = 20
-    head_dim: int = 64
-    mlp_dim: int = 512
-    dropout: float = 0.0
-    emb_dropout: float = 0.0
+    __pydantic_config__ = STRICT
+
+    token: Literal["flatten", "pool", "channels_height", "channels_width"] = "flatten"
+    dim: Annotated[int, Ge(1), Le(2 ** 16)] = 256
+    depth: Annotated[int, Ge(1), Le(2 ** 10)] = 5
+    heads: Annotated[int, Ge(1), Le(2 ** 12)] = 20
+    head_dim: Annotated[int, Ge(1), Le(2 ** 16)] = 64
+    mlp_dim: Annotated[int, Ge(1), Le(2 ** 20)] = 512
+    dropout: Rate = 0.0
+    emb_dropout: Rate = 0.0
 
     @property
     def tokens_are_slices(self) -> bool:
@@ -94,12 +119,14 @@ class Target:
             (see objective.logit_shift).
     """
 
-    task: str
-    labels: tuple[str, ...]
-    column: str | None = None
-    mean: tuple[float, ...] = field(default=())
-    std: tuple[float, ...] = field(default=())
-    shift: tuple[float, ...] = field(default=())
+    __pydantic_config__ = STRICT
+
+    task: Task
+    labels: Annotated[tuple[Text, ...], MinLen(1), MaxLen(MOST_LABELS)]
+    column: Text | None = None
+    mean: Annotated[tuple[float, ...], MaxLen(MOST_LABELS)] = field(default=())
+    std: Annotated[tuple[Annotated[float, Gt(0)], ...], MaxLen(MOST_LABELS)] = field(default=())
+    shift: Annotated[tuple[float, ...], MaxLen(MOST_LABELS)] = field(default=())
 
     def first(self, count: int) -> "Target":
         """Return the target of the first outputs alone."""
@@ -108,6 +135,39 @@ class Target:
         task = "binary" if self.task == "multilabel" and count == 1 else self.task
         return Target(task, self.labels[:count], self.column, self.mean[:count], self.std[:count],
                       self.shift[:count])
+
+    def faults(self) -> list[str]:
+        """Return in what the fields contradict each other, in words."""
+        count, bad = len(self.labels), label_name_faults(self.labels)
+        expected = {"binary": (1, 1), "multiclass": (2, count)}.get(self.task, (1, count))
+        if not expected[0] <= count <= max(expected):
+            bad.append(f"{count} labels, expected {'1' if self.task == 'binary' else '2 or more'} "
+                       f"for {self.task}")
+        moments = count if self.task == "regression" else 0
+        bad += [f"{name} of {len(values)} numbers, expected {moments} for {self.task} of "
+                f"{count} labels" for name, values in (("mean", self.mean), ("std", self.std))
+                if len(values) != moments]
+        if self.shift and (len(self.shift) != count or self.task == "regression"):
+            bad.append(f"shift of {len(self.shift)} numbers, expected none"
+                       + f" or {count}" * (self.task != "regression"))
+        if self.column is not None and self.task != "multiclass":
+            bad.append(f"column {self.column!r} for {self.task}, expected none")
+        return bad
+
+
+def label_name_faults(names: Sequence[str]) -> list[str]:
+    """Return what is wrong with names of labels, in words.
+
+    Each is a column of predictions.csv, and `NAME_pred` another.
+    """
+    taken = {*COLUMNS, *(f"{name}_pred" for name in names)}
+    bad = [name for name in names if name in taken]
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    return [text for text in (
+        f"{', '.join(bad)} cannot be a label: predictions.csv has a column of that name"
+        if bad else "",
+        f"these labels stand twice: {', '.join(twice)}" if twice else "",
+        "a label without a name" if any(not name.strip() for name in names) else "") if text]
 
 
 @dataclass(frozen=True)

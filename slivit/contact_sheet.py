@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from slivit.runtime import whole_file
+from slivit.files import whole_file
 
 CELL = 96     # pixels a slice
 TEXT = 260    # width of what stands beside the slices

@@ -10,15 +10,21 @@ them tell may be said with the options; evaluate.py settles the rest by the data
 import argparse
 import dataclasses
 import os
-from pathlib import Path
+
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.stopping import end_at_signals
+
+    end_at_signals()
 
 from slivit import checkpoint
 from slivit import option_types as types
 from slivit.checkpoint import Card
-from slivit.config import TILINGS
+from slivit.config import TILINGS, label_name_faults
 from slivit.errors import UserError, run_script
+from slivit.files import check_replaceable
 from slivit.original import UNNAMED, make_target, read_original
 from slivit.runtime import LOG, setup_logging
+from slivit.tensor_files import is_safetensors
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -26,8 +32,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m slivit.convert", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("source", type=Path, metavar="IN", help="slivit.pth of the original SLIViT")
-    parser.add_argument("out", type=Path, metavar="OUT", help="the .safetensors file to write")
+    parser.add_argument("source", type=types.path, metavar="IN",
+                        help="slivit.pth of the original SLIViT")
+    parser.add_argument("out", type=types.path, metavar="OUT",
+                        help="the .safetensors file to write")
     parser.add_argument("--tiling", choices=tuple(TILINGS),
                         help="how the original tiled the slices of a volume: along the height "
                              "(MedMNIST) or the width (all other data)")
@@ -60,17 +68,20 @@ def check_args(args: argparse.Namespace) -> None:
     Raises:
         UserError: saying what was expected.
     """
-    if args.source.suffix == ".safetensors":
+    if is_safetensors(args.source):
         raise UserError(f"{args.source}: is a safetensors file; expected a slivit.pth of the "
                         "original SLIViT")
     if args.out.suffix != ".safetensors":
         raise UserError(f"{args.out}: expected a name that ends with .safetensors")
-    if args.out.is_dir() or (args.out.exists() and not args.overwrite):
+    check_replaceable(args.out)
+    if args.out.exists() and not args.overwrite:
         raise UserError(f"{args.out}: exists already; name another file, or add --overwrite")
     if not args.out.parent.is_dir() or not os.access(args.out.parent, os.W_OK):
         raise UserError(f"{args.out}: {args.out.parent} is no folder in which one can write")
     if args.label is not None and len(args.label) != 1:
         raise UserError(f"--label: the original predicts one label, found {len(args.label)}")
+    if faults := label_name_faults(args.label or ()):
+        raise UserError(f"--label: {'; '.join(faults)}; give another name")
 
 
 def decide(card: Card, args: argparse.Namespace) -> Card:

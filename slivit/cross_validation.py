@@ -1,23 +1,29 @@
 """`--folds`: train a model per fold, and pool the predictions for patients it has not seen."""
 
 import argparse
-import dataclasses
+import contextlib
+import re
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from slivit import options
+from slivit.cells import read_table, write_table
+from slivit.files import write_json
 from slivit.measured import ReportOptions
+from slivit.output_dir import check_out_dir, open_out_dir
 from slivit.prediction import Prediction, load_trained
-from slivit.report import write_report
-from slivit.runtime import LOG, open_out_dir, versions, whole_file, write_json
+from slivit.report import is_finished, write_report
+from slivit.runtime import LOG, versions
 from slivit.scans import SPLITS, Scans
 from slivit.session import Session
 from slivit.subsets import make_folds
 from slivit.tasks import divide_labels, fit_to_target
 
+FOLD = re.compile(r"fold_[0-9]+")
 Train = Callable[[argparse.Namespace, Scans, Session, Path], None]
 
 
@@ -41,27 +47,37 @@ def cross_validate(args: argparse.Namespace, scans: Scans, run: Session, train: 
                             predicted))
     config = options.make_config(args, script="finetune", versions=versions(),
                                  data={"name": scans.name, "fingerprint": scans.fingerprint()})
-    if run.world.main:
-        if run.resume:
-            options.check_resume(args.out_dir, config)
-        open_out_dir(args.out_dir, args.overwrite)
-        write_json(args.out_dir / "config.json", config)
-        for old in args.out_dir.glob("fold_*") if args.overwrite else ():
-            open_out_dir(old, overwrite=True)
-    run.world.wait()
-    if keep_test and len(scans.rows("test")):
-        LOG.info("%s has a test split: its %d scans are left out of the folds; measure them with "
-                 "evaluate.py", scans.name, len(scans.rows("test")))
     folders = [args.out_dir / f"fold_{k}" for k in range(1, args.folds + 1)]
-    for k, (fold, folder) in enumerate(zip(folds, folders, strict=True), 1):
-        if run.resume and (folder / "metrics.json").exists():
-            LOG.info("fold %d of %d is finished", k, args.folds)
-            continue
-        LOG.info("fold %d of %d", k, args.folds)
-        train(args, fold, dataclasses.replace(run, resume=(folder / "last.pt").exists()
-                                              and run.resume), folder)
-    if run.world.main:
-        _pool(args, folds, folders, run)
+    with contextlib.ExitStack() as stack:
+        if run.world.main:
+            if run.resume:
+                options.check_resume(args.out_dir, config)
+            for folder in {*folders, *_older_folds(args.out_dir)}:
+                check_out_dir(folder, run.resume, args.overwrite, run.inputs)
+            stack.enter_context(open_out_dir(args.out_dir, run.resume, args.overwrite,
+                                             chain(run.inputs, scans.read.files())))
+            for folder in _older_folds(args.out_dir) if args.overwrite else ():
+                with open_out_dir(folder, False, True, chain(run.inputs, scans.read.files())):
+                    pass  # its files are removed
+            write_json(args.out_dir / "config.json", config)
+        run.world.wait()
+        if keep_test and len(scans.rows("test")):
+            LOG.info("%s has a test split: its %d scans are left out of the folds; measure them "
+                     "with evaluate.py", scans.name, len(scans.rows("test")))
+        for k, (fold, folder) in enumerate(zip(folds, folders, strict=True), 1):
+            if run.resume and is_finished(folder):
+                LOG.info("fold %d of %d is finished", k, args.folds)
+                continue
+            LOG.info("fold %d of %d", k, args.folds)
+            train(args, fold, run, folder)
+        if run.world.main:
+            _pool(args, folds, folders, run)
+
+
+def _older_folds(out_dir: Path) -> list[Path]:
+    """Return the folders of folds that are there."""
+    return [folder for folder in out_dir.glob("fold_*") if FOLD.fullmatch(folder.name)
+            and folder.is_dir() and not folder.is_symlink()]
 
 
 def _pool(args: argparse.Namespace, folds: list[Scans], folders: list[Path], run: Session) -> None:
@@ -74,7 +90,7 @@ def _pool(args: argparse.Namespace, folds: list[Scans], folders: list[Path], run
     table = []
     for k, (fold, folder) in enumerate(zip(folds, folders, strict=True), 1):
         rows = fold.rows("test")
-        found = pd.read_csv(folder / "predictions.csv", dtype=str)  # floats to the last digit
+        found = read_table(folder / "predictions.csv")  # as text: floats to the last digit
         pred[rows] = found[[f"{name}_pred" for name in card.target.labels]].astype(float)
         number[rows] = k
         scores = pd.read_json(folder / "metrics.json", typ="series")
@@ -82,8 +98,7 @@ def _pool(args: argparse.Namespace, folds: list[Scans], folders: list[Path], run
                       **{key: value for key, value in scores["mean"].items()
                          if not key.endswith("_ci")}})
     rows = np.flatnonzero(number)
-    with whole_file(args.out_dir / "folds.csv") as part:
-        pd.DataFrame(table).to_csv(part, index=False)
+    write_table(args.out_dir / "folds.csv", pd.DataFrame(table))
     LOG.info("\n%s", pd.DataFrame(table).to_string(index=False, float_format="%.3f"))
     found = Prediction(pred[rows], np.zeros(len(rows), dtype=bool))
     write_report(scans, rows, found, trained, "out-of-fold", args.out_dir, ReportOptions(args.seed),

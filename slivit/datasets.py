@@ -1,5 +1,8 @@
 """Scans as a torch Dataset, batches with padded and masked slices, and their loaders."""
 
+import contextlib
+import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -16,6 +19,7 @@ from slivit.runtime import derive_seed
 from slivit.sampling import balanced, make_batches, shuffled
 from slivit.scans import Scans
 from slivit.sources import FileSource
+from slivit.stopping import SIGNALS
 from slivit.transforms import (
     adjacent,
     augment,
@@ -189,6 +193,29 @@ def model_slices(batch: Batch, preprocess: Preprocess) -> torch.Tensor:
     return torch.cat([adjacent(part) for part in parts] if beside else parts)
 
 
+@contextlib.contextmanager
+def held(signals: Iterable[int]) -> Iterator[None]:
+    """Let signals wait; processes that are started within this block begin so."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_signals(worker: int) -> None:
+    """Leave a signal to the main process, which decides what becomes of this worker.
+
+    Ctrl-C and `timeout` send theirs to a whole group of processes, of which a worker is no member
+    then. SIGTERM to it alone, which is how it is ended, ends it.
+    """
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 @dataclass(frozen=True)
 class Loader:
     """Batches of a data set; a scan that cannot be read ends them with its error."""
@@ -196,7 +223,9 @@ class Loader:
     batches: DataLoader
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self.batches:
+        with held(SIGNALS if self.batches.num_workers else ()):
+            batches = iter(self.batches)
+        for batch in batches:
             if not isinstance(batch, Batch):
                 raise batch
             yield batch
@@ -219,7 +248,7 @@ def make_loader(dataset: ScanDataset, batches: list[list[int]] | int, n_workers:
         batches = make_batches(range(len(dataset)), batches, World())
     return Loader(DataLoader(dataset, batch_sampler=batches, num_workers=n_workers,
                              generator=torch.Generator(),  # leaves torch's own one alone
-                             collate_fn=Collate(dataset.preprocess),
+                             collate_fn=Collate(dataset.preprocess), worker_init_fn=leave_signals,
                              pin_memory=device.type == "cuda"))
 
 

@@ -14,14 +14,22 @@ import sys
 import time
 from pathlib import Path
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.stopping import end_at_signals
+
+    end_at_signals()
+
 import numpy as np
 import pandas as pd
 
+from slivit import option_types as types
+from slivit.cells import read_table
 from slivit.compare import compare
 from slivit.config import Target
 from slivit.errors import RunError, run_script
 from slivit.metrics import evaluate, score_text
 from slivit.named import DATA_DIR
+from slivit.stopping import Stopped
 
 PRETRAIN = ("--window full --flips hv --jitter 0 --backbone convnext_atto_bn --weights none "
             "--img_size 64 --drop_path 0 --n_epochs 3 --patience 0 --b_size 32 --lr 2e-3 "
@@ -37,10 +45,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False)
-    parser.add_argument("--out_dir", type=Path, default=Path("runs/demo"), metavar="DIR",
-                        help="where everything is written (default %(default)s)")
-    parser.add_argument("--gpu_id", metavar="N", help="as in the three scripts")
-    parser.add_argument("--seed", type=int, default=0, metavar="N",
+    parser.add_argument("--out_dir", type=types.path, default=Path("runs/demo"),
+                        metavar="DIR", help="where everything is written (default %(default)s)")
+    parser.add_argument("--gpu_id", type=types.gpu, metavar="N", help="as in the three scripts")
+    parser.add_argument("--seed", type=types.seed_number, default=0, metavar="N",
                         help="of everything random (default %(default)s)")
     return parser
 
@@ -76,17 +84,24 @@ def run(*words: str) -> None:
     words = (*words, "--overwrite")
     print("\n$", shlex.join(["python", *words]), flush=True)
     first = [] if words[0] == "-m" else [str(DATA_DIR.parent / words[0])]
-    if subprocess.run([sys.executable, *first, *words[len(first):]], check=False).returncode:
+    with subprocess.Popen([sys.executable, *first, *words[len(first):]]) as process:
+        try:
+            failed = process.wait()
+        except Stopped:
+            process.terminate()  # it saves what it has
+            raise
+    if failed:
         raise RunError(f"{' '.join(words[:2])} failed")
 
 
 def summary(measured: Path, seconds: float) -> str:
     """Return the closing table: SLIViT beside nodule volume alone, on the same test volumes."""
     metrics = json.loads((measured / "metrics.json").read_text(encoding="utf-8"))
-    predictions = pd.read_csv(measured / "predictions.csv")
+    predictions = read_table(measured / "predictions.csv")
     sizes = pd.read_csv(DATA_DIR / "noduleshapes3d.csv").set_index("nodule")["volume_mm3"]
     volume = sizes.loc[predictions["id"]].to_numpy()
     truth = predictions["malignant"].to_numpy(dtype=np.float32)
+    found = predictions[["malignant_pred"]].to_numpy(dtype=np.float64)
     size, target = volume / volume.max(), Target("binary", ("malignant",))
     alone = evaluate(truth[:, None], size[:, None], target, predictions["patient"],
                      metrics["split"])
@@ -97,7 +112,7 @@ def summary(measured: Path, seconds: float) -> str:
              "  " + "".ljust(22) + "ROC-AUC (95 % interval)".ljust(28) + "PR-AUC (95 % interval)"]
     lines += ["  " + name.ljust(22) + score_text(scores, "roc_auc").ljust(28)
               + score_text(scores, "pr_auc") for name, scores in rows]
-    gain = compare(truth[:, None], [size[:, None], predictions[["malignant_pred"]].to_numpy()],
+    gain = compare(truth[:, None], [size[:, None], found],
                    ["volume", "SLIViT"], target, predictions["patient"])[0]
     lines.append("  " + "difference".ljust(22) + score_text(gain, "difference"))
     return "\n".join([*lines, ""])

@@ -13,16 +13,17 @@ from tqdm import tqdm
 from slivit.checkpoint import Validation
 from slivit.config import FitOptions
 from slivit.datasets import Batch
-from slivit.errors import Stopped
+from slivit.files import whole_file
 from slivit.metrics import quick_scores
 from slivit.objective import Objective, plain_loss
 from slivit.optim import moving_average
 from slivit.plots import plot_history
-from slivit.runtime import LOG, whole_file
+from slivit.runtime import LOG
 from slivit.sampling import interleave
 from slivit.session import Session
-from slivit.state import Progress, load_state, restore, save_state
+from slivit.state import Progress, restore, save_state
 from slivit.steps import Loop, Phase, check_finite, start_phase, train_epoch
+from slivit.stopping import Stopped
 from slivit.tasks import to_predictions
 
 Forward = Callable[[Batch], torch.Tensor]
@@ -49,7 +50,8 @@ def predict(forward: Forward, batches: Iterable[Batch], device: torch.device,
 
 def fit(model: nn.Module, phases: list[Phase], objective: Objective, options: FitOptions,
         run: Session, out_dir: Path, save_best: SaveBest,
-        track: Callable[[dict], None] | None = None) -> list[dict]:
+        track: Callable[[dict], None] | None = None,
+        start: tuple[Progress, dict] | None = None) -> list[dict]:
     """Train with AdamW, keep the best epoch by validation score, stop early.
 
     After each epoch `log.csv`, `history.png` and `last.pt` are written whole, and `save_best` is
@@ -62,22 +64,22 @@ def fit(model: nn.Module, phases: list[Phase], objective: Objective, options: Fi
             Early stopping is the last one's.
         objective: gives the loss and the score.
         options: see config.FitOptions.
-        run: device, processes, signals, and whether to go on from `last.pt`.
+        run: device, processes, signals.
         out_dir: where files go.
         save_best: see SaveBest.
         track: called with each row of the log.
+        start: where an earlier run stands, of state.find_state; None to begin.
 
     Returns:
         The log, a row per epoch.
 
     Raises:
         RunError: the loss is not finite; the last good files stay.
-        Stopped: a signal came; `last.pt` holds the step that was finished.
+        Stopped: a signal came; `last.pt` holds the last whole step.
     """
     last = out_dir / "last.pt"
-    progress, saved = Progress(), None
-    if run.resume and last.exists():
-        progress, saved = load_state(last, run.device)
+    progress, saved = start or (Progress(), None)
+    if saved is not None:
         LOG.info("resuming after %s", f"epoch {progress.epoch - 1} of {options.n_epochs}" if not
                  progress.step else f"step {progress.step} of epoch {progress.epoch}")
     ema = moving_average(model, options.ema) if options.ema else None
@@ -119,7 +121,8 @@ def _epoch(loop: Loop, progress: Progress, phase: Phase, out_dir: Path, save_bes
         model = loop.model if loop.ema is None else loop.ema.module
         logits, labels = _validate(loop, model, phase)
     except Stopped:
-        save()
+        with loop.run.stop.deferred():
+            save()
         raise
     row = _log_row(loop, progress, logits, labels)
     own = len(loop.objective.scored.labels)
@@ -159,8 +162,8 @@ def _validate(loop: Loop, model: nn.Module, phase: Phase) -> tuple[np.ndarray, n
     """Return logits and labels of all validation scans, from all processes, in order."""
     run = loop.run
     model.eval()
-    with loop.autocast():
-        shares = predict(model, run.stop.watch(phase.data.validation()), run.device,
+    with loop.autocast(), run.stop.allowed(run.world):
+        shares = predict(model, phase.data.validation(), run.device,
                          "validation" if run.world.main and not run.quiet else None)
     run.stop.check(run.world)
     logits, labels = (interleave(run.world.join(share)) for share in shares)

@@ -1,12 +1,16 @@
 """The ways in which a run may end early, and how a script reports them."""
 
+import contextlib
 import difflib
+import multiprocessing
 import os
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+from slivit.stopping import Stopped, stop_signals
 
 MAX_LISTED = 100
 TRAINING = ("bb_train.py", "finetune.py")  # scripts that can go on where they stopped
@@ -26,12 +30,20 @@ class RunError(Exception):
     """A failure while running that is not the input's fault (exit code 1)."""
 
 
-class Stopped(Exception):
-    """The user, or the machine, has asked the run to stop; `number` is the signal's."""
+class NotWritten(RunError):
+    """A file could not be written; the one that was there is intact.
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+    Attributes:
+        path, reason: which, and what the system says.
+        full: whether there is no room; else it is not allowed.
+    """
+
+    def __init__(self, path: Path | str, reason: str, full: bool = True,
+                 then: str = "run the command again") -> None:
+        mend = "make room" if full else "see that one may write there"
+        super().__init__(f"{path}: cannot be written ({reason}); {mend}, then {then}. The last "
+                         "good files are intact")
+        self.path, self.reason, self.full = path, reason, full
 
 
 def listing(offenders: Iterable[object], limit: int = MAX_LISTED) -> str:
@@ -58,20 +70,42 @@ def first_line(error: BaseException) -> str:
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`; turn the errors above into one message on stderr and an exit code."""
     try:
-        main()
+        with stop_signals():
+            main()
     except UserError as error:
         if error.by_one or int(os.environ.get("RANK", 0)) == 0:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(error)}", file=sys.stderr)
         sys.exit(2)
     except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         sys.exit(1)
     except (Stopped, KeyboardInterrupt) as stop:
-        number = getattr(stop, "number", signal.SIGINT)
-        text = f"\nstopped by {signal.Signals(number).name}"
-        if Path(sys.argv[0]).name in TRAINING:
-            words = [word for word in sys.argv if word not in ("--overwrite", "--resume")]
-            text += f". To go on:\n  python {shlex.join([*words, '--resume'])}"
-        if int(os.environ.get("RANK", 0)) == 0:
-            print(text, file=sys.stderr)
-        sys.exit(128 + number)
+        _end_stopped(stop)
+
+
+def printable(text: object) -> str:
+    """Return a text that any terminal takes: of file names that are no text, the bytes in hex."""
+    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _end_stopped(stop: Stopped | KeyboardInterrupt) -> None:
+    """Say in one line what stopped the run and how to go on, and end it without waiting.
+
+    Neither for loading processes, nor for threads that still read scans.
+    """
+    number = getattr(stop, "number", signal.SIGINT)
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
+    text = f"stopped by {signal.Signals(number).name}"
+    words = [word for word in sys.argv if word not in ("--overwrite", "--resume")]
+    if Path(sys.argv[0]).name in TRAINING and (
+            "--resume" in sys.argv or getattr(stop, "can_resume", False)):
+        text += f". To go on: python {shlex.join([*words, '--resume'])}"
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(printable(text), file=sys.stderr)
+    for process in multiprocessing.active_children():
+        process.kill()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # the reader of a pipe may be gone
+            stream.flush()
+    os._exit(128 + number)

@@ -10,8 +10,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
+from slivit.files import whole_file
 from slivit.heatmaps import Look, enlarge
-from slivit.runtime import whole_file
 
 TOP = 3            # slices shown
 WIDTH = 9.0        # inches, as are the next two: heights of the titles, with and without the plot

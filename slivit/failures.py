@@ -4,8 +4,8 @@ import argparse
 
 import torch
 
-from slivit.errors import RunError, first_line
-from slivit.runtime import FULL
+from slivit.errors import NotWritten, RunError, first_line
+from slivit.files import FULL
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
@@ -18,17 +18,19 @@ def explain(error: BaseException, args: argparse.Namespace) -> RunError | None:
         args: the script's options, which say what can be lowered.
     """
     text = str(error)
+    again = "go on with --resume" if hasattr(args, "resume") else "run the command again"
+    if isinstance(error, NotWritten):
+        return NotWritten(error.path, error.reason, error.full, again)
     if "DataLoader worker" in text:
         n_cpu = getattr(args, "n_cpu", None)
         return RunError(f"a data-loading process died ({first_line(error)}), perhaps because the "
-                        "machine ran out of memory. Go on with --resume and a lower --n_cpu"
+                        f"machine ran out of memory. {again.capitalize()}, with a lower --n_cpu"
                         + (f": {n_cpu // 2} for {n_cpu}" if n_cpu else ""))
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
             sign in text for sign in OUT_OF_MEMORY):
         return RunError(f"out of memory ({first_line(error)[:200]}). {_what_to_lower(args)}")
     if isinstance(error, OSError) and error.errno in FULL:
-        return RunError(f"{error.filename or 'the disk'}: {error.strerror}; make room, then go on "
-                        "with --resume. The last good files are intact")
+        return NotWritten(error.filename or "the disk", error.strerror, then=again)
     return None
 
 

@@ -1,25 +1,39 @@
-"""Frozen backbone: the features of every volume, computed once, then batches of them."""
+"""Frozen backbone: the features of every volume, computed once, then batches of them.
 
+A store is one file with a record per volume, each with a checksum of its own, which is what makes
+the volume count as done. So a record that a killed run has left half-written, or that has been
+damaged since, is computed again, and a file of the right size is always a good one. It is computed
+in the batch that it was in, since the last digits depend on the volumes beside it. Runs that share
+a store may fill it at once: what one has written, another leaves as it is.
+"""
+
+import contextlib
+import fcntl
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
 from slivit.config import Augmentation
 from slivit.datasets import Batch, ScanDataset, TrainingSet, make_loader
 from slivit.errors import RunError
+from slivit.headers import in_threads
 from slivit.model import SLIViT
 from slivit.parallel import World
-from slivit.runtime import derive_seed
+from slivit.runtime import LOG, derive_seed
 from slivit.sampling import balanced, make_batches
 from slivit.scans import Scans
 from slivit.sources import FileSource
+
+FORMAT = 2         # of a store's file
+DONE = 1 << 32     # beside the checksum, which may be 0
 
 
 @dataclass(frozen=True)
@@ -27,14 +41,63 @@ class Store:
     """The slice features of all volumes of a table, plain or augmented, as far as they are known.
 
     Attributes:
-        x: float32 (n, S, F), memory-mapped.
-        mask: bool (n, S), memory-mapped; all False where a volume is not done yet.
+        file: where they lie.
+        records: (n,), memory-mapped: `x` float32 (S, F), `mask` bool (S,), in which `batch` they
+            were computed, how many records are of it (`size`), and `sum`, the checksum of all that,
+            0 where a volume is not done yet.
         dataset: the volumes, all rows.
     """
 
-    x: np.ndarray
-    mask: np.ndarray
+    file: BinaryIO
+    records: np.ndarray
     dataset: ScanDataset
+
+    @property
+    def x(self) -> np.ndarray:
+        """Return the features, float32 (n, S, F)."""
+        return self.records["x"]
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Return which slices are real, bool (n, S)."""
+        return self.records["mask"]
+
+    def is_done(self, row: int) -> bool:
+        """Return whether a volume's record is whole."""
+        record = self.records[row]
+        return bool(record["sum"] and record["sum"] == _checksum(row, record))
+
+    def torn(self, bad: list[int]) -> np.ndarray:
+        """Return the volumes that are done, but were computed in a batch with some of the bad."""
+        whole = self.records["sum"] != 0
+        whole[bad] = False
+        _, batch, count = np.unique(self.records["batch"][whole], return_inverse=True,
+                                    return_counts=True)
+        return np.flatnonzero(whole)[count[batch] < self.records["size"][whole]]
+
+    def write(self, rows: list[int], x: np.ndarray, mask: np.ndarray) -> None:
+        """Write the features (B, S, F) and masks (B, S) of volumes that are not done yet.
+
+        Raises:
+            RunError: they cannot be written.
+        """
+        record = np.zeros((), self.records.dtype)
+        record["batch"] = zlib.crc32(np.array(rows))
+        try:
+            with _locked(self.file):
+                done = [self.is_done(row) for row in rows]  # before, or by a run that shares it
+                others = self.records["batch"][rows] != record["batch"]
+                record["size"] = len(rows) - np.sum(done & others)
+                for i, row in enumerate(rows):
+                    if done[i]:
+                        continue
+                    record["x"], record["mask"] = x[i], mask[i]
+                    record["sum"] = _checksum(row, record)
+                    self.file.seek(row * record.nbytes)
+                    self.file.write(record.tobytes())
+                self.file.flush()
+        except OSError as error:
+            raise _unwritable(self.file.name, error.strerror) from None
 
 
 @dataclass(frozen=True)
@@ -80,35 +143,63 @@ def open_stores(model: SLIViT, scans: Scans, options: FeatureOptions, folder: Pa
         dataset = ScanDataset(scans, rows, model.preprocess, augmentation, seed)
         name = "plain" if not copy else hashlib.sha256(json.dumps(
             [asdict(options.augmentation), seed]).encode()).hexdigest()[:16]
-        paths = [folder / f"{key}.{name}.{part}.npy" for part in ("mask", "x")]
+        path = folder / f"{key}.{name}.features"
+        record = np.dtype([("x", np.float32, (slices, model.feature_dim)),
+                           ("mask", bool, (slices,)), ("batch", np.uint32),
+                           ("size", np.uint32), ("sum", np.uint64)], align=True)
         if world.main:
-            _make(paths[0], (len(scans), slices), np.dtype(bool))
-            _make(paths[1], (len(scans), slices, model.feature_dim), np.dtype(np.float32))
+            _make(path, len(scans) * record.itemsize)
         world.wait()
-        mask, x = (np.load(path, mmap_mode="r+") for path in paths)
-        stores.append(Store(x, mask, dataset))
+        stores.append(_open(path, len(scans), record, dataset))
     return stores
 
 
-def _make(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Make an array file of zeros, if there is not a whole one; it takes room as it is filled."""
+def _make(path: Path, size: int) -> None:
+    """Make a file of zeros, if there is not one of that size; it takes room as it is filled."""
+    if path.exists() and not path.is_file():
+        raise _unwritable(path, "it is no regular file")
     try:
-        found = np.load(path, mmap_mode="r")
-        if found.shape == shape and found.dtype == dtype:
-            return
-    except (OSError, ValueError, EOFError):
-        pass
-    try:
-        open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        with path.open("ab") as file:
+            if file.seek(0, 2) != size:
+                file.truncate(size)
     except OSError as error:
-        raise RunError(f"slice features: cannot write {path} ({error.strerror}); make room, or "
-                       "name another --cache_dir") from None
+        raise _unwritable(path, error.strerror) from None
+
+
+def _open(path: Path, count: int, record: np.dtype, dataset: ScanDataset) -> Store:
+    try:
+        file = path.open("r+b")
+        return Store(file, np.memmap(file, record, mode="r", shape=(count,)), dataset)
+    except (OSError, ValueError) as error:  # of numpy: another process has made the file shorter
+        raise _unwritable(path, getattr(error, "strerror", None) or error) from None
+
+
+def _unwritable(path: Path | str, why: object) -> RunError:
+    return RunError(f"slice features: cannot write {path} ({why}); make room, or name another "
+                    "--cache_dir")
+
+
+@contextlib.contextmanager
+def _locked(file: BinaryIO) -> Iterator[None]:
+    """Keep other processes from writing, where the file system knows locks."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _checksum(row: int, record: np.ndarray) -> int:
+    about = np.array([row, record["batch"], record["size"]])
+    return DONE | zlib.crc32(record["x"], zlib.crc32(record["mask"], zlib.crc32(about)))
 
 
 def _key(model: SLIViT, scans: Scans) -> str:
     """Return a hash of all that the plain features depend on."""
     digest = hashlib.sha256(json.dumps(
-        [asdict(model.preprocess), model.token, model.feature_dim]).encode())
+        [FORMAT, asdict(model.preprocess), model.token, model.feature_dim]).encode())
     for name, tensor in sorted(model.backbone.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
     in_files = isinstance(scans.read, FileSource)
@@ -122,21 +213,36 @@ def _key(model: SLIViT, scans: Scans) -> str:
 @torch.no_grad()
 def fill(store: Store, rows: np.ndarray, model: SLIViT, options: FeatureOptions,
          device: torch.device, world: World = World()) -> None:  # noqa: B008
-    """Run the backbone, in evaluation mode, over the volumes of these rows that are not done."""
+    """Run the backbone, in evaluation mode, over the volumes of these rows that are not done.
+
+    Raises:
+        RunError: the features cannot be written.
+    """
     model.eval()
-    missing = [int(row) for row in rows if not store.mask[row].any()]
-    missing = world.share(world.join(missing)[0])
+    missing = world.share(_missing(store, rows, world))
     batches = [missing[i:i + options.b_size] for i in range(0, len(missing), options.b_size)]
     loader = make_loader(store.dataset, batches, options.n_workers, device)
     with tqdm(total=len(missing), desc="slice features", unit="vol", leave=False,
               disable=options.quiet or not world.main or None) as bar:
         for numbers, batch in zip(batches, loader, strict=True):
-            store.x[numbers] = model.slice_features(batch.to(device)).float().cpu().numpy()
-            store.x.flush()  # a volume counts as done when its features are on disk
-            store.mask[numbers] = batch.mask.numpy()
+            features = model.slice_features(batch.to(device)).float().cpu().numpy()
+            store.write(numbers, features, batch.mask.numpy())
             bar.update(len(numbers))
-    store.mask.flush()
     world.wait()
+
+
+def _missing(store: Store, rows: np.ndarray, world: World) -> list[int]:
+    """Return the rows that are not done, with those of their batches; processes share the work."""
+    share = world.share(rows)
+    done = in_threads(store.is_done, share, "stored features")
+    mine = [int(row) for row, whole in zip(share, done, strict=True) if not whole]
+    bad = [row for part in world.join(mine) for row in part]
+    damaged = int(np.count_nonzero(store.records["sum"][bad]))
+    if damaged and world.main:
+        LOG.warning("warning: the stored slice features of %d volumes are damaged; they are "
+                    "computed again", damaged)
+    missing = sorted({*bad, *np.intersect1d(store.torn(bad), rows).tolist()}) if bad else []
+    return world.join(missing)[0]  # others may have begun to write
 
 
 def frozen_training_set(model: SLIViT, scans: Scans, options: FeatureOptions, b_size: int,

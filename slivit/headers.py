@@ -86,11 +86,17 @@ def describe(headers: list[Header]) -> list[str]:
 
 
 def in_threads(look: Callable[[int], object], rows: Iterable[int], what: str) -> list:
-    """Return `look(row)` of every row, in order, read in parallel with a progress bar."""
+    """Return `look(row)` of every row, in order, read in parallel with a progress bar.
+
+    An error, or a signal, does not wait for the rows that others are looking at.
+    """
     rows = list(rows)
-    with concurrent.futures.ThreadPoolExecutor(usable_cpus()) as pool:
+    pool = concurrent.futures.ThreadPoolExecutor(usable_cpus())
+    try:
         return list(tqdm(pool.map(look, rows), total=len(rows), desc=what, leave=False,
                          disable=LOG.level >= logging.ERROR or None))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _header(scans: Scans, row: int) -> Header | ReadError:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from slivit.files import whole_file
 from slivit.readers.grid import Grid, uncut
-from slivit.runtime import whole_file
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import jinja2
 import pandas as pd
 from PIL import Image
 
+from slivit.files import whole_file
 from slivit.report_tables import (
     cohort_table,
     comparison_table,
@@ -18,7 +19,6 @@ from slivit.report_tables import (
     headline,
     score_tables,
 )
-from slivit.runtime import whole_file
 
 TEMPLATES = Path(__file__).parent / "templates"
 MANY_GROUP_TABLES = 4  # more are folded on the page

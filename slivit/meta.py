@@ -1,19 +1,48 @@
 """Read and validate a meta.csv: F_Name, Path, label columns, optional Split and patient."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 import numpy as np
 import pandas as pd
 
 from slivit.errors import UserError, listing
+from slivit.meta_labels import label_columns, parse_labels
+from slivit.meta_paths import backslashes, cell_paths, missing, resolved
+from slivit.readers.arrays import split_key
+from slivit.readers.base import kind_at
 from slivit.runtime import LOG
 from slivit.scans import DEFAULT_SIZE, SPLITS, Scans, match_names
 from slivit.sources import FileSource
-from slivit.splits import SPLIT_NAMES, check_no_overlap, split_by_group
+from slivit.splits import (
+    SPLIT_NAMES,
+    in_several,
+    overlap_text,
+    split_by_group,
+    written_alike,
+)
+from slivit.tables import read_table
 
 PATIENT_NAMES = ("pid", "patient", "patient_id")
-UNKNOWN = ("", "na", "n/a", "nan")
+RESERVED = ("f_name", "path", "split", *PATIENT_NAMES)
+MAX_ALIKE = 5  # groups of patients with names alike that are shown
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a table are called; None where there is none, or not one.
+
+    Attributes:
+        f_name, path, split, patient: the columns with a meaning of their own.
+        faults: a paragraph on each thing that is wrong with the header.
+    """
+
+    f_name: str | None
+    path: str | None
+    split: str | None
+    patient: str | None
+    faults: tuple[str, ...] = ()
 
 
 def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
@@ -36,60 +65,64 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
         Scans with float32 labels, NaN where a cell is empty (or NA).
 
     Raises:
-        UserError: for each kind of fault one message with every offending row.
+        UserError: one message with every fault and all its rows. Scans that are not there are named
+            with other faults; on their own headers.check_headers names them.
     """
-    table = _read_table(path)
-    columns = {name.lower(): name for name in reversed(table.columns)}
-    missing = [name for name in ("F_Name", "Path") if name.lower() not in columns]
-    if missing:
-        raise UserError(f"{path}: column {' and '.join(missing)} not found. "
-                        f"There are: {', '.join(table.columns)}")
-    f_name, scan_path = columns["f_name"], columns["path"]
-    patient = _patient_column(table, path, pid_col)
-    special = {f_name, scan_path, patient, columns.get("split"),
-               *(name for name in table.columns if name.lower() in PATIENT_NAMES)}
-    found = pathologies
+    table = read_table(path)
+    columns = _find_columns(table, pid_col)
+    special = {columns.f_name, columns.path, columns.patient, columns.split,
+               *(name for name in table.columns if name.lower() in RESERVED)}
+    faults = list(columns.faults)
+    found = pathologies if labels_needed else _present(table, path, pathologies)
+    names, wrong = label_columns(table, path, found, special)
+    labels, rounded, cell_faults = parse_labels(table, names)
+    faults += wrong + cell_faults
     if not labels_needed:
-        found = _present(table, path, pathologies)
-    label_columns = _label_columns(table, path, found, special)
-    _check_label_names(label_columns, path)
-    labels = _parse_labels(table, path, label_columns)
-    if not labels_needed:
-        labels, label_columns = _in_order(labels, found, pathologies)
-    paths = tuple((path.parent / cell) for cell in table[scan_path])
-    _check_cells(table, path, [scan_path, f_name] + ([patient] if patient else []))
-    patients = tuple(table[patient]) if patient else None
-    split = _find_split(table, path, scan_path, columns.get("split"))
-    drawn = split is None and (labels_needed or bool(found))
-    if split is None and not drawn:
+        labels, names = _in_order(labels, names, pathologies)
+    faults += _empty_cells(table, [columns.path, columns.f_name, columns.patient])
+    paths = files = ()
+    if columns.path is not None:
+        paths = cell_paths(table[columns.path], path.parent)
+        files = resolved(paths)
+        faults += backslashes(table[columns.path], paths, path.parent)
+    patients = tuple(table[columns.patient]) if columns.patient else None
+    split, split_faults = _find_split(table, columns)
+    faults += split_faults
+    drawn = split is None and not faults and (labels_needed or bool(found))
+    if drawn:
+        split = split_by_group(patients or _first_spellings(paths, files), ratio, seed)
+    elif split is None:
         split = np.full(len(table), "test")
-    elif drawn:
-        groups = patients or tuple(str(p) for p in paths)
-        split = split_by_group(groups, ratio, seed)
+    if refuse_overlap:
+        faults += _overlaps(table, columns, split, files, patients)
+    if faults:
+        if columns.path is not None:
+            faults += missing(table[columns.path], paths)
+        raise _all_wrong(path, faults)
+    if drawn:
         LOG.info("%s has no splits: divided %s by %s with seed %d", path.name,
                  ",".join(f"{share:g}" for share in ratio),
                  "patient" if patients else "row (no patient column)", seed)
-    if refuse_overlap:
-        check_no_overlap([str(p) for p in paths], split, "files")
-        check_no_overlap(patients or (), split, "patients")
-    if not patients:
-        LOG.info("%s has no patient column: rows count as independent", path.name)
-    doubles = len(paths) - len(set(paths))
-    if doubles:
-        LOG.warning("warning: %s names %d scans more than once", path.name, doubles)
-    return Scans(name=path.name, ndim=ndim, ids=tuple(table[f_name]), split=split, labels=labels,
-                 label_names=tuple(label_columns), patients=patients,
-                 read=FileSource(paths, ndim), img_size=DEFAULT_SIZE[ndim],
-                 drawn=drawn, columns={name: tuple(table[name]) for name in table.columns if name})
+    _remark(path, files, patients, split)
+    return Scans(name=path.name, ndim=ndim, ids=tuple(table[columns.f_name]), split=split,
+                 labels=labels, label_names=tuple(names), patients=patients,
+                 read=FileSource(paths, ndim), img_size=DEFAULT_SIZE[ndim], drawn=drawn,
+                 columns={name: tuple(table[name]) for name in table.columns if name},
+                 rounded=rounded)
 
 
 def single_scan(path: Path, ndim: int, labels: Sequence[str]) -> Scans:
     """Return a table of one scan, in the test split, of which no label is known.
 
+    Args:
+        path: of a folder or a file; `file.npz:NAME` for one of several arrays.
+        ndim: 2 for an image, 3 for a volume.
+        labels: of the model.
+
     Raises:
         UserError: there is nothing at the path.
     """
-    if not path.exists():
+    if not kind_at(path) and not kind_at(split_key(path)[0]):
         raise UserError(f"--volume {path}: no such file or folder")
     return Scans(name=path.name, ndim=ndim, ids=(path.name,), split=np.array(["test"]),
                  labels=np.full((1, len(labels)), np.nan, dtype=np.float32),
@@ -97,52 +130,35 @@ def single_scan(path: Path, ndim: int, labels: Sequence[str]) -> Scans:
                  img_size=DEFAULT_SIZE[ndim])
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    """Return the CSV as stripped text cells; row i of the table is line i + 2 of the file."""
-    if not path.is_file():
-        raise UserError(f"--meta_csv {path}: no such file")
+def _find_columns(table: pd.DataFrame, pid_col: str | None) -> Columns:
+    faults, single = [], {}
+    for wanted in ("F_Name", "Path", "Split"):
+        same = [name for name in table.columns if name.lower() == wanted.lower()]
+        single[wanted] = same[0] if len(same) == 1 else None
+        if len(same) > 1:
+            faults.append(f"{' and '.join(map(repr, same))} could each be the column {wanted}; "
+                          "keep one of them, or rename the others")
+    absent = [name for name in ("F_Name", "Path")
+              if name.lower() not in {column.lower() for column in table.columns}]
+    if absent:
+        faults.insert(0, f"column {' and '.join(absent)} not found. "
+                         f"There are: {', '.join(table.columns)}")
+    patient = None
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig",
-                            skipinitialspace=True, header=None, skip_blank_lines=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"--meta_csv {path}: cannot be read as a CSV table ({error}); "
-                        "save it as comma-separated text in UTF-8") from None
-    table = table.fillna("").map(str.strip)
-    table = table.loc[:, (table != "").any()]  # spreadsheets leave empty columns at the end
-    names = list(table.iloc[0])
-    double = sorted({name for name in names if names.count(name) > 1})
-    if double:
-        raise UserError(f"{path}: columns appear twice: {', '.join(map(repr, double))}")
-    table = table.iloc[1:].set_axis(names, axis=1).reset_index(drop=True)
-    table = table[(table != "").any(axis=1)]
-    if table.empty:
-        raise UserError(f"{path}: has a header but no rows")
-    return table
+        patient = _patient_column(table, pid_col)
+    except UserError as error:
+        faults.append(str(error))
+    return Columns(single["F_Name"], single["Path"], single["Split"], patient, tuple(faults))
 
 
-def _patient_column(table: pd.DataFrame, path: Path, pid_col: str | None) -> str | None:
+def _patient_column(table: pd.DataFrame, pid_col: str | None) -> str | None:
     if pid_col is not None:
-        return table.columns[match_names([pid_col], list(table.columns), f"--pid_col, {path}")[0]]
+        return table.columns[match_names([pid_col], list(table.columns), "--pid_col")[0]]
     found = [name for name in table.columns if name.lower() in PATIENT_NAMES]
     if len(found) > 1:
-        raise UserError(f"{path}: {', '.join(found)} could each be the patient column; "
+        raise UserError(f"{', '.join(found)} could each be the patient column; "
                         "name one with --pid_col")
     return found[0] if found else None
-
-
-def _label_columns(table: pd.DataFrame, path: Path, pathologies: Sequence[str] | None,
-                   special: set[str | None]) -> list[str]:
-    known = [name for name in table.columns if name not in special and name]
-    if pathologies is not None:
-        return [known[i] for i in match_names(pathologies, known, f"label columns of {path}")]
-    texts = [name for name in known if not table[name].map(_is_number).any()]
-    if texts:
-        LOG.info("%s: columns without a number are not labels: %s", path.name, ", ".join(texts))
-    labels = [name for name in known if name not in texts]
-    if not labels:
-        raise UserError(f"{path}: has no label column; expected 0/1 columns (or numbers, for "
-                        f"regression) beside {', '.join(sorted(filter(None, special)))}")
-    return labels
 
 
 def _present(table: pd.DataFrame, path: Path, pathologies: Sequence[str]) -> list[str]:
@@ -164,62 +180,90 @@ def _in_order(labels: np.ndarray, found: list[str],
     return filled, list(wanted)
 
 
-def _check_label_names(names: list[str], path: Path) -> None:
-    taken = {"id", "patient", "split", *(f"{name}_pred" for name in names)}
-    bad = [name for name in names if name in taken]
-    if bad:
-        raise UserError(f"{path}: {', '.join(bad)} cannot be a label: predictions.csv has a column "
-                        "of that name. Rename it, or choose labels with --pathologies")
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        return abs(float(cell)) <= float(np.finfo(np.float32).max)
-    except ValueError:
-        return False
-
-
-def _parse_labels(table: pd.DataFrame, path: Path, columns: list[str]) -> np.ndarray:
-    labels = np.full((len(table), len(columns)), np.nan, dtype=np.float32)
-    bad = []
-    for k, name in enumerate(columns):
-        for i, (line, cell) in enumerate(table[name].items()):
-            if _is_number(cell):
-                labels[i, k] = float(cell)
-            elif cell.lower() not in UNKNOWN:
-                bad.append(f"line {line + 2}, column {name}: {cell!r}")
-    if bad:
-        raise UserError(f"{path}: {len(bad)} label cells are neither a number nor empty "
-                        f"(empty means unknown):\n{listing(bad)}")
-    return labels
-
-
-def _check_cells(table: pd.DataFrame, path: Path, columns: list[str]) -> None:
-    bad = [f"line {line + 2}: {name} is empty" for name in columns
+def _empty_cells(table: pd.DataFrame, columns: Sequence[str | None]) -> list[str]:
+    bad = [f"line {line}: {name} is empty" for name in columns if name is not None
            for line, cell in table[name].items() if cell == ""]
-    if bad:
-        raise UserError(f"{path}: {len(bad)} cells must not be empty:\n{listing(bad)}")
+    broken = [f"line {line}: {name} {cell!r}" for name in columns if name is not None
+              for line, cell in table[name].items() if "\n" in cell or "\r" in cell]
+    return ([f"{len(bad)} cells must not be empty:\n{listing(bad)}"] * bool(bad)
+            + [f"{len(broken)} cells hold a line break; is a quotation mark left open there?\n"
+               f"{listing(broken)}"] * bool(broken))
 
 
-def _find_split(table: pd.DataFrame, path: Path, scan_path: str,
-                split_column: str | None) -> np.ndarray | None:
-    """Return the split of each row by the Split column, else by a folder in Path, else None."""
-    if split_column is not None:
-        found = [SPLIT_NAMES.get(cell.lower()) for cell in table[split_column]]
-        expected = "train, val or test"
+def _find_split(table: pd.DataFrame, columns: Columns) -> tuple[np.ndarray | None, list[str]]:
+    """Return the split of each row by the Split column, else by a folder in Path; and the faults.
+
+    No split where neither tells; an empty one in rows of which it is not known.
+    """
+    if columns.split is not None:
+        cells, expected = table[columns.split], "train, val or test"
+        found = [SPLIT_NAMES.get(cell.lower(), "") for cell in cells]
+    elif columns.path is None or "split" in {name.lower() for name in table.columns}:
+        return None, []
     else:
-        found = [_split_of_path(cell) for cell in table[scan_path]]
+        cells = table[columns.path]
         expected = "a train, val or test folder in Path, as other rows have"
+        found = [_split_of_path(cell) for cell in cells]
         if not any(found):
-            return None
-    bad = [f"line {line + 2}: {cell!r}" for (line, cell), name
-           in zip(table[split_column or scan_path].items(), found, strict=True) if name is None]
-    if bad:
-        raise UserError(f"{path}: {len(bad)} rows have no split; expected {expected}:\n"
-                        f"{listing(bad)}")
-    return np.array(found)
+            return None, []
+    bad = [f"line {line}: {cell!r}" for (line, cell), name in zip(cells.items(), found, strict=True)
+           if not name]
+    return np.array(found), [f"{len(bad)} rows have no split; expected {expected}:\n"
+                             f"{listing(bad)}"] * bool(bad)
 
 
-def _split_of_path(cell: str) -> str | None:
+def _split_of_path(cell: str) -> str:
     folders = [SPLIT_NAMES.get(part.lower()) for part in PurePath(cell).parts]
-    return next((name for name in reversed(folders) if name in SPLITS), None)
+    return next((name for name in reversed(folders) if name in SPLITS), "")
+
+
+def _first_spellings(paths: Sequence[Path], files: Sequence[str]) -> tuple[str, ...]:
+    """Return a group for each row: the first path that leads to its file."""
+    first: dict[str, str] = {}
+    return tuple(first.setdefault(file, str(path)) for path, file in zip(paths, files, strict=True))
+
+
+def _overlaps(table: pd.DataFrame, columns: Columns, split: np.ndarray, files: Sequence[str],
+              patients: Sequence[str] | None) -> list[str]:
+    """Return a paragraph on files in several splits, and one on patients."""
+    faults = []
+    for groups, column, what in ((files, columns.path, "files"),
+                                 (patients, columns.patient, "patients")):
+        if not groups:
+            continue
+        rows = np.flatnonzero((split != "") & (table[column] != "").to_numpy())
+        bad = in_several([groups[row] for row in rows], split[rows])
+        if bad and what == "files":
+            lines: dict[str, list[str]] = {file: [] for file in bad}
+            for row in rows:
+                if files[row] in bad:
+                    lines[files[row]].append(str(table.index[row]))
+            bad = {file: f"{text} (lines {', '.join(lines[file])})" for file, text in bad.items()}
+        if bad:
+            faults.append(overlap_text(list(bad.values()), what))
+    return faults
+
+
+def _all_wrong(path: Path, faults: Sequence[str]) -> UserError:
+    """Return the one error that says all that is wrong with a table, a paragraph for each kind."""
+    if len(faults) == 1:
+        return UserError(f"{path}: {faults[0]}")
+    return UserError(f"{path}: {len(faults)} things are wrong with this table.\n"
+                     + "\n".join(faults))
+
+
+def _remark(path: Path, files: Sequence[str], patients: Sequence[str] | None,
+            split: np.ndarray) -> None:
+    """Log what is odd about the rows, and allowed."""
+    if patients is None:
+        LOG.info("%s has no patient column: rows count as independent", path.name)
+    doubles = len(files) - len(set(files))
+    if doubles:
+        LOG.warning("warning: %s names %d scans more than once", path.name, doubles)
+    alike = written_alike(patients or (), split if patients else ())
+    if alike:
+        LOG.warning("warning: %s: %d groups of patients differ only by case, blanks or leading "
+                    "zeros, and count as different ones: %s. Where they are the same person, write "
+                    "them alike: in several splits they would make every score too good",
+                    path.name, len(alike),
+                    "; ".join(alike[:MAX_ALIKE]) + "; ..." * (len(alike) > MAX_ALIKE))

@@ -3,15 +3,15 @@
 import hashlib
 import os
 import socket
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from slivit.config import Augmentation
-from slivit.errors import UserError, nearest
-from slivit.runtime import LOG, scratch_dir
+from slivit.errors import UserError, listing, nearest
+from slivit.files import scratch_dir
+from slivit.runtime import LOG
 from slivit.scans import DEFAULT_SIZE, SPLITS, Scans
 from slivit.sources import ArraySource
 
@@ -66,7 +66,8 @@ def load_named(name: str, ndim: int, data_root: Path, size: int = 28) -> Scans:
 
 
 def _load_embedded(flag: str) -> Scans:
-    blocks, labels, counts = _read_npz(DATA_DIR / f"{flag}.npz", EMBEDDED[flag])
+    blocks, labels, counts = _read_npz(DATA_DIR / f"{flag}.npz", EMBEDDED[flag],
+                                       len(SHAPE_LABELS[flag]), 2)
     table = pd.read_csv(DATA_DIR / f"{flag}.csv", dtype={"patient": str, "nodule": str})
     split = np.repeat(SPLITS, counts)
     return Scans(name=flag, ndim=EMBEDDED[flag], ids=tuple(table["nodule"]), split=split,
@@ -83,25 +84,22 @@ def _load_medmnist(flag: str, ndim: int, data_root: Path, size: int) -> Scans:
     info = INFO[flag]
     suffix = "" if size == 28 else f"_{size}"
     path = data_root / f"{flag}{suffix}.npz"
-    if not path.exists():
+    if not os.path.lexists(path):
         _download(info["python_class"], path, size, info[f"url{suffix}"])
-    elif _md5(path) != info[f"MD5{suffix}"]:
+    elif path.is_file() and _md5(path) != info[f"MD5{suffix}"]:
         LOG.warning("warning: %s is not the published file (its MD5 differs); using it as it is",
                     path)
-    blocks, labels, counts = _read_npz(path, ndim)
     names = [info["label"][str(k)].replace(",", " /") for k in range(len(info["label"]))]
-    if info["task"] == "multi-label, binary-class":
+    several = info["task"] == "multi-label, binary-class"
+    blocks, labels, counts = _read_npz(path, ndim, len(names) if several else 1,
+                                       2 if several else len(names))
+    if several:
         task = "multilabel"
     elif len(names) == 2:
         task, names = "binary", names[1:]
     else:
         task = "multiclass"
-        if labels.shape[1] != 1 or labels.max() >= len(names):
-            raise UserError(f"{path}: labels of {labels.shape[1]} columns up to {labels.max():g}, "
-                            f"expected one column of 0..{len(names) - 1}")
         labels = np.eye(len(names), dtype=np.float32)[labels[:, 0].astype(int)]
-    if labels.shape[1] != len(names):
-        raise UserError(f"{path}: {labels.shape[1]} label columns, expected {len(names)}")
     ids = tuple(str(i) for n in counts for i in range(n))  # the index in the split's arrays
     return Scans(name=flag + suffix, ndim=ndim, ids=ids, split=np.repeat(SPLITS, counts),
                  labels=labels, label_names=tuple(names), patients=None,
@@ -109,25 +107,56 @@ def _load_medmnist(flag: str, ndim: int, data_root: Path, size: int) -> Scans:
                  img_size=DEFAULT_SIZE[ndim])
 
 
-def _read_npz(path: Path, ndim: int) -> tuple[tuple[np.ndarray, ...], np.ndarray, list[int]]:
-    """Read MedMNIST's layout: uint8 images of three splits, float32 labels (n, K), the counts."""
+def _read_npz(path: Path, ndim: int, columns: int, values: int
+              ) -> tuple[tuple[np.ndarray, ...], np.ndarray, list[int]]:
+    """Read MedMNIST's layout: uint8 images of three splits, float32 labels (n, K), the counts.
+
+    Args:
+        path: of the file.
+        ndim: 2 for images, 3 for volumes.
+        columns: K.
+        values: labels are whole numbers from 0 to below it.
+
+    Raises:
+        UserError: one message with all that is wrong with the arrays.
+    """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; data/README.md says how it is built")
+        what = "is not a file" if os.path.lexists(path) else "no such file"
+        raise UserError(f"{path}: {what}; data/README.md says how it is built")
     try:
         with np.load(path, allow_pickle=False) as npz:
             blocks = tuple(npz[f"{split}_images"] for split in SPLITS)
             parts = [npz[f"{split}_labels"] for split in SPLITS]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zipfile.error) as error:
+    except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged file
         raise UserError(f"{path}: is not a readable file in MedMNIST's layout ({error}). "
                         "Remove it to have it downloaded again, or put a good one there") from None
+    parts = [part[:, None] if part.ndim == 1 else part for part in parts]
+    bad = []
     for split, images, labels in zip(SPLITS, blocks, parts, strict=True):
         shaped = images.ndim == ndim + 1 or (images.ndim == ndim + 2 and images.shape[-1] == 3)
-        if images.dtype != np.uint8 or not shaped or len(images) != len(labels):
-            raise UserError(f"{path}: {split} has {images.dtype} images of shape {images.shape} "
-                            f"and labels of shape {labels.shape}; expected uint8 (n, "
-                            f"{'D, ' if ndim == 3 else ''}H, W) and (n, K)")
-    labels = np.concatenate([part[:, None] if part.ndim == 1 else part for part in parts])
-    return blocks, labels.astype(np.float32), [len(block) for block in blocks]
+        if images.dtype != np.uint8 or not shaped:
+            bad.append(f"{split} has {images.dtype} images of shape {images.shape}")
+        wrong = _wrong_labels(labels, images.shape[:1], columns, values)
+        bad += [f"{split} has {wrong}"] * bool(wrong)
+    if bad:
+        raise UserError(f"{path}: is not in the layout of this set:\n{listing(bad)}\nexpected "
+                        f"uint8 (n, {'D, ' if ndim == 3 else ''}H, W) and labels (n, {columns}) of "
+                        f"0..{values - 1}. Remove it to have it downloaded again, or put a good "
+                        "one there")
+    return blocks, np.concatenate(parts).astype(np.float32), [len(block) for block in blocks]
+
+
+def _wrong_labels(labels: np.ndarray, count: tuple[int, ...], columns: int, values: int) -> str:
+    """Return what is wrong with the labels of a split, empty where nothing is."""
+    if labels.shape != (*count, columns):
+        return f"labels of shape {labels.shape}, expected {(*count, columns)}"
+    if labels.dtype.kind not in "buif":
+        return f"labels of type {labels.dtype}, expected numbers"
+    odd = labels[~np.isin(labels, np.arange(values))]  # NaN is not in it either
+    if odd.size:
+        shown = ", ".join(f"{value:g}" for value in np.unique(odd)[:5].astype(float))
+        return f"{odd.size} labels that are none of 0..{values - 1}, such as {shown}"
+    return ""
 
 
 def _download(class_name: str, path: Path, size: int, url: str) -> None:
@@ -157,5 +186,8 @@ def _download(class_name: str, path: Path, size: int, url: str) -> None:
 
 
 def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None

@@ -11,14 +11,21 @@ nor benign, which is no volume, gives one.
 import argparse
 from pathlib import Path
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.stopping import end_at_signals
+
+    end_at_signals()
+
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from slivit import option_types as types
 from slivit.errors import run_script
+from slivit.files import whole_file
 from slivit.named import DATA_DIR, load_named
-from slivit.runtime import LOG, check_out_dir, setup_logging, whole_file
+from slivit.output_dir import check_out_dir, open_out_dir
+from slivit.runtime import LOG, setup_logging
 
 CUTS = {"malignancy": (1.7, 2.3, 2.7, 3.3, 3.7, 4.3), "spiculation": (1.2, 1.7, 2.2, 3),
         "lobulation": (1.2, 1.7, 2.2, 3), "sphericity": (2.9, 3.4, 3.9, 4.4),
@@ -30,8 +37,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False)
-    parser.add_argument("out_dir", type=Path, metavar="DIR", help="where everything is written")
-    parser.add_argument("--slices", type=types.natural, default=3, metavar="N",
+    parser.add_argument("out_dir", type=types.path, metavar="DIR",
+                        help="where everything is written")
+    parser.add_argument("--slices", type=types.count_or_none, default=3, metavar="N",
                         help="images of a volume along each axis, beside the slice of the largest "
                              "area (default %(default)s)")
     parser.add_argument("--overwrite", action="store_true",
@@ -44,13 +52,14 @@ def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     setup_logging()
     check_out_dir(args.out_dir, overwrite=args.overwrite)
-    for name, rows in (("images", image_rows(args.out_dir, args.slices)),
-                       ("volumes", volume_rows(args.out_dir))):
-        with whole_file(args.out_dir / f"{name}.csv") as part:
-            rows.to_csv(part, index=False)
-        counts = ", ".join(f"{count} {split}" for split, count in
-                           rows["Split"].value_counts(sort=False).items())
-        LOG.info("wrote %s: %d %s (%s)", args.out_dir / f"{name}.csv", len(rows), name, counts)
+    with open_out_dir(args.out_dir, False, args.overwrite):
+        for name, rows in (("images", image_rows(args.out_dir, args.slices)),
+                           ("volumes", volume_rows(args.out_dir))):
+            with whole_file(args.out_dir / f"{name}.csv") as part:
+                rows.to_csv(part, index=False)
+            counts = ", ".join(f"{count} {split}" for split, count in
+                               rows["Split"].value_counts(sort=False).items())
+            LOG.info("wrote %s: %d %s (%s)", args.out_dir / f"{name}.csv", len(rows), name, counts)
 
 
 def image_rows(out_dir: Path, count: int) -> pd.DataFrame:
@@ -67,7 +76,8 @@ def image_rows(out_dir: Path, count: int) -> pd.DataFrame:
     parts += [(table.iloc[k], "", slices[k]) for k in np.flatnonzero(table["malignancy"] == 3)]
     names = [row["nodule"] + ending for row, ending, _ in parts]
     for name, (_, _, image) in zip(names, parts, strict=True):
-        Image.fromarray(image).save(out_dir / "images" / f"{name}.png")
+        with whole_file(out_dir / "images" / f"{name}.png") as part:
+            Image.fromarray(image).save(part)
     return _table(pd.DataFrame([row for row, _, _ in parts]), names,
                   [f"images/{name}.png" for name in names])
 
@@ -78,7 +88,8 @@ def volume_rows(out_dir: Path) -> pd.DataFrame:
     volumes, table = _read("noduleshapes3d")
     paths = [f"volumes/{name}.npy" for name in table["nodule"]]
     for path, volume in zip(paths, volumes, strict=True):
-        np.save(out_dir / path, volume)
+        with whole_file(out_dir / path) as part:
+            np.save(part, volume)
     return _table(table, table["nodule"], paths)
 
 

@@ -1,48 +1,110 @@
 """Types of command-line options: text in, value out, or a message that says what was expected."""
 
 import argparse
+from collections.abc import Callable
 
 from slivit.operating import Rule, parse_rule
+from slivit.paths import path
 from slivit.readers.orientation import PLANES, VIEWS
+from slivit.splits import parse_ratio
+from slivit.transforms import parse_window
+
+MILLION = 1_000_000
+WIDEST_WINDOW = 1e12  # grey values are float32 on the way
 
 
 def positive_int(text: str) -> int:
-    """Parse a whole number of at least 1."""
-    return _number(text, int, 1)
+    """Parse a whole number from 1 to a million."""
+    return _whole(text, 1, MILLION)
 
 
 def natural(text: str) -> int:
-    """Parse a whole number of at least 0."""
-    return _number(text, int, 0)
+    """Parse a whole number from 0 to a million."""
+    return _whole(text, 0, MILLION)
+
+
+def picture_side(text: str) -> int:
+    """Parse the side of a picture in pixels, 1 to 8192."""
+    return _whole(text, 1, 8192)
+
+
+def size(text: str) -> int:
+    """Parse a size of the network, 1 to 16384."""
+    return _whole(text, 1, 16384)
+
+
+def count(text: str) -> int:
+    """Parse a number of things of which there are few, 1 to 10000."""
+    return _whole(text, 1, 10_000)
+
+
+def count_or_none(text: str) -> int:
+    """Parse a number of things of which there are few, 0 to 10000."""
+    return _whole(text, 0, 10_000)
 
 
 def positive(text: str) -> float:
     """Parse a number above 0, and at most a million."""
-    value = _number(text, float, 0)
-    if not 0 < value <= 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0, at most 1000000")
-    return value
+    return _number(text, float, "a number above 0, at most 1000000", lambda x: 0 < x <= MILLION)
 
 
 def seed_number(text: str) -> int:
     """Parse a whole number of 32 bits."""
-    value = _number(text, int, 0)
-    if value >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number below 2**32")
-    return value
+    return _whole(text, 0, 2**32 - 1)
 
 
 def non_negative(text: str) -> float:
-    """Parse a finite number of at least 0."""
-    return _number(text, float, 0)
+    """Parse a number from 0 to a million."""
+    return _number(text, float, "a number of at least 0, at most 1000000",
+                   lambda x: 0 <= x <= MILLION)
+
+
+def strength(text: str) -> float:
+    """Parse how strong something is, 0 to 100."""
+    return _number(text, float, "a number of at least 0, at most 100", lambda x: 0 <= x <= 100)
 
 
 def rate(text: str) -> float:
     """Parse a number from 0 to below 1."""
-    value = _number(text, float, 0)
-    if value >= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to below 1")
-    return value
+    return _number(text, float, "a number from 0 to below 1", lambda x: 0 <= x < 1)
+
+
+def text(given: str) -> str:
+    """Parse a text that must not be empty."""
+    if not given.strip():
+        raise argparse.ArgumentTypeError(f"{given!r}: is empty; give a value, or leave the option "
+                                         "away")
+    return given
+
+
+def weights(given: str) -> str:
+    """Parse `imagenet`, `none` or the name of a file, of which `~` is expanded."""
+    return text(given) if given in ("imagenet", "none", "") else str(path(given))
+
+
+def gpu(given: str) -> str:
+    """Parse `cpu` or the number of a GPU, 0 to 999."""
+    if given.lower() == "cpu":
+        return "cpu"
+    if not given.isdecimal() or len(given) > 3:
+        raise argparse.ArgumentTypeError(f"{_short(given)}: expected a GPU number from 0 to 999, "
+                                         "or 'cpu'")
+    return str(int(given))
+
+
+def split_ratio(given: str) -> str:
+    """Check the fractions of train, val and test; see splits.parse_ratio."""
+    parse_ratio(given)
+    return given
+
+
+def window(given: str) -> str:
+    """Check grey values to use; see transforms.parse_window."""
+    parse_window(given)
+    if "," in given and max(abs(float(part)) for part in given.split(",")) > WIDEST_WINDOW:
+        raise argparse.ArgumentTypeError(f"{given!r}: expected LOW and HIGH from "
+                                         f"{-WIDEST_WINDOW:g} to {WIDEST_WINDOW:g}")
+    return given
 
 
 def names(text: str) -> list[str]:
@@ -64,15 +126,12 @@ def flip_axes(text: str) -> str:
 
 def share(text: str) -> float:
     """Parse a number above 0, at most 1."""
-    value = _number(text, float, 0)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0, at most 1")
-    return value
+    return _number(text, float, "a number above 0, at most 1", lambda x: 0 < x <= 1)
 
 
 def folds(text: str) -> int:
     """Parse a number of folds: one to measure on, one to choose the epoch, the rest to train."""
-    return _number(text, int, 3)
+    return _whole(text, 3, 1000)
 
 
 def pos_weight(text: str) -> str | float:
@@ -86,17 +145,6 @@ def operating_rule(text: str) -> Rule:
         return parse_rule(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _number(text: str, kind: type, least: float) -> int | float:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = None
-    if value is None or not least <= value < float("inf"):
-        word = "a whole number" if kind is int else "a number"
-        raise argparse.ArgumentTypeError(f"{text!r}: expected {word} of at least {least}")
-    return value
 
 
 def view(text: str) -> str:
@@ -113,3 +161,23 @@ def views(text: str) -> tuple[str, ...]:
         raise argparse.ArgumentTypeError(f"{text!r}: expected some of {', '.join(PLANES)}, "
                                          "comma-separated")
     return found
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    return _number(text, int, f"a whole number of at least {least}, at most {most}",
+                   lambda x: least <= x <= most)
+
+
+def _number(text: str, kind: type, expected: str, fits: Callable[[float], bool]) -> int | float:
+    """Parse a number; NaN fits nothing."""
+    try:
+        value = kind(text)
+    except (ValueError, OverflowError):
+        value = float("nan")
+    if not fits(value):
+        raise argparse.ArgumentTypeError(f"{_short(text)}: expected {expected}")
+    return value
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) < 100 else f"{text[:97]}...")

@@ -8,9 +8,11 @@ from pathlib import Path
 from slivit import option_types as types
 from slivit.config import Preprocess
 from slivit.errors import UserError, listing
+from slivit.manifest import read_manifest
 from slivit.meta import read_meta
 from slivit.named import EMBEDDED, load_named
-from slivit.runtime import check_writable
+from slivit.output_dir import check_writable, is_empty
+from slivit.records import Misfit, check, parse_object
 from slivit.scans import Scans
 from slivit.splits import parse_ratio
 from slivit.transforms import parse_window
@@ -23,25 +25,26 @@ MAY_CHANGE = {"resume", "overwrite", "out_dir", "gpu_id", "n_cpu", "n_epochs", "
 def add_data_options(parser: argparse.ArgumentParser, what: str) -> None:
     """Add the options that say which scans; `what` is `images` or `volumes`."""
     group = parser.add_argument_group("data")
-    group.add_argument("--meta_csv", type=Path, metavar="FILE",
+    group.add_argument("--meta_csv", type=types.path, metavar="FILE",
                        help=f"table of {what}: F_Name, Path, a column per label; optional Split "
                             "and patient (data/README.md)")
-    group.add_argument("--dataset", metavar="NAME",
+    group.add_argument("--dataset", type=types.text, metavar="NAME",
                        help="instead of --meta_csv: a MedMNIST set such as nodulemnist3d, or the "
                             "embedded noduleshapes2d / noduleshapes3d (default: the embedded one)")
-    group.add_argument("--data_root", type=Path, default=Path("data/medmnist"), metavar="DIR",
+    group.add_argument("--data_root", type=types.path, default=Path("data/medmnist"),
+                       metavar="DIR",
                        help="where MedMNIST files are, or are downloaded to (default %(default)s)")
-    group.add_argument("--medmnist_size", type=int, metavar="N",
+    group.add_argument("--medmnist_size", type=types.picture_side, metavar="N",
                        help="side of MedMNIST's pictures: 28 (default), 64, and in 2D 128, 224")
     group.add_argument("--pathologies", type=types.names, metavar="A,B",
                        help="label columns (default: every label the data set has)")
-    group.add_argument("--pid_col", metavar="NAME",
+    group.add_argument("--pid_col", type=types.text, metavar="NAME",
                        help="patient column of --meta_csv (default: pid, patient or patient_id)")
 
 
 def add_cache_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that says where prepared scans are kept."""
-    parser.add_argument("--cache_dir", type=Path, metavar="DIR",
+    parser.add_argument("--cache_dir", type=types.path, metavar="DIR",
                         help="where decoded and resized scans of --meta_csv, and with "
                              "--freeze_backbone the slice features, are kept for the next run "
                              "(default: nowhere)")
@@ -50,14 +53,14 @@ def add_cache_option(parser: argparse.ArgumentParser) -> None:
 def add_split_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that divide a table without splits."""
     group = parser.add_argument_group("split of a table that has none")
-    group.add_argument("--split_ratio", metavar="A,B,C",
+    group.add_argument("--split_ratio", type=types.split_ratio, metavar="A,B,C",
                        help="train, val and test shares, by patient (default 0.7,0.15,0.15)")
 
 
 def add_run_options(parser: argparse.ArgumentParser, out_dir: str, resumable: bool = True) -> None:
     """Add the options that say where and on what the script runs."""
     group = parser.add_argument_group("run")
-    group.add_argument("--out_dir", type=Path, default=Path(out_dir), metavar="DIR",
+    group.add_argument("--out_dir", type=types.path, default=Path(out_dir), metavar="DIR",
                        help="where everything is written (default %(default)s)")
     again = group.add_mutually_exclusive_group()
     again.add_argument("--overwrite", action="store_true",
@@ -65,7 +68,7 @@ def add_run_options(parser: argparse.ArgumentParser, out_dir: str, resumable: bo
     if resumable:
         again.add_argument("--resume", action="store_true",
                            help="go on after the last finished epoch in --out_dir")
-    group.add_argument("--gpu_id", metavar="N",
+    group.add_argument("--gpu_id", type=types.gpu, metavar="N",
                        help="which GPU, or cpu (default: GPU 0 where there is one, else the CPU)")
     group.add_argument("--n_cpu", type=types.natural, metavar="N",
                        help="data-loading processes (default: up to 8 with a GPU, 0 on a CPU)")
@@ -76,18 +79,18 @@ def add_run_options(parser: argparse.ArgumentParser, out_dir: str, resumable: bo
 def add_input_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add the options of the backbone and its input; return their group."""
     group = parser.add_argument_group("backbone and its input")
-    group.add_argument("--backbone", metavar="NAME",
+    group.add_argument("--backbone", type=types.text, metavar="NAME",
                        help="any ConvNeXt or ConvNeXt V2 of timm, tag allowed; with _bn after "
                             "it, as in convnext_atto_bn, one that learns more from random weights "
                             "(default: that of a --weights file, else convnext_tiny)")
-    group.add_argument("--weights", metavar="W",
+    group.add_argument("--weights", type=types.weights, metavar="W",
                        help="imagenet (default), none, or a file of ConvNeXt weights as "
                             "timm, torchvision, transformers, facebookresearch or the "
                             "original SLIViT write them")
-    group.add_argument("--img_size", type=types.positive_int, metavar="N",
+    group.add_argument("--img_size", type=types.picture_side, metavar="N",
                        help="side to which slices are resized (default 224 for images, 256 for "
                             "volumes, smaller for small data sets)")
-    group.add_argument("--window", metavar="W",
+    group.add_argument("--window", type=types.window, metavar="W",
                        help="grey values to use: percentile (2-98 of the scan), full, or LOW,HIGH "
                             "as in --window=-1000,400 (default percentile; -1000,1000 Hounsfield "
                             "units for CT in DICOM; full for videos, the embedded sets and "
@@ -97,7 +100,7 @@ def add_input_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
 
 def add_slice_options(group: argparse._ArgumentGroup) -> None:
     """Add the options that say which slices of a volume are looked at."""
-    group.add_argument("--n_slices", type=types.positive_int, default=28, metavar="N",
+    group.add_argument("--n_slices", type=types.count, default=28, metavar="N",
                        help="slices per volume, and per view: fewer are padded and masked, more "
                             "are sampled (default %(default)s)")
     group.add_argument("--slice_sampling", choices=("uniform", "middle"), default="uniform",
@@ -121,16 +124,16 @@ def add_report_options(parser: argparse.ArgumentParser) -> None:
                        default="youden",
                        help="how the threshold is chosen on validation: youden, sensitivity=0.95 "
                             "or specificity=0.9 (default %(default)s)")
-    group.add_argument("--group_by", metavar="COLUMN",
+    group.add_argument("--group_by", type=types.text, metavar="COLUMN",
                        help="scores also per value of this column, such as site, sex or scanner")
-    group.add_argument("--explain", type=types.natural, default=0, metavar="N",
+    group.add_argument("--explain", type=types.count_or_none, default=0, metavar="N",
                        help="figures of where the model looked in the N most confident right and "
                             "wrong scans of each label")
     group.add_argument("--calibrate", action="store_true",
                        help="temperature scaling, fitted on validation in training")
     group.add_argument("--tta", choices=("flips",),
                        help="average predictions over the flips that training drew")
-    group.add_argument("--mc_dropout", type=types.natural, default=0, metavar="N",
+    group.add_argument("--mc_dropout", type=types.count_or_none, default=0, metavar="N",
                        help="a column with the standard deviation of N passes with dropout")
 
 
@@ -190,9 +193,18 @@ def chosen_views(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def make_config(args: argparse.Namespace, **resolved: object) -> dict:
-    """Return what `config.json` holds: every option, then what was resolved from them."""
+    """Return what `config.json` holds: every option, then what was resolved from them.
+
+    Raises:
+        UserError: a size that no checkpoint may hold.
+    """
     config = dict(vars(args))
     for key, value in resolved.items():
+        if dataclasses.is_dataclass(value):
+            try:
+                check(value)
+            except Misfit as error:
+                raise UserError(f"{key}: {error}") from None
         config[key] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
     return json.loads(json.dumps(config, default=str))  # paths as text
 
@@ -204,16 +216,20 @@ def check_resume(out_dir: Path, config: dict) -> None:
         UserError: listing every option that differs.
     """
     path = out_dir / "config.json"
-    if not path.exists():
-        if any(out_dir.glob("*")):
+    if not path.exists() and not path.is_symlink():
+        if not is_empty(out_dir, read_manifest(out_dir) or {}):
             raise UserError(f"--resume: {out_dir} is not empty and holds no config.json, so it is "
                             "not a run of this script")
         return
     try:
-        before = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        if not path.is_file():
+            raise Misfit(["it is no regular file"])
+        before = parse_object(path.read_bytes())
+    except (Misfit, OSError) as error:
         raise UserError(f"--resume: {path} is damaged ({error}); start again with --overwrite"
                         ) from None
+    if isinstance(before.get("data"), dict):
+        before["data"].pop("patients", None)  # stood there in earlier versions
     changed = [f"{key}: was {before.get(key)!r}, now {config.get(key)!r}"
                for key in sorted(set(before) | set(config))
                if key not in MAY_CHANGE and before.get(key) != config.get(key)]

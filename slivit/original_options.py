@@ -9,11 +9,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from slivit.config import label_name_faults
 from slivit.named import EMBEDDED, known_sets
 from slivit.runtime import LOG
 
 OPTIONS_FILE = "finetune_options.txt"
-LONGEST = 1_000_000  # bytes; such a file has a few hundred
+LONGEST = 100_000  # bytes; such a file has a few hundred
+LONGEST_VALUE = 200
 DATASET = ("dataset", "dataset_name", "data_set", "dataset3d", "dataset_3d")
 LABEL = ("label", "labels", "pathology", "pathologies", "label3d", "label_3d")
 TASKS = {"binary": "binary", "classification": "binary", "binary_classification": "binary",
@@ -21,7 +23,7 @@ TASKS = {"binary": "binary", "classification": "binary", "binary_classification"
 NOTHING = ("", "none", "null")
 PAIR = re.compile(r"^\s*(?:export\s+)?([A-Za-z_]\w*)\s*(?:[:=]|\s)\s*(.*?)\s*,?\s*$")
 FLAG = re.compile(r"--([A-Za-z]\w*)(?:[=\s]+(?!--)('[^']*'|\"[^\"]*\"|\S+))?")
-IN_NAMESPACE = re.compile(r"(\w+)\s*=\s*('[^']*'|\"[^\"]*\"|\[[^\]]*\]|[^,()]*)")
+IN_NAMESPACE = re.compile(r"\b(\w++)\s*+=\s*+('[^']*'|\"[^\"]*\"|\[[^\]]*\]|[^,()]*)")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Hints:
 
 def find_hints(path: Path) -> Hints:
     """Read an options file if there is one, and log what is taken from it."""
+    if not path.is_file():  # nor a pipe
+        return Hints()
     try:
         with path.open("rb") as file:
             text = file.read(LONGEST).decode("utf-8", errors="replace")
@@ -59,7 +63,7 @@ def parse_options(text: str) -> dict[str, str]:
     """Return keys, in lower case and with underscores, and values as text without quotes."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if isinstance(found, dict):
         pairs = [(key, ",".join(map(str, value)) if isinstance(value, list) else str(value))
@@ -80,9 +84,10 @@ def _interpret(options: dict[str, str]) -> tuple[Hints, list[str]]:
 
     def take(keys: tuple[str, ...]) -> str | None:
         for key in keys:
-            if options.get(key, "").lower() not in NOTHING:
+            value = options.get(key, "")
+            if value.lower() not in NOTHING and len(value) <= LONGEST_VALUE:
                 used.append(key)
-                return options[key]
+                return value
         return None
 
     dataset, task, label = take(DATASET), take(("task",)), take(LABEL)
@@ -94,7 +99,8 @@ def _interpret(options: dict[str, str]) -> tuple[Hints, list[str]]:
         flag = dataset.lower().removesuffix(".npz")
         tiling = "height" if "mnist" in flag else "width"
         flag = flag if flag in known_sets() and flag not in EMBEDDED else dataset
-    if label is not None and ("," in label or ";" in label):  # one output, so one of them
+    if label is not None and ("," in label or ";" in label  # one output, so one of them
+                              or label_name_faults([label])):
         used[:] = [key for key in used if key not in LABEL]
         label = None
     return Hints(tiling, task and TASKS[task.lower()], label, flag), used

@@ -7,7 +7,7 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from slivit.runtime import whole_file
+from slivit.files import whole_file
 
 FEW_LABELS = 3  # more have their legend below the plot
 

@@ -13,7 +13,7 @@ from slivit import checkpoint
 from slivit.checkpoint import Card, Validation
 from slivit.datasets import Batch, ScanDataset, make_loader
 from slivit.engine import predict
-from slivit.errors import UserError
+from slivit.errors import RunError, UserError, listing
 from slivit.model import SLIViT
 from slivit.original import read_original
 from slivit.runtime import derive_seed
@@ -21,6 +21,7 @@ from slivit.sampling import interleave
 from slivit.scans import Scans
 from slivit.session import Session
 from slivit.tasks import to_predictions
+from slivit.tensor_files import is_safetensors
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,10 @@ def read_any(path: Path) -> tuple[Card, dict[str, torch.Tensor]]:
     """Read card and tensors of a checkpoint of ours, or of a model of the original SLIViT.
 
     Raises:
-        UserError: see checkpoint.read (`.safetensors`) and original.read_original (other files).
+        UserError: see checkpoint.read (safetensors, whatever their name) and
+            original.read_original (other files).
     """
-    return (checkpoint.read if path.suffix == ".safetensors" else read_original)(path)
+    return (checkpoint.read if is_safetensors(path) else read_original)(path)
 
 
 def restore_trained(path: Path, card: Card, state: dict[str, torch.Tensor],
@@ -95,7 +97,7 @@ def restore_trained(path: Path, card: Card, state: dict[str, torch.Tensor],
         UserError: see checkpoint.restore.
     """
     model = checkpoint.restore(path, card, state).to(device)
-    validation = checkpoint.read_validation(path) if path.suffix == ".safetensors" else None
+    validation = checkpoint.read_validation(path) if is_safetensors(path) else None
     return Trained(path, card, model, validation)
 
 
@@ -143,6 +145,9 @@ def predict_scans(trained: Trained, scans: Scans, rows: np.ndarray, run: Session
         what: named by the progress bar.
         how: see TestTime. Probabilities, not logits, are averaged over flips. Passes with dropout
             are of the plain scan (Gal & Ghahramani 2016, section 4).
+
+    Raises:
+        RunError: outputs that are not finite, naming the scans.
     """
     model, target = trained.model.eval(), trained.card.target
     share = run.world.share(rows)
@@ -160,6 +165,7 @@ def predict_scans(trained: Trained, scans: Scans, rows: np.ndarray, run: Session
     passes = interleave(run.world.join(passes))
     blank = interleave(run.world.join(np.array(blank, dtype=bool)))
     logits = passes.reshape(len(passes), -1, len(target.labels)).swapaxes(0, 1)
+    _check_finite(logits, [scans.ids[row] for row in rows], trained.path)
 
     def values(some: np.ndarray, temperature: float) -> np.ndarray:
         return np.stack([to_predictions(one, target, temperature) for one in some])
@@ -170,6 +176,23 @@ def predict_scans(trained: Trained, scans: Scans, rows: np.ndarray, run: Session
         values(plain, temperature).mean(axis=0), blank,
         values(plain, 1.0).mean(axis=0) if how.calibrate else None,
         values(dropped, temperature).std(axis=0) if how.mc_dropout else None)
+
+
+def _check_finite(logits: np.ndarray, ids: list[str], path: Path) -> None:
+    """Refuse logits (P, n, K) of n scans that are not finite.
+
+    Raises:
+        RunError: naming the scans.
+    """
+    bad = np.flatnonzero(~np.isfinite(logits).all(axis=(0, 2)))
+    if len(bad):
+        raise RunError(
+            f"{path}: its outputs for {len(bad)} of {len(ids)} scans are NaN or infinite:\n"
+            f"{listing(ids[i] for i in bad)}\n"
+            + ("That is all of them, so that its weights are the likely cause: measure a "
+               "checkpoint of another run" if len(bad) == len(ids) else
+               "Look at these scans, and measure without them, or with a checkpoint of another "
+               "run"))
 
 
 def average(found: list[Prediction]) -> Prediction:

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from slivit import model_card
+from slivit.cells import write_table
 from slivit.compare import format_comparison
 from slivit.explain import write_explanations
+from slivit.files import write_json
 from slivit.html_report import Report, write_html, write_markdown
 from slivit.measured import (
     Measured,
@@ -19,12 +21,18 @@ from slivit.measured import (
 from slivit.metrics import format_groups, format_scores, predictions_table
 from slivit.plots import plot_scores
 from slivit.prediction import Prediction, Trained, average, predict_scans
-from slivit.runtime import LOG, whole_file, write_json
+from slivit.runtime import LOG
 from slivit.scans import Scans
 from slivit.session import Session
 from slivit.worst import worst_cases
 
+WRITTEN = ("predictions.csv", "metrics.json", "report.html", "report.md")  # the last one last
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test", "all": "all"}
+
+
+def is_finished(out_dir: Path) -> bool:
+    """Return whether a run has written all that it ends with."""
+    return all((out_dir / name).is_file() for name in WRITTEN)
 
 
 def closing_split(scans: Scans) -> str:
@@ -95,8 +103,7 @@ def write_report(scans: Scans, rows: np.ndarray, found: Prediction, trained: lis
     if found.std is not None:
         columns = {f"{name}_std": kept.found.std[:, k] for k, name in enumerate(target.labels)
                    } | (columns or {})
-    with whole_file(out_dir / "predictions.csv") as part:
-        table.assign(**columns or {}).to_csv(part, index=False)
+    write_table(out_dir / "predictions.csv", table.assign(**columns or {}))
     explanations = []
     if options.explain:
         explanations = write_explanations(trained[0].model, full.target, scans, rows, found.pred,
@@ -119,8 +126,7 @@ def write_report(scans: Scans, rows: np.ndarray, found: Prediction, trained: lis
         report = _assemble(kept, trained, metrics, plots, explanations, out_dir)
         write_html(report, out_dir / "report.html")
         write_markdown(report, out_dir / "report.md")
-        written = [out_dir / name for name in ("metrics.json", "predictions.csv", "report.html",
-                                               "report.md")] + plots + explanations
+        written = [out_dir / name for name in WRITTEN] + plots + explanations
     LOG.info("written to %s: %s", out_dir,
              ", ".join(str(path.relative_to(out_dir)) for path in written))
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from slivit.cells import write_table
 from slivit.config import Augmentation
 from slivit.errors import UserError, nearest
-from slivit.runtime import whole_file
 from slivit.sources import ArraySource, FileSource
 
 SPLITS = ("train", "val", "test")
@@ -39,6 +39,8 @@ class Scans:
         drawn: whether the split was drawn by ratio and seed, for want of one in the source.
         cache_dir: where prepared scans are kept, or None.
         columns: other columns of the table, as text.
+        rounded: of a label whose numbers are all whole as float32, the cells of the table that
+            float32 does not hold as they are written.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Scans:
     drawn: bool = False
     cache_dir: Path | None = None
     columns: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    rounded: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -110,20 +113,18 @@ class Scans:
             digest.update(self.read.describe(row))
         return digest.hexdigest()
 
-    def patient_hashes(self, *splits: str) -> set[str]:
-        """Return short hashes of the patients of some splits; empty where none are known."""
+    def patients_of(self, *splits: str) -> set[str]:
+        """Return the patients of some splits; empty where none are known."""
         if self.patients is None:
             return set()
-        wanted = {self.patients[row] for split in splits for row in self.rows(split)}
-        return {hashlib.sha256(patient.encode()).hexdigest()[:12] for patient in wanted}
+        return {self.patients[row] for split in splits for row in self.rows(split)}
 
     def save_split(self, path: Path) -> None:
         """Write `split.csv`: id, patient where known, split."""
         table = pd.DataFrame({"id": self.ids, "split": self.split})
         if self.patients is not None:
             table.insert(1, "patient", self.patients)
-        with whole_file(path) as part:
-            table.to_csv(part, index=False)
+        write_table(path, table)
 
 
 def match_names(wanted: Sequence[str], known: Sequence[str], what: str) -> list[int]:

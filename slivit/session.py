@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 
+from slivit.errors import RunError, UserError
 from slivit.failures import explain
+from slivit.output_dir import check_out_dir
 from slivit.parallel import World, join_world, leave_world, local_rank, started_by_torchrun
-from slivit.runtime import LOG, check_out_dir, choose_device, choose_workers, setup_logging
+from slivit.runtime import LOG, choose_device, choose_workers, setup_logging
 from slivit.stopping import StopSignal, stop_signals
 
 
@@ -25,7 +27,8 @@ class Session:
         world: the processes that torchrun started, or one.
         stop: whether a signal has come.
         resume: whether to go on from `last.pt`.
-        quiet: whether to leave progress bars away.
+        quiet: whether to omit progress bars.
+        inputs: files that the script reads, beside its scans.
     """
 
     device: torch.device
@@ -34,6 +37,7 @@ class Session:
     stop: StopSignal = field(default_factory=StopSignal)
     resume: bool = False
     quiet: bool = False
+    inputs: tuple[Path, ...] = ()
 
 
 @contextlib.contextmanager
@@ -47,8 +51,10 @@ def open_session(args: argparse.Namespace, inputs: Iterable[Path | None]) -> Ite
     Raises:
         UserError: the output folder or the device cannot be used.
         RunError: within the block memory or disk ran out, or a process died.
+        Stopped: a signal came.
     """
     setup_logging()
+    inputs = tuple(path for path in inputs if path is not None)
     resume = getattr(args, "resume", False)
     rank = local_rank() if started_by_torchrun() else None
     if rank:
@@ -59,8 +65,12 @@ def open_session(args: argparse.Namespace, inputs: Iterable[Path | None]) -> Ite
     with stop_signals() as stop:
         try:
             yield Session(device, choose_workers(args.n_cpu, device), join_world(device), stop,
-                          resume, getattr(args, "quiet", False))
-        except (RuntimeError, MemoryError, OSError) as error:
+                          resume, getattr(args, "quiet", False), inputs)
+        except UserError:
+            raise
+        except Exception as error:  # of a library that a signal, or the lack of room, came upon
+            if not isinstance(error, RunError):
+                stop.check()
             explained = explain(error, args)
             if explained is None:
                 raise

@@ -1,5 +1,6 @@
 """Where scans come from: files, or arrays in memory; both give a row's Volume on demand."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,16 +36,22 @@ class FileSource:
         """Return what is known of a scan without decoding it."""
         return (image_header if self.ndim == 2 else volume_header)(self.paths[row])
 
+    def files(self) -> Iterator[Path]:
+        """Yield every file of every scan."""
+        for path in self.paths:
+            yield from files_of(path)
+
     def describe(self, row: int) -> bytes:
         """Return what identifies a scan wherever it lies: names and sizes of its files."""
         return "\n".join(f"{file.name} {file.stat().st_size if file.exists() else 'missing'}"
-                         for file in files_of(self.paths[row])).encode()
+                         for file in files_of(self.paths[row])
+                         ).encode(errors="surrogateescape")
 
     def identity(self, row: int) -> bytes:
         """Return what changes when a file of the scan does: names, sizes and times."""
         stats = [(file.name, file.stat()) for file in files_of(self.paths[row]) if file.exists()]
         return "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}"
-                         for name, stat in stats).encode()
+                         for name, stat in stats).encode(errors="surrogateescape")
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,10 @@ class ArraySource:
         """Return shape and type of a scan."""
         scan = self._array(row)
         return Header("memory", scan.shape, str(scan.dtype))
+
+    def files(self) -> Iterator[Path]:
+        """Yield nothing: the scans are in memory."""
+        return iter(())
 
     def describe(self, row: int) -> bytes:
         """Return the scan's bytes."""

@@ -1,5 +1,6 @@
 """Train, validation and test: by patient, from a seed, and never overlapping."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,7 +21,8 @@ def parse_ratio(text: str) -> tuple[float, float, float]:
         parts = tuple(float(part) for part in text.split(","))
     except ValueError:
         parts = ()
-    if len(parts) != 3 or min(parts) < 0 or abs(sum(parts) - 1) > 1e-6 or parts[0] == 0:
+    good = len(parts) == 3 and all(0 <= part <= 1 for part in parts)  # NaN is not
+    if not good or abs(sum(parts) - 1) > 1e-6 or parts[0] == 0:
         raise UserError(f"--split_ratio {text}: expected three fractions for train, val and test "
                         "that add up to 1, such as 0.7,0.15,0.15")
     return parts
@@ -60,14 +62,34 @@ def check_no_overlap(groups: Sequence[str], split: np.ndarray, what: str) -> Non
     """
     bad = in_several(groups, split)
     if bad:
-        raise UserError(f"{len(bad)} {what} stand in more than one split, which would make every "
-                        f"score too good:\n{listing(bad.values())}\nGive each of them one split.")
+        raise UserError(overlap_text(list(bad.values()), what))
 
 
-def in_several(groups: Sequence[str], split: np.ndarray) -> dict[str, str]:
+def overlap_text(bad: Sequence[str], what: str) -> str:
+    """Return what is said of patients (or files) in several splits, each with a line of its own."""
+    return (f"{len(bad)} {what} stand in more than one split, which would make every "
+            f"score too good:\n{listing(bad)}\nGive each of them one split.")
+
+
+def in_several(groups: Sequence[str], split: Sequence[str]) -> dict[str, str]:
     """Return the groups that stand in more than one split, each with a line that says in which."""
-    seen: dict[str, set[str]] = {}
-    for group, name in zip(groups, split, strict=False):
-        seen.setdefault(group, set()).add(str(name))
+    first: dict[str, str] = {}
+    several: dict[str, set[str]] = {}
+    for group, name in zip(groups, map(str, split), strict=False):
+        if first.setdefault(group, name) != name:
+            several.setdefault(group, {first[group]}).add(name)
     return {group: f"{group}: {', '.join(sorted(names))}"
-            for group, names in sorted(seen.items()) if len(names) > 1}
+            for group, names in sorted(several.items())}
+
+
+def written_alike(patients: Sequence[str], split: Sequence[str]) -> list[str]:
+    """Return the patients that differ by case, blanks or leading zeros only, a line of each few."""
+    splits: dict[str, set[str]] = {}
+    for patient, name in zip(patients, split, strict=True):
+        splits.setdefault(patient, set()).add(str(name))
+    alike: dict[str, list[str]] = {}
+    for patient in sorted(splits):
+        plain = re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"\s+", "", patient.casefold()))
+        alike.setdefault(plain, []).append(patient)
+    return [" and ".join(f"{name!r} ({', '.join(sorted(splits[name]))})" for name in names)
+            for names in alike.values() if len(names) > 1]

@@ -3,13 +3,33 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
+from pydantic import Field
 from torch import nn
 
+from slivit import checkpoint
+from slivit.config import STRICT, Count
 from slivit.errors import UserError, first_line
+from slivit.files import whole_file
 from slivit.parallel import World
-from slivit.runtime import whole_file
+from slivit.records import Misfit, Plain, from_values, rule
+from slivit.session import Session
+from slivit.tensor_files import Unreadable, check_tensors, load_torch, numbers_in
+
+AGAIN = "start again with --overwrite"
+PARTS = {"model": True, "ema": False, "optimizer": True, "scaler": False}  # name: always there
+ROW = ("epoch", "train_loss", "val_loss", "seconds")  # of the log: what is read of it
+Seconds = Annotated[float, Ge(0)]
+Score = Annotated[float, Field(allow_inf_nan=True), rule(  # none yet is minus infinity
+    lambda value: () if value < math.inf else [f"found {value}, expected a score"])]
+
+
+def _row_faults(row: dict) -> list[str]:
+    wrong = [name for name in ROW if type(row.get(name)) not in (int, float)]
+    return [f"{', '.join(wrong)}: expected numbers"] if wrong else []
 
 
 @dataclass
@@ -26,15 +46,24 @@ class Progress:
         phase: number of the phase whose optimizer is stored.
     """
 
-    epoch: int = 1
-    step: int = 0
+    __pydantic_config__ = STRICT
+
+    epoch: Annotated[int, Ge(1)] = 1
+    step: Count = 0
     loss_sum: float = 0.0
-    seen: int = 0
-    seconds: float = 0.0
-    log: list[dict] = field(default_factory=list)
-    best: float = -math.inf
-    stale: int = 0
-    phase: int = 0
+    seen: Count = 0
+    seconds: Seconds = 0.0
+    log: list[Annotated[dict[str, Plain], rule(_row_faults)]] = field(default_factory=list)
+    best: Score = -math.inf
+    stale: Count = 0
+    phase: Count = 0
+
+    def faults(self) -> list[str]:
+        """Return in what the fields contradict each other, in words."""
+        if len(self.log) == self.epoch - 1:
+            return []
+        return [f"log of {len(self.log)} epochs, expected {self.epoch - 1} before epoch "
+                f"{self.epoch}"]
 
 
 def save_state(path: Path, progress: Progress, parts: dict[str, object], world: World) -> None:
@@ -49,7 +78,7 @@ def save_state(path: Path, progress: Progress, parts: dict[str, object], world: 
     Raises:
         RunError: it cannot be written.
     """
-    rng = world.join(_random_state())
+    rng = world.join(random_state())
     if not world.main:
         return
     content = {name: part.state_dict() for name, part in parts.items() if part is not None}
@@ -61,13 +90,65 @@ def load_state(path: Path, device: torch.device) -> tuple[Progress, dict]:
     """Return what `last.pt` holds: where the training stood, and the states of its parts.
 
     Raises:
-        UserError: damaged, or of another version.
+        UserError: damaged anywhere, of another version, or with numbers that are not finite.
     """
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
-        return Progress(**content.pop("progress")), content
-    except Exception as error:  # torch.load raises many kinds for a damaged file
+        content = load_torch(path, device, sums=True)
+        if not isinstance(content, dict):
+            raise Misfit([f"found a {type(content).__name__}, expected the state of a training"])
+        progress = from_values(Annotated[Progress, rule(Progress.faults)],
+                               content.pop("progress", None))
+        if faults := _faults(content):
+            raise Misfit(faults)
+        numbers = list(numbers_in({name: content[name] for name in PARTS if name in content}))
+    except (Unreadable, Misfit, RecursionError) as error:
         raise _cannot_resume(path, error) from None
+    check_tensors(path, numbers, f"It cannot be resumed from; {AGAIN}")
+    return progress, content
+
+
+def _faults(content: dict) -> list[str]:
+    """Return what is wrong with the states of the parts, in words."""
+    bad = [f"{name}: missing" for name, needed in PARTS.items() if needed and name not in content]
+    bad += [f"{name}: found a {type(content[name]).__name__}, expected its state"
+            for name in PARTS if name in content and not isinstance(content[name], dict)]
+    bad += [f"{name}: unknown, a newer version has written it" for name in content
+            if name not in (*PARTS, "rng")]
+    rng = content.get("rng")
+    good = isinstance(rng, list) and rng and all(
+        isinstance(states, list) and states and all(
+            torch.is_tensor(one) and one.dtype == torch.uint8 for one in states)
+        for states in rng)
+    return bad + [] if good else [*bad, "rng: expected the states of the random numbers"]
+
+
+def find_state(out_dir: Path, model: nn.Module, best: Path, run: Session
+               ) -> tuple[Progress, dict] | None:
+    """Return what a run is to go on from, None where it starts; nothing is written yet.
+
+    Args:
+        out_dir: of the run.
+        model: whose tensors last.pt has to hold.
+        best: the checkpoint of the best epoch so far, which the run measures in the end.
+        run: says whether to go on.
+
+    Raises:
+        UserError: last.pt is damaged or of another model, or `best` is missing or damaged.
+    """
+    last = out_dir / "last.pt"
+    if not run.resume or not last.exists():
+        return None
+    progress, content = load_state(last, run.device)
+    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    if own != {name: tensor.shape for name, tensor in content["model"].items()}:
+        raise _cannot_resume(last, ValueError("it is of another model"))
+    if math.isfinite(progress.best):
+        try:
+            checkpoint.read(best)
+        except UserError as error:
+            raise UserError(f"--resume: the checkpoint of the best epoch so far cannot be read: "
+                            f"{error}. Put it back, or start again with --overwrite") from None
+    return progress, content
 
 
 def restore(path: Path, content: dict, parts: dict[str, nn.Module | object | None],
@@ -81,23 +162,39 @@ def restore(path: Path, content: dict, parts: dict[str, nn.Module | object | Non
         for name, part in parts.items():
             if part is not None:
                 part.load_state_dict(content[name])
+            if isinstance(part, torch.optim.Optimizer):
+                _check_moments(part)
         if world.size == len(content["rng"]):
-            _set_random_state(content["rng"][world.rank])
+            set_random_state(content["rng"][world.rank])
     except Exception as error:  # load_state_dict raises several kinds
         raise _cannot_resume(path, error) from None
 
 
+def _check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse a state of a parameter of another shape, which load_state_dict takes.
+
+    Raises:
+        ValueError: saying the shapes.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if torch.is_tensor(value) and value.ndim and value.shape != parameter.shape:
+                raise ValueError(f"optimizer: {name} of shape {tuple(value.shape)}, expected "
+                                 f"{tuple(parameter.shape)}")
+
+
 def _cannot_resume(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: cannot be resumed from ({first_line(error)}); start again with "
-                     "--overwrite")
+    return UserError(f"{path}: cannot be resumed from ({first_line(error)[:500]}); {AGAIN}")
 
 
-def _random_state() -> list[torch.Tensor]:
+def random_state() -> list[torch.Tensor]:
+    """Return the state of torch's random numbers, of the CPU and of a GPU in use."""
     cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else []
     return [torch.get_rng_state(), *cuda]
 
 
-def _set_random_state(states: list[torch.Tensor]) -> None:
+def set_random_state(states: list[torch.Tensor]) -> None:
+    """Go on from what random_state has returned."""
     torch.set_rng_state(states[0].cpu())
     if len(states) > 1 and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(states[1].cpu())

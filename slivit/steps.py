@@ -19,7 +19,8 @@ from slivit.objective import Objective, known_count, loss_sum
 from slivit.optim import lr_factor
 from slivit.runtime import derive_seed
 from slivit.session import Session
-from slivit.state import Progress
+from slivit.state import Progress, random_state, set_random_state
+from slivit.stopping import Stopped
 
 SAVE_SECONDS = 600  # between two writings of last.pt within an epoch
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -79,19 +80,41 @@ def start_phase(model: nn.Module, ema: nn.Module | None, phase: Phase, objective
                 objective, options, run)
 
 
+@dataclass(frozen=True)
+class BeforeStep:
+    """What the first half of a step changes before the optimizer does: to be put back."""
+
+    model: nn.Module
+    buffers: list[torch.Tensor]
+    random: list[torch.Tensor]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "BeforeStep":
+        """Note BatchNorm's averages, and the state of the random numbers."""
+        return cls(model, [buffer.clone() for buffer in model.buffers()], random_state())
+
+    def put_back(self) -> None:
+        """Have it as if the step had not begun."""
+        for buffer, before in zip(self.model.buffers(), self.buffers, strict=True):
+            buffer.copy_(before)
+        set_random_state(self.random)
+
+
 def train_epoch(loop: Loop, progress: Progress, phase: Phase, save: Callable[[], None]) -> None:
     """Train the steps of an epoch that are not done yet; `save` now and then.
 
+    To be called with signals deferred. One that comes while a batch is loaded, or its gradient is
+    computed, stops at once, and the step has not been; one that comes while the weights are
+    changed waits until they are.
+
     Raises:
         RunError: the loss is not finite.
-        Stopped: a signal came; the step it came in is finished.
+        Stopped: a signal came; model, random numbers and `progress` are those of whole steps.
     """
     options, run = loop.options, loop.run
     steps = -(-phase.data.count // options.accumulate)
     if progress.step >= steps:
         return
-    total = (phase.last - phase.first + 1) * steps
-    warmup = int(options.warmup_epochs * steps)
     if progress.step == 0:
         rank = [run.world.rank] if run.world.rank else []
         torch.manual_seed(derive_seed(options.seed, progress.epoch, *rank))
@@ -101,20 +124,36 @@ def train_epoch(loop: Loop, progress: Progress, phase: Phase, save: Callable[[],
     bar = tqdm(groups, total=steps, initial=progress.step, leave=False,
                desc=f"epoch {progress.epoch}/{options.n_epochs}",
                disable=run.quiet or not run.world.main or None)
-    saved = time.monotonic()
-    for group in bar:
-        done = (progress.epoch - phase.first) * steps + progress.step
-        for part in loop.optimizer.param_groups:
-            part["lr"] = part["peak"] * lr_factor(done, warmup, total)
-        summed, count = take_step(loop, group, progress)
+    saved, stream = time.monotonic(), iter(bar)
+    while progress.step < steps:
+        before = BeforeStep.of(loop.model)
+        try:
+            with run.stop.allowed(run.world):
+                summed, count = compute_gradient(loop, next(stream), progress)
+        except Stopped:
+            before.put_back()
+            raise
+        set_rates(loop, phase, progress, steps)
+        update_weights(loop)
         progress.step += 1
         progress.loss_sum += summed
         progress.seen += count
         bar.set_postfix(loss=f"{progress.loss_sum / max(1, progress.seen):.4f}", refresh=False)
-        run.stop.check(run.world)
-        if run.world.size == 1 and time.monotonic() - saved > SAVE_SECONDS:
+        if run.world.size > 1:
+            run.stop.check(run.world)
+        elif time.monotonic() - saved > SAVE_SECONDS:
             save()
             saved = time.monotonic()
+    bar.close()
+
+
+def set_rates(loop: Loop, phase: Phase, progress: Progress, steps: int) -> None:
+    """Set every group's learning rate for the step that `progress` names, of `steps` an epoch."""
+    done = (progress.epoch - phase.first) * steps + progress.step
+    total = (phase.last - phase.first + 1) * steps
+    warmup = int(loop.options.warmup_epochs * steps)
+    for part in loop.optimizer.param_groups:
+        part["lr"] = part["peak"] * lr_factor(done, warmup, total)
 
 
 def _grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
@@ -128,11 +167,14 @@ def _grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
         yield group
 
 
-def take_step(loop: Loop, group: list[Batch], progress: Progress) -> tuple[float, int]:
-    """Take one optimizer step; return the summed loss and the number of known labels.
+def compute_gradient(loop: Loop, group: list[Batch], progress: Progress) -> tuple[float, int]:
+    """Compute the gradient of a step; return the summed loss and the number of known labels.
 
-    The gradient is that of the mean over all known labels of the group of batches, whichever batch
-    and whichever process they are in.
+    It is that of the mean over all known labels of the group of batches, whichever batch and
+    whichever process they are in.
+
+    Raises:
+        RunError: the loss is not finite.
     """
     world, options, objective = loop.run.world, loop.options, loop.objective
     count = int(world.total(sum(known_count(batch.y, objective.target) for batch in group)))
@@ -152,9 +194,14 @@ def take_step(loop: Loop, group: list[Batch], progress: Progress) -> tuple[float
     summed = world.total(summed)
     check_finite(summed, f"training loss became {summed} in epoch {progress.epoch}, step "
                          f"{progress.step + 1}")
+    return summed, count
+
+
+def update_weights(loop: Loop) -> None:
+    """Clip the gradient, take the optimizer's step, and update the moving average."""
     if loop.scaler is not None:
         loop.scaler.unscale_(loop.optimizer)
-    nn.utils.clip_grad_norm_(loop.model.parameters(), options.clip_grad)
+    nn.utils.clip_grad_norm_(loop.model.parameters(), loop.options.clip_grad)
     if loop.scaler is None:
         loop.optimizer.step()
     else:
@@ -162,7 +209,6 @@ def take_step(loop: Loop, group: list[Batch], progress: Progress) -> tuple[float
         loop.scaler.update()
     if loop.ema is not None:
         loop.ema.update_parameters(loop.model)
-    return summed, count
 
 
 def check_finite(loss: float, what: str) -> None:

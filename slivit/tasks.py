@@ -148,6 +148,7 @@ def fit_to_target(scans: Scans, target: Target) -> Scans:
 
 def expand_classes(scans: Scans, column: str, labels: Sequence[str] | None = None) -> Scans:
     """Turn one column of class numbers into 0/1 columns called `COLUMN_NUMBER`."""
+    _check_exact(scans, [column])
     values = scans.labels[:, 0]
     known = ~np.isnan(values)
     if not (values[known] == np.round(values[known])).all() or (values[known] < 0).any():
@@ -172,7 +173,18 @@ def _one_hot_rows(scans: Scans) -> np.ndarray:
     return unknown | hot
 
 
+def _check_exact(scans: Scans, names: Sequence[str]) -> None:
+    """Refuse classes, and 0 and 1, that are not what the table says."""
+    bad = [f"column {name}, {cell}" for name in names for cell in scans.rounded.get(name, ())]
+    if bad:
+        raise UserError(f"{scans.name}: {len(bad)} labels lie so near to another whole number that "
+                        f"they would become it (float32 keeps 7 digits):\n{listing(bad)}\nNumber "
+                        "classes 0, 1, 2, ...; write 0 and 1 as such; or (volumes) use --task "
+                        "regression.")
+
+
 def _check_one_hot(scans: Scans) -> None:
+    _check_exact(scans, scans.label_names)
     good = _one_hot_rows(scans)
     if not good.all():
         rows = [f"{scans.ids[i]}: " + ", ".join(f"{v:g}" for v in scans.labels[i])
@@ -183,6 +195,7 @@ def _check_one_hot(scans: Scans) -> None:
 
 
 def _check_zero_one(scans: Scans) -> None:
+    _check_exact(scans, scans.label_names)
     rows, columns = np.nonzero(~(np.isnan(scans.labels) | np.isin(scans.labels, (0, 1))))
     if len(rows):
         bad = [f"{scans.ids[i]}: {scans.label_names[k]} = {scans.labels[i, k]:g}"

@@ -42,7 +42,7 @@ def add_training_options(parser: argparse.ArgumentParser, *, b_size: int, n_epoc
     group.add_argument("--flips", type=types.flip_axes, metavar="AXES",
                        help="random flips in training: letters of h (left-right), v (up-down), "
                             "z (order of slices), or none (default h; hvz for the embedded sets)")
-    group.add_argument("--jitter", type=types.non_negative, metavar="X",
+    group.add_argument("--jitter", type=types.strength, metavar="X",
                        help="strength of random rotation, scale, shift and brightness; 0: none "
                             "(default 1; 0 for the embedded sets, where size is the signal)")
     group.add_argument("--label_smoothing", type=types.rate, default=0.0, metavar="X",
@@ -70,7 +70,7 @@ def add_training_options(parser: argparse.ArgumentParser, *, b_size: int, n_epoc
     group.add_argument("--compile", action="store_true", help="use torch.compile")
     group.add_argument("--tensorboard", action="store_true",
                        help="write the log for TensorBoard too, in --out_dir/tensorboard")
-    group.add_argument("--wandb", metavar="PROJECT",
+    group.add_argument("--wandb", type=types.text, metavar="PROJECT",
                        help="send the log to this project of Weights & Biases too")
     group.add_argument("--quiet", action="store_true", help="a line per epoch, no progress bars")
     return group
@@ -86,7 +86,7 @@ def add_integrator_options(parser: argparse.ArgumentParser) -> None:
     for flag, what in (("dim", "width of the tokens"), ("depth", "transformer blocks"),
                        ("heads", "attention heads"), ("head_dim", "width of a head"),
                        ("mlp_dim", "hidden width of the MLP")):
-        group.add_argument(f"--vit_{flag}", type=types.positive_int, default=getattr(default, flag),
+        group.add_argument(f"--vit_{flag}", type=types.size, default=getattr(default, flag),
                            metavar="N", help=f"{what} (default %(default)s)")
     group.add_argument("--dropout", type=types.rate, default=default.dropout, metavar="X",
                        help="in attention and MLP (default %(default)s)")

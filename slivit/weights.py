@@ -1,11 +1,8 @@
 """Weights that a backbone starts from: ImageNet's from timm, or from a file."""
 
 import contextlib
-import re
 import urllib.error
 import urllib.request
-import warnings
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +16,21 @@ from slivit import checkpoint
 from slivit.backbone import check_name, for_scratch, input_statistics
 from slivit.errors import UserError, first_line, listing
 from slivit.runtime import LOG
+from slivit.tensor_files import (
+    PICKLE,
+    ZIP,
+    Unreadable,
+    beginning,
+    check_file,
+    check_tensors,
+    is_safetensors,
+    load_torch,
+)
 from slivit.weight_formats import body, recognise, shapes_of
 
 HUB_TIMEOUT = 10  # seconds
 DEFAULT = "convnext_tiny"
-ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # how files of torch begin, since 1.6 and before
-NOT_ALLOWED = re.compile(r"(?:GLOBAL|class) ([\w.]+)")
-DAMAGED = "it is cut short or damaged. Copy or download it again"
+AGAIN = "Copy or download it again"
 ADVICE = ("Expected tensors alone, in a safetensors file or as torch.save(model.state_dict()) "
           "writes them")
 
@@ -103,7 +108,6 @@ def read_start(path: Path, name: str | None = None) -> Start:
         check_name(name)
     if _has_card(path):
         card, state = checkpoint.read(path, "backbone")
-        check_name(card.backbone)
         found, title, trained_on = card.backbone, "backbone of this project", card.data["name"]
         mean, std, n_classes = card.preprocess.mean, card.preprocess.std, len(card.target.labels)
     else:
@@ -173,54 +177,33 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         The state dict; of `{"model": ...}` or `{"state_dict": ...}`, that one.
 
     Raises:
-        UserError: missing, truncated, of another kind, or a pickle that holds more than tensors.
+        UserError: missing, truncated, of another kind, a pickle that holds more than tensors, or
+            numbers that are not finite.
     """
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder, expected a file of weights")
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint file")
+    check_file(path)
+    start = beginning(path)
     try:
-        with path.open("rb") as file:
-            start = file.read(9)
-        if start.startswith(ZIP) and not zipfile.is_zipfile(path):  # no directory at its end
-            raise UserError(f"{path}: cannot be read as weights: {DAMAGED}")
         if start.startswith((ZIP, PICKLE)):
-            with warnings.catch_warnings():  # what is wrong is said by the error
-                warnings.simplefilter("ignore")
-                state = torch.load(path, map_location="cpu", weights_only=True)
-        elif start[8:] == b"{":
+            state = load_torch(path)
+        elif is_safetensors(path):
             state = load_file(path)
         else:
-            kind = "is empty" if not start else (
+            kind = "is empty" if not path.stat().st_size else "cannot be read" if not start else (
                 f"is no file of weights (it begins with the bytes {start[:4].hex(' ')})")
             raise UserError(f"{path}: {kind}. {ADVICE}")
     except SafetensorError as error:
-        raise UserError(f"{path}: is not a whole safetensors file ({error}). Copy or download it "
-                        "again") from None
-    except UserError:
-        raise
-    except Exception as error:  # torch.load raises many kinds for a file that is not its own
-        raise UserError(f"{path}: cannot be read as weights: {_reason(error)}") from None
+        raise UserError(f"{path}: is not a whole safetensors file ({error}). {AGAIN}") from None
+    except Unreadable as error:
+        raise UserError(f"{path}: cannot be read as weights: {error}. "
+                        + (AGAIN if error.damaged else ADVICE)) from None
     for key in ("model", "state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not state or not all(
             isinstance(key, str) and torch.is_tensor(value) for key, value in state.items()):
         raise UserError(f"{path}: holds no state dict of tensors. {ADVICE}")
+    check_tensors(path, state.items(), checkpoint.NOT_FINITE)
     return state
-
-
-def _reason(error: Exception) -> str:
-    """Return why torch could not read a file; its own text advises to run what the file holds."""
-    text = str(error)
-    if named := NOT_ALLOWED.search(text):
-        return (f"it holds code or objects ({named[1]}), not tensors alone; such are never loaded, "
-                f"since that could run anything. {ADVICE}")
-    if "weights_only" in text:
-        return f"it is damaged, or holds more than tensors. {ADVICE}"
-    if "PytorchStreamReader" in text or "unexpected EOF" in text or isinstance(error, EOFError):
-        return DAMAGED
-    return f"{first_line(error)[:200]}. {ADVICE}"
 
 
 def load_into(backbone: nn.Module, state: dict[str, torch.Tensor], what: str) -> None:

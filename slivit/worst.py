@@ -10,9 +10,9 @@ from PIL import Image
 from slivit.config import Preprocess, Target
 from slivit.contact_sheet import GAP, GREY, place_slice
 from slivit.datasets import prepare
+from slivit.files import whole_file
 from slivit.html_report import Case
 from slivit.operating import Threshold
-from slivit.runtime import whole_file
 from slivit.scans import Scans
 from slivit.transforms import pick_slices
 

@@ -153,3 +153,16 @@ def content(folder):
     """Return every file of a folder, and of those in it, with its bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*")
             if path.is_file()}
+
+
+def without_key(path):
+    """Return what a checkpoint holds but for what its run's random key decides.
+
+    That is the hashes of patients, of which only the number is left, and the mark of the key.
+    """
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:8 + size])
+    card = json.loads(header["__metadata__"].pop("slivit"))
+    data = card["data"] | {"patients": len(card["data"]["patients"]), "patient_key": None}
+    return header, card | {"data": data}, content[8 + size:]

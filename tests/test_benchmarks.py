@@ -12,7 +12,7 @@ from benchmarks.tasks import Method
 from slivit.config import Preprocess
 from slivit.datasets import Batch
 from slivit.errors import UserError
-from slivit.runtime import write_json
+from slivit.files import write_json
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from benchmarks import (
 from benchmarks.jobs import Done, Job
 from benchmarks.shapes import shape_features
 from slivit.errors import UserError
-from slivit.runtime import write_json
+from slivit.files import write_json
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,21 @@
 
 import multiprocessing
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import RUN_3D, VIT, array_scans, preprocess, run_evaluate, write_image
+from helpers import (
+    RUN_3D,
+    VIT,
+    array_scans,
+    preprocess,
+    run_evaluate,
+    without_key,
+    write_image,
+)
 
 import finetune
 from slivit import sources
@@ -251,8 +260,11 @@ def test_training_is_the_same_with_a_cache_and_a_worker(volume_csv, tmp_path):
     for name, options in (("plain", []), ("cached", ["--cache_dir", str(tmp_path / "cache"),
                                                      "--n_cpu", "1"])):
         finetune.main([*command, *options, "--out_dir", str(tmp_path / name)])
-    for name in ("predictions.csv", "metrics.json", "slivit.safetensors"):
+    for name in ("predictions.csv", "metrics.json"):
         assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "cached" / name).read_bytes()
+    plain, cached = (without_key(tmp_path / name / "slivit.safetensors")
+                     for name in ("plain", "cached"))
+    assert plain == cached
 
 
 @pytest.mark.parametrize("options", [["--dataset", "noduleshapes3d"], []])
@@ -268,3 +280,23 @@ def test_cache_under_a_file_is_refused_at_the_start(volume_csv, tmp_path):
     with pytest.raises(UserError, match="--cache_dir .*file/cache: cannot write in .*file"):
         finetune.main(["--meta_csv", str(volume_csv), "--cache_dir", str(tmp_path / "file/cache"),
                        "--out_dir", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_entries_have_the_mode_of_other_files(scans, mask):
+    before = os.umask(mask)
+    try:
+        prepare(scans, 0, preprocess(4))
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in entries(scans)] == [0o666 & ~mask]
+
+
+def test_what_is_no_file_is_not_replaced(scans, tmp_path):
+    prepare(scans, 0, preprocess(4))
+    entry, = entries(scans)
+    entry.unlink()
+    os.mkfifo(entry)
+    with pytest.raises(RunError, match="cannot write .* .it is no regular file."):
+        prepare(scans, 0, preprocess(4))
+    assert entry.is_fifo()

@@ -65,7 +65,8 @@ def test_export_replaces_only_an_export(scripts, tmp_path):
     assert "is not empty" in refused(scripts.export, *options)
     run(scripts.export, *options, "--overwrite")
     run(scripts.export, *options, "--overwrite", "--split", "val")
-    assert sorted(content(tmp_path)) == ["meta.csv", "mine.nii.gz", "val_0000.nii.gz"]
+    assert sorted(content(tmp_path)) == ["manifest.csv", "meta.csv", "mine.nii.gz",
+                                         "val_0000.nii.gz"]
     assert "holds images, expected volumes" in refused(
         scripts.export, "--dataset", "noduleshapes2d", "--out_dir", tmp_path / "new")
     assert "--medmnist_size goes with a MedMNIST set" in refused(

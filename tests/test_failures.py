@@ -14,7 +14,7 @@ from helpers import RUN_3D
 from safetensors.torch import load_file
 
 import finetune
-from slivit.errors import RunError, UserError
+from slivit.errors import NotWritten, RunError, UserError
 from slivit.failures import explain
 from slivit.sources import FileSource
 
@@ -29,6 +29,17 @@ def test_out_of_memory_says_what_to_lower_and_to_what():
     assert "--b_size 2 with --accumulate 2 (now 4)" in text
     assert "--img_size (now 256)" in text
     assert explain(ValueError("another"), args) is None
+
+
+def test_advice_on_a_full_disk_is_what_the_script_can_do():
+    training, evaluation = argparse.Namespace(resume=False), argparse.Namespace()
+    full = NotWritten("out/metrics.json", "No space left on device")
+    assert "make room, then go on with --resume. The last good" in str(explain(full, training))
+    assert "make room, then run the command again. The last" in str(explain(full, evaluation))
+    raw = OSError(28, "No space left on device", "x")
+    assert str(explain(raw, evaluation)).startswith("x: cannot be written (No space left")
+    shut = NotWritten("out/metrics.json", "Permission denied", full=False)
+    assert "see that one may write there, then" in str(explain(shut, evaluation))
 
 
 def test_a_loading_process_that_is_killed_is_one_message(volume_csv, tmp_path, monkeypatch):

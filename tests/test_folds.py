@@ -52,14 +52,17 @@ def test_scores_are_pooled_and_a_row_is_left_per_fold(cv_run):
     assert folds["roc_auc"][1] == pytest.approx(one["mean"]["roc_auc"])
 
 
-def test_finished_folds_stay_and_the_rest_is_made_again(cv_run, command):
+@pytest.mark.parametrize("missing", ["metrics.json", "report.md"])
+def test_finished_folds_stay_and_the_rest_is_made_again(cv_run, command, missing):
+    """A fold is finished when what is written last is there, not what is written first."""
     before = {path: path.stat().st_mtime_ns for path in cv_run.glob("fold_[12]/*")}
     pooled = (cv_run / "predictions.csv").read_bytes()
-    for path in (cv_run / "predictions.csv", cv_run / "fold_3/metrics.json"):
+    for path in (cv_run / "predictions.csv", cv_run / "fold_3" / missing):
         path.unlink()
     finetune.main([*command, "--out_dir", str(cv_run), "--resume"])
     assert before == {path: path.stat().st_mtime_ns for path in cv_run.glob("fold_[12]/*")}
     assert (cv_run / "predictions.csv").read_bytes() == pooled
+    assert (cv_run / "fold_3" / missing).exists()
 
 
 def test_predictions_of_several_checkpoints_are_averaged(cv_run, volume_csv, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import RUN_3D, content, run_evaluate, scan_pixels, write_medmnist, write_meta
 from original_files import random_model, reference_logits
+from safetensors.torch import save_file
 
 import evaluate
 import finetune
@@ -205,16 +206,18 @@ def test_conversion_says_what_was_decided_and_why(path, tmp_path, capsys):
     (["{path}", "{new}.pth"], "expected a name that ends with .safetensors"),
     (["{path}", "{old}"], "exists already; name another file, or add --overwrite"),
     (["{path}", "{new}/a.safetensors"], "is no folder in which one can write"),
-    (["{old}", "{new}.safetensors"], "is a safetensors file; expected a slivit.pth"),
+    (["{ours}", "{new}.safetensors"], "is a safetensors file; expected a slivit.pth"),
+    (["{path}", "{new}.safetensors", "--label", "id"], "--label: id cannot be a label"),
     (["{path}", "{new}.safetensors", "--label", "A,B"], "predicts one label, found 2"),
     (["{wrong}", "{old}", "--overwrite"], "wrong.pth: is no model of the original SLIViT"),
 ])
 def test_conversions_that_cannot_be_are_refused(path, tmp_path, args, message):
     (tmp_path / "old.safetensors").write_bytes(b"old")
     torch.save({"a": torch.zeros(1)}, tmp_path / "wrong.pth")
+    save_file({"a": torch.zeros(1)}, tmp_path / "ours.pth")
     before = content(tmp_path)
     names = {"path": path, "old": tmp_path / "old.safetensors", "new": tmp_path / "new",
-             "wrong": tmp_path / "wrong.pth"}
+             "wrong": tmp_path / "wrong.pth", "ours": tmp_path / "ours.pth"}
     with pytest.raises(UserError, match=message):
         run_convert(*(arg.format(**names) for arg in args))
     assert content(tmp_path) == before

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import RUN_3D
+from helpers import RUN_3D, without_key
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCH = ("import sys; sys.path.insert(0, {root!r}); sys.argv[0] = 'finetune.py'; "
@@ -46,8 +46,9 @@ def wait_for(path, process):
 
 def same(a, b):
     """Check that two runs left the same weights, log and predictions."""
-    for name in ("slivit.safetensors", "predictions.csv", "metrics.json"):
+    for name in ("predictions.csv", "metrics.json"):
         assert (a / name).read_bytes() == (b / name).read_bytes(), name
+    assert without_key(a / "slivit.safetensors") == without_key(b / "slivit.safetensors")
     logs = [pd.read_csv(folder / "log.csv").drop(columns="seconds") for folder in (a, b)]
     assert logs[0].equals(logs[1])
     assert len(logs[0]) == 5
@@ -82,9 +83,9 @@ def test_stopped_it_saves_and_says_how_to_go_on(command, unbroken, tmp_path):
         process.send_signal(number)
         _, errors = process.communicate()
         assert process.returncode == code
-        assert errors.strip().splitlines()[0] == f"stopped by {number.name}. To go on:"
-        assert errors.strip().endswith("--resume")
-        assert "Traceback" not in errors
+        line, = errors.splitlines()
+        assert line.startswith(f"stopped by {number.name}. To go on: python finetune.py --meta_csv")
+        assert line.endswith("--resume")
         assert not list(out.glob(".*part*"))
         more = ["--resume"]
     done = subprocess.run([*command, "--out_dir", str(out), "--resume"], capture_output=True,

@@ -16,7 +16,7 @@ from slivit.objective import Objective
 from slivit.optim import backbone_groups, moving_average, parameter_groups
 from slivit.session import Session
 from slivit.state import Progress
-from slivit.steps import Phase, start_phase, take_step
+from slivit.steps import Phase, compute_gradient, start_phase, update_weights
 
 CPU = torch.device("cpu")
 TARGET = Target("multilabel", ("a", "b"))
@@ -43,7 +43,8 @@ def gradients(batches, slices_per_step=0, views=("acquisition",)):
     phase = Phase(1, 1, parameter_groups(model, 0.0, 0.0), None)
     loop = start_phase(model, None, phase, Objective(TARGET), chosen, Session(CPU))
     model.train()
-    loss, count = take_step(loop, batches, Progress())
+    loss, count = compute_gradient(loop, batches, Progress())
+    update_weights(loop)
     return torch.cat([p.grad.flatten() for p in model.parameters()]), loss / count
 
 

@@ -11,7 +11,15 @@ import numpy as np
 
 from slivit.errors import UserError, listing
 from slivit.readers import arrays, dicom, nifti, pictures, video
-from slivit.readers.base import Header, Pick, Reader, ReadError, Volume, visible_files
+from slivit.readers.base import (
+    Header,
+    Pick,
+    Reader,
+    ReadError,
+    Volume,
+    kind_at,
+    visible_files,
+)
 
 __all__ = ["Header", "Pick", "ReadError", "Volume", "files_of", "image_header", "is_scan",
            "missing_or_unreadable", "read_image", "read_volume", "scan_ndim", "volume_header",
@@ -65,7 +73,7 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         ReadError: missing, damaged, or not one image.
     """
-    path = Path(path)
+    path = _image_file(path)
     if _is_array(path):
         return arrays.read_image(path)
     if path.suffix.lower() not in pictures.PICTURE_SUFFIXES and dicom.is_dicom(path):
@@ -76,7 +84,7 @@ def read_image(path: Path) -> np.ndarray:
 
 def image_header(path: Path) -> Header:
     """Return what is known of an image without decoding it; errors as `read_image`."""
-    path = Path(path)
+    path = _image_file(path)
     if _is_array(path):
         return arrays.header(path, ndim=2)
     if path.suffix.lower() not in pictures.PICTURE_SUFFIXES and dicom.is_dicom(path):
@@ -87,8 +95,9 @@ def image_header(path: Path) -> Header:
 
 def is_scan(path: Path) -> bool:
     """Return whether a file looks like a scan, by its suffix or as DICOM."""
-    name = arrays.split_key(path)[0].name.lower()
-    return name.endswith((*pictures.PICTURE_SUFFIXES, *volume_suffixes())) or dicom.is_dicom(path)
+    file = arrays.split_key(path)[0]
+    known = (*pictures.PICTURE_SUFFIXES, *volume_suffixes())
+    return file.is_file() and (file.name.lower().endswith(known) or dicom.is_dicom(path))
 
 
 def scan_ndim(path: Path) -> int:
@@ -140,28 +149,37 @@ def _check_image_suffix(path: Path) -> None:
         raise ReadError(f"{path}: is not one of {known}")
 
 
+def _image_file(path: Path) -> Path:
+    """Return the path of an image; refuse what is no file."""
+    path = Path(path)
+    if kind_at(arrays.split_key(path)[0]) == "folder":
+        raise ReadError(f"{path}: is a folder, expected one image")
+    return path
+
+
 def _reader(path: Path) -> Reader:
     """Return the reader for what is at a path."""
-    try:
-        if path.is_dir():
+    if (kind := kind_at(path)) == "folder":
+        try:
             return _folder_reader(path)
-        exists = path.exists()
-    except OSError as error:
-        raise ReadError(f"{path}: cannot be read ({error.strerror})") from None
-    name = arrays.split_key(path)[0].name.lower()
+        except OSError as error:
+            raise ReadError(f"{path}: cannot be read ({error.strerror})") from None
+    file, key = arrays.split_key(path)
+    if key and kind_at(file) == "folder":
+        raise ReadError(f"{path}: {file.name} is a folder, expected a file of arrays")
     for reader in volume_readers():
-        if name.endswith(reader.suffixes):
+        if file.name.lower().endswith(reader.suffixes):
             return reader
-    if exists and dicom.is_dicom(path):
+    if kind and dicom.is_dicom(path):
         return Reader("dicom", (), dicom.header, dicom.read)
-    if not exists:
+    if not kind:
         what = "is a symbolic link that leads nowhere" if path.is_symlink() else "does not exist"
         raise ReadError(f"{path}: {what}")
     raise ReadError(f"{path}: is not a folder of slices nor one of {', '.join(volume_suffixes())}")
 
 
 def _folder_reader(path: Path) -> Reader:
-    files = [file for file in visible_files(path) if not file.is_dir()]
+    files = [file for file in visible_files(path) if kind_at(file) != "folder"]
     images = [file for file in files if file.suffix.lower() in pictures.PICTURE_SUFFIXES]
     series = [file for file in files if file.suffix.lower() not in pictures.PICTURE_SUFFIXES
               and dicom.is_dicom(file)]

@@ -1,12 +1,27 @@
-"""Volumes and images in `.npy` and `.npz` files."""
+"""Volumes and images in `.npy` and `.npz` files.
+
+No array is taken for larger than its file can hold: of `.npz`, 1032 times the file's size, which is
+the most that deflate packs.
+"""
 
 import re
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from slivit.readers.base import Header, Pick, ReadError, Volume, check_values, picked, reason
+from slivit.readers.base import (
+    UNPACKED,
+    Header,
+    Pick,
+    ReadError,
+    Volume,
+    check_size,
+    check_values,
+    picked,
+    reason,
+)
 
 SUFFIXES = (".npy", ".npz")
 
@@ -43,22 +58,19 @@ def header(path: Path, ndim: int = 3) -> Header:
     Raises:
         ReadError: see `read`.
     """
-    file, key = split_key(path)
-    shape, dtype = _guarded(path, lambda: _npz_header(path, file, key)
-                            if file.suffix.lower() == ".npz" else _npy_header(file))
+    shape, dtype = _guarded(path, lambda: _array_header(path))
     _check(shape, dtype, ndim, path)
     return Header("array", shape, "uint8" if dtype.kind == "b" else str(dtype))
 
 
 def _load(path: Path) -> np.ndarray:
     def load() -> np.ndarray:
+        _array_header(path)  # before numpy makes room for whatever the file asks for
         file, key = split_key(path)
         loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.lib.npyio.NpzFile):
             with loaded:
                 loaded = loaded[_choose(path, loaded.files, key)]
-        if not isinstance(loaded, np.ndarray):
-            raise ValueError("what it holds is none")
         return loaded
 
     return _guarded(path, load)
@@ -85,20 +97,41 @@ def _choose(path: Path, found: list[str], key: str | None) -> str:
                     f"{split_key(path)[0].name}:{found[0] if found else 'NAME'}")
 
 
-def _npy_header(file: Path) -> tuple[tuple[int, ...], np.dtype]:
-    values = np.load(file, mmap_mode="r", allow_pickle=False)  # refuses a file that is too short
-    return values.shape, values.dtype
-
-
-def _npz_header(path: Path, file: Path, key: str | None) -> tuple[tuple[int, ...], np.dtype]:
+def _array_header(path: Path) -> tuple[tuple[int, ...], np.dtype]:
+    file, key = split_key(path)
+    if file.suffix.lower() == ".npy":
+        with file.open("rb") as stream:
+            return _read_header(stream, file.stat().st_size, path)
     with zipfile.ZipFile(file) as archive:
         found = [name.removesuffix(".npy") for name in archive.namelist()]
-        with archive.open(_choose(path, found, key) + ".npy") as member:
-            version = np.lib.format.read_magic(member)
-            read_header = (np.lib.format.read_array_header_1_0 if version == (1, 0)
-                           else np.lib.format.read_array_header_2_0)
-            shape, _, dtype = read_header(member)
-            return shape, dtype
+        member = archive.getinfo(_choose(path, found, key) + ".npy")
+        packed = min(member.compress_size, file.stat().st_size)
+        size = {zipfile.ZIP_STORED: packed, zipfile.ZIP_DEFLATED: UNPACKED * packed}.get(
+            member.compress_type)
+        if size is None:
+            raise ReadError(f"{path}: is packed in another way than numpy's savez_compressed does")
+        with archive.open(member) as stream:
+            return _read_header(stream, min(size, member.file_size), path)
+
+
+def _read_header(stream: BinaryIO, size: int, path: Path) -> tuple[tuple[int, ...], np.dtype]:
+    """Return shape and type of an array in `.npy` format that takes `size` bytes, header and all.
+
+    Raises:
+        ReadError, ValueError: it is damaged, or asks for more bytes.
+    """
+    version = np.lib.format.read_magic(stream)
+    look = {(1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    if look is None:
+        raise ValueError(f"version {version} of the format, expected 1.0 or 2.0")
+    shape, _, dtype = look(stream)
+    if min(shape, default=1) < 0:
+        raise ValueError(f"its shape is {shape}")
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, expected numbers")
+    check_size(shape, dtype, size - stream.tell(), path)
+    return shape, dtype
 
 
 def _check(shape: tuple[int, ...], dtype: np.dtype, ndim: int, path: Path) -> None:

@@ -1,6 +1,9 @@
 """What all readers share: their one interface, the records they return, and common checks."""
 
+import math
+import os
 import re
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +13,11 @@ import numpy as np
 from slivit.errors import UserError
 
 Pick = Callable[[int], np.ndarray]  # number of slices found -> numbers of those wanted, ascending
+
+
+UNPACKED = 1032  # times its own size, at most, is what a file packed by deflate unpacks to
+KINDS = ((stat.S_ISDIR, "folder"), (stat.S_ISREG, "file"), (stat.S_ISFIFO, "named pipe"),
+         (stat.S_ISSOCK, "socket"))
 
 
 class ReadError(UserError):
@@ -84,6 +92,42 @@ def visible_files(folder: Path) -> list[Path]:
     """Return what is in a folder but hidden files, in natural order."""
     return sorted((file for file in folder.iterdir() if not file.name.startswith(".")),
                   key=lambda file: (natural_key(file.name), file.name))
+
+
+def kind_at(path: Path) -> str:
+    """Return what is at a path: `folder`, `file` or, where nothing is, the empty string.
+
+    Raises:
+        ReadError: something else, such as a named pipe, which to open may wait for ever.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, ValueError) as error:  # ValueError: a NUL in it
+        raise ReadError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})"
+                        ) from None
+    kind = next((name for is_kind, name in KINDS if is_kind(mode)), "device")
+    if kind not in ("folder", "file"):
+        raise ReadError(f"{path}: is a {kind}, expected a regular file")
+    return kind
+
+
+def check_size(shape: tuple[int, ...], dtype: np.dtype, there: int, path: Path) -> None:
+    """Refuse a header whose array is larger than the file can hold.
+
+    Args:
+        shape, dtype: that the header gives.
+        there: bytes that the file can hold at most.
+        path: for the message.
+
+    Raises:
+        ReadError: it is larger.
+    """
+    wanted = math.prod(shape) * dtype.itemsize
+    if wanted > there:
+        raise ReadError(f"{path}: is cut off, or its header is damaged: an array of {shape} takes "
+                        f"{wanted} bytes, the file holds at most {there}")
 
 
 def picked(count: int, pick: Pick | None) -> np.ndarray:
