@@ -1,16 +1,21 @@
 # Two commands: `make demo` (about six minutes on two CPU cores) and `make test`.
-# Each makes its own virtual environment in .venv.
+# Each makes its own virtual environment in .venv. `make test-lowest` tests the lower bounds of the
+# requirements in another, .venv-lowest, which takes Python 3.11 (PYTHON=python3.11) and some 6 GB.
 PYTHON ?= python3
 BIN := .venv/bin
+LOWEST := .venv-lowest/bin
 SEEDS := slivit,densenet,resnet18_narrow,plain,volume,shape_boosting  # with two seeds
 
-.PHONY: demo test lint results
+.PHONY: demo test test-lowest lint results
 
 demo: .venv/run.stamp
 	$(BIN)/python -m slivit.demo
 
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-lowest: .venv-lowest/run.stamp
+	$(LOWEST)/python -m pytest -n 2 --dist worksteal
 
 results: .venv/dev.stamp  # of the finished jobs of the benchmarks
 	$(BIN)/python -m benchmarks.accuracy --summary
@@ -32,4 +37,12 @@ $(BIN)/python:
 
 .venv/dev.stamp: requirements-dev.txt .venv/run.stamp
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+.venv-lowest/run.stamp: requirements.txt requirements-dev.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info[:2] != (3, 11) and 'takes Python 3.11')"
+	$(PYTHON) -m venv --clear .venv-lowest
+	$(LOWEST)/python -m pip install --quiet uv
+	$(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --resolution lowest-direct \
+		-r requirements-dev.txt
 	touch $@

@@ -111,6 +111,16 @@ def test_sixteen_bit_colour_picture(tmp_path):
     assert (found.shape, found.dtype) == (deep.shape, "uint16")
 
 
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i2", ">i2"])
+@pytest.mark.parametrize("compression", [None, "packbits"])
+def test_sixteen_bit_grey_picture(tmp_path, dtype, compression):
+    """Older versions of Pillow swap the bytes of some."""
+    values = STACK[0].astype(dtype) * 100 - (7000 if "i" in dtype else 0)
+    tifffile.imwrite(tmp_path / "x.tif", values, photometric="minisblack", byteorder=dtype[0],
+                     compression=compression)
+    assert (read_image(tmp_path / "x.tif") == values).all()
+
+
 @pytest.mark.parametrize("options", [{"rowsperstrip": 4}, {"rowsperstrip": 1}, {"rowsperstrip": 99},
                                      {"tile": (16, 16)}, {"photometric": "miniswhite"},
                                      {"compression": "packbits", "rowsperstrip": 4},
