@@ -1,16 +1,31 @@
 """NIfTI volumes, by nibabel."""
 
+import gzip
+import math
 from pathlib import Path
+from typing import BinaryIO
 
 import nibabel as nib
 import numpy as np
 
-from slivit.readers.base import Header, Pick, ReadError, Volume, check_values, picked, reason
+from slivit.readers.base import (
+    UNPACKED,
+    Header,
+    Pick,
+    ReadError,
+    Volume,
+    check_size,
+    check_values,
+    picked,
+    reason,
+)
 from slivit.readers.orientation import PLANES, reorient
 
 SUFFIXES = (".nii", ".nii.gz")
 RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+SINGLE = (b"n+1", b"n+2")  # of a file that holds header and voxels
 TINY = 1e-12   # mm3 a voxel
+VAST = 1e6     # mm a voxel
 SQUARE = 0.01  # relative difference up to which two spacings are the same
 
 
@@ -21,16 +36,21 @@ def header(path: Path) -> Header:
         ReadError: missing, not NIfTI, cut off, of other than three dimensions, of one slice.
     """
     image = _open(path)
-    whole = image.dataobj.offset + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
+    size = image.get_data_dtype().itemsize
+    whole = image.dataobj.offset + math.prod(image.shape) * size
+    there = path.stat().st_size
+    notes = ()
     if path.suffix.lower() == ".gz":
         if _unpacked_length(path) != whole % 2**32:
-            read(path)  # cut off, or packed in several parts
-    elif path.stat().st_size < whole:
-        raise ReadError(f"{path}: is cut off: {path.stat().st_size} bytes, expected {whole}")
+            read(path)  # cut off, packed in several parts, or longer
+    elif there < whole:
+        raise ReadError(f"{path}: is cut off: {there} bytes, expected {whole}")
+    elif there > whole:
+        notes = (f"{there - whole} bytes follow its last voxel",)
     axes, spacing, shape = _geometry(image)
     colour = (3,) if image.get_data_dtype() == RGB else ()
     return Header("nifti", shape + colour, "uint8" if colour else str(image.get_data_dtype()),
-                  spacing, axes)
+                  spacing, axes, notes=notes)
 
 
 def read(path: Path, pick: Pick | None = None) -> Volume:
@@ -46,14 +66,15 @@ def read(path: Path, pick: Pick | None = None) -> Volume:
     image = _open(path)
     axes, spacing, _ = _geometry(image)
     try:
-        values = np.asanyarray(image.dataobj)
+        values = _values(path, image)
     except Exception as error:  # gzip, zlib and numpy raise several kinds for a damaged file
         raise ReadError(f"{path}: cannot be read as NIfTI ({reason(error, path)})") from None
     values = values.reshape(image.shape[:3])
     if values.dtype == RGB:
         values = np.stack([values[name] for name in "RGB"], axis=-1)
-    if values.dtype == np.float64:
-        values = values.astype(np.float32)
+    if values.dtype.kind == "f" and values.dtype.itemsize > 4:
+        with np.errstate(over="ignore"):  # to infinite values, which are refused
+            values = values.astype(np.float32)
     slices = reorient(values, "".join(nib.aff2axcodes(image.affine)), axes)
     return Volume(check_values(slices[picked(len(slices), pick)], path), spacing, axes)
 
@@ -81,9 +102,16 @@ def _open(path: Path) -> nib.Nifti1Image:
         raise ReadError(f"{path}: does not exist")
     try:
         image = nib.load(path)
+        with _unpacked(path) as stream:  # nibabel's own has no slope and intercept any more
+            stored = type(image.header).from_fileobj(stream)
     except Exception as error:  # nibabel raises several kinds for a damaged file
         raise ReadError(f"{path}: cannot be read as NIfTI ({reason(error, path)})") from None
     shape = image.shape
+    if stored["magic"] not in SINGLE:
+        raise ReadError(f"{path}: says that its voxels lie in another file (.hdr and .img); save it "
+                        "as one .nii file")
+    if min(shape, default=1) < 0:
+        raise ReadError(f"{path}: its header is damaged: it has the shape {shape}")
     if len(shape) < 3 or 1 in shape[:3]:
         raise ReadError(f"{path}: has the shape {shape}, which is one slice; expected a volume of "
                         "at least two")
@@ -92,13 +120,36 @@ def _open(path: Path) -> nib.Nifti1Image:
                         "volume of a series as a file of its own")
     if 0 in shape:
         raise ReadError(f"{path}: is empty, its shape is {shape}")
-    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine)) < TINY:
+    if np.isinf(stored["scl_slope"]):
+        raise ReadError(f"{path}: its header is damaged: its values are to be multiplied by "
+                        f"{stored['scl_slope']} (scl_slope)")
+    sizes = nib.affines.voxel_sizes(image.affine)
+    if (not np.isfinite(image.affine).all() or sizes.max() > VAST
+            or abs(np.linalg.det(image.affine)) < TINY):
         raise ReadError(f"{path}: its affine gives the axes no directions; expected three "
                         "directions of more than 0 mm a voxel. Save it with a correct one")
     dtype = image.get_data_dtype()
     if dtype != RGB and dtype.kind not in "uif":
         raise ReadError(f"{path}: holds {dtype}, expected numbers, or RGB of 8 bits")
+    if path.suffix.lower() == ".gz":
+        there = UNPACKED * path.stat().st_size - image.dataobj.offset
+        check_size(shape, dtype, there, path)
     return image
+
+
+def _unpacked(path: Path) -> BinaryIO:
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def _values(path: Path, image: nib.Nifti1Image) -> np.ndarray:
+    """Return the voxels; of a packed file they are checked against its checksum."""
+    if path.suffix.lower() != ".gz":
+        return np.asanyarray(image.dataobj)
+    with _unpacked(path) as stream:
+        values = np.asanyarray(type(image).from_stream(stream).dataobj)
+        while stream.read(2**20):  # the checksum is at the end, where nibabel does not look
+            pass
+    return values
 
 
 def _unpacked_length(path: Path) -> int:
