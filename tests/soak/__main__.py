@@ -35,7 +35,7 @@ from tests.soak.scenarios import SCENARIOS
 from tests.soak.trial import Bench, Reference, Trial
 
 KINDS: dict[str, tuple[float, Callable[[Trial], None]]] = {  # with their shares of all trials
-    "double": (4, signals.double), "single": (5, signals.single), "kill": (3, signals.kill),
+    "double": (5, signals.double), "single": (5, signals.single), "kill": (4, signals.kill),
     "damage": (5, damage.damage), "tamper": (4, tamper.tamper), "twice": (2, twice.twice)}
 REFERENCES = "references.json"  # seconds of each, written when all are done
 IMPORTS = "imports"             # among them: what a fresh process takes longer

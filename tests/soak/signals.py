@@ -59,6 +59,7 @@ def single(trial: Trial) -> None:
     if not ended.shots or ended.code == 0:
         trial.expect(ended.code == 0 and not ended.err.strip(), f"ended with {ended.code}: "
                                                                 f"{ended.err[-300:]!r}")
+        trial.expect_same(scenario.name)
     else:
         _check_stopped(trial, ended)
     if ended.shots:
@@ -95,7 +96,7 @@ def _check_stopped(trial: Trial, ended: Ended) -> None:
         trial.problems = [text for text in trial.problems if "KeyboardInterrupt" not in text]
         return
     at_once = len(ended.shots) > 2
-    codes = {128 + number for number in numbers} | {-number for number in numbers if at_once}
+    codes = {code for number in numbers for code in (128 + number, -number)}  # alike in a shell
     trial.expect(ended.code in codes, f"ended with {ended.code}, expected one of {sorted(codes)}: "
                                       f"{ended.err[-300:]!r}")
     lines = [line for line in ended.err.splitlines() if line.strip()]
