@@ -23,6 +23,7 @@ from slivit.readers.base import (
     picked,
     reason,
 )
+from slivit.readers.dicom_check import check_pixel_fields
 from slivit.readers.geometry import Geometry, frame_geometry, slice_geometry
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -152,6 +153,8 @@ def _open(path: Path) -> Dataset:
         raise ReadError(f"{path}: cannot be read as DICOM ({reason(error, path)})") from None
     if "Rows" in dataset and "SamplesPerPixel" not in dataset:
         dataset.SamplesPerPixel = 1
+    if _has_pixels(dataset):
+        check_pixel_fields(dataset, path)
     if "Rows" in dataset and "PixelData" in dataset:
         _check_length(dataset, path)
     return dataset

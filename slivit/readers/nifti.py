@@ -108,8 +108,8 @@ def _open(path: Path) -> nib.Nifti1Image:
         raise ReadError(f"{path}: cannot be read as NIfTI ({reason(error, path)})") from None
     shape = image.shape
     if stored["magic"] not in SINGLE:
-        raise ReadError(f"{path}: says that its voxels lie in another file (.hdr and .img); save it "
-                        "as one .nii file")
+        raise ReadError(f"{path}: says that its voxels lie in another file (.hdr and .img); save "
+                        "it as one .nii file")
     if min(shape, default=1) < 0:
         raise ReadError(f"{path}: its header is damaged: it has the shape {shape}")
     if len(shape) < 3 or 1 in shape[:3]:

@@ -1,0 +1,82 @@
+"""What a DICOM header says of its pixels: refused where no codec could decode them so."""
+
+import math
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pydicom.pixels import get_decoder
+from pydicom.pixels.common import PhotometricInterpretation
+
+from slivit.readers.base import ReadError
+
+LARGEST = 1e9  # of slope and intercept
+PALETTE = "RedPaletteColorLookupTableDescriptor"
+SIDE = range(1, 2**16)  # rows, columns
+FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
+# Of PixelData, the field, the values that the standard has (PS3.3, C.7.6.3), and in words.
+FIELDS = (("BitsAllocated", {1, *range(8, 65, 8)}, "1 or a multiple of 8 up to 64"),
+          ("PixelRepresentation", {0, 1}, "0 or 1"))
+
+
+def check_pixel_fields(dataset: Dataset, path: Path) -> None:
+    """Refuse a header whose fields no decoder takes, or whose pixels none here can decode.
+
+    Raises:
+        ReadError: naming every field, what was found and what was expected.
+    """
+    bad = [_fault(dataset, name, SIDE, "1 to 65535") for name in ("Rows", "Columns")]
+    bad.append(_fault(dataset, "SamplesPerPixel", {1, 3}, "1 or 3"))
+    if "PixelData" in dataset:
+        bad += [_fault(dataset, *field) for field in FIELDS]
+        bits = dataset.get("BitsAllocated")
+        if isinstance(bits, int):
+            bad.append(_fault(dataset, "BitsStored", range(1, bits + 1), f"1 to {bits}"))
+        bad += [_kind_fault(dataset), _syntax_fault(dataset)]
+    frames = dataset.get("NumberOfFrames")
+    if frames not in (None, "", 0) and not 1 <= int(frames) < 2**31:
+        bad.append(f"NumberOfFrames: found {frames}, expected 1 or more")
+    bad += [f"{name}: found {dataset[name].value}, expected a number"
+            for name in ("RescaleSlope", "RescaleIntercept")
+            if dataset.get(name) not in (None, "") and not _is_number(dataset[name].value)]
+    if bad := [fault for fault in bad if fault]:
+        raise ReadError(f"{path}: its DICOM header is damaged, or its pixels cannot be decoded: "
+                        f"{'; '.join(bad)}")
+
+
+def _fault(dataset: Dataset, name: str, known: range | set[int], words: str) -> str:
+    value = dataset.get(name)
+    if value is None:
+        return f"{name}: missing, expected {words}"
+    return "" if isinstance(value, int) and value in known else (
+        f"{name}: found {value}, expected {words}")
+
+
+def _kind_fault(dataset: Dataset) -> str:
+    kind = dataset.get("PhotometricInterpretation")
+    known = [one.value for one in PhotometricInterpretation]
+    if kind not in known:
+        return (f"PhotometricInterpretation: {'missing' if kind is None else f'found {kind}'}, "
+                f"expected one of {', '.join(known)}")
+    if kind == "PALETTE COLOR" and PALETTE not in dataset and (
+            "PaletteColorLookupTableUID" not in dataset):
+        return "PhotometricInterpretation: PALETTE COLOR without a palette"
+    return ""
+
+
+def _syntax_fault(dataset: Dataset) -> str:
+    syntax = getattr(dataset, "file_meta", {}).get("TransferSyntaxUID")
+    if syntax is None:
+        return ""  # an old file without a preamble, which is not compressed
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        return f"TransferSyntaxUID: found {syntax.name}, which is no way to store pixels known here"
+    return "" if decoder.is_available else (
+        f"TransferSyntaxUID: found {syntax.name}, for which no codec is installed")
+
+
+def _is_number(value: object) -> bool:
+    try:
+        return math.isfinite(float(value)) and abs(float(value)) <= LARGEST
+    except (TypeError, ValueError):
+        return False
