@@ -26,8 +26,8 @@ import evaluate
 import finetune
 from slivit.errors import UserError
 
-TRAINING_FILES = {"config.json", "patient_key.txt", "split.csv", "log.csv", "history.png",
-                  "last.pt", "metrics.json", "predictions.csv", "roc.png", "pr.png",
+TRAINING_FILES = {"manifest.csv", "config.json", "patient_key.txt", "split.csv", "log.csv",
+                  "history.png", "last.pt", "metrics.json", "predictions.csv", "roc.png", "pr.png",
                   "calibration.png", "confusion.png", "report.html", "report.md", "worst"}
 ONE_EPOCH = ["--n_epochs", "1"]
 

@@ -36,17 +36,12 @@ def header(path: Path) -> Header:
         ReadError: missing, not NIfTI, cut off, of other than three dimensions, of one slice.
     """
     image = _open(path)
-    size = image.get_data_dtype().itemsize
-    whole = image.dataobj.offset + math.prod(image.shape) * size
-    there = path.stat().st_size
-    notes = ()
+    notes, whole = (), _length(image)
     if path.suffix.lower() == ".gz":
         if _unpacked_length(path) != whole % 2**32:
             read(path)  # cut off, packed in several parts, or longer
-    elif there < whole:
-        raise ReadError(f"{path}: is cut off: {there} bytes, expected {whole}")
-    elif there > whole:
-        notes = (f"{there - whole} bytes follow its last voxel",)
+    elif path.stat().st_size > whole:
+        notes = (f"{path.stat().st_size - whole} bytes follow its last voxel",)
     axes, spacing, shape = _geometry(image)
     colour = (3,) if image.get_data_dtype() == RGB else ()
     return Header("nifti", shape + colour, "uint8" if colour else str(image.get_data_dtype()),
@@ -131,10 +126,17 @@ def _open(path: Path) -> nib.Nifti1Image:
     dtype = image.get_data_dtype()
     if dtype != RGB and dtype.kind not in "uif":
         raise ReadError(f"{path}: holds {dtype}, expected numbers, or RGB of 8 bits")
-    if path.suffix.lower() == ".gz":
-        there = UNPACKED * path.stat().st_size - image.dataobj.offset
-        check_size(shape, dtype, there, path)
+    there, packed = path.stat().st_size, path.suffix.lower() == ".gz"
+    if packed:
+        check_size(shape, dtype, UNPACKED * there - image.dataobj.offset, path)
+    elif there < _length(image):
+        raise ReadError(f"{path}: is cut off: {there} bytes, expected {_length(image)}")
     return image
+
+
+def _length(image: nib.Nifti1Image) -> int:
+    """Return the number of bytes of an unpacked file, up to its last voxel."""
+    return image.dataobj.offset + math.prod(image.shape) * image.get_data_dtype().itemsize
 
 
 def _unpacked(path: Path) -> BinaryIO:
