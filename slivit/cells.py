@@ -35,8 +35,9 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     # Pandas leaves a lone carriage return unquoted, and reads it as the end of a row.
     returns = any("\r" in str(text) for column in (table.columns, *_texts(table).values())
                   for text in column)
-    with whole_file(path) as part:
-        table.to_csv(part, index=False, lineterminator="\n",
+    with whole_file(path) as part, part.open(
+            "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        table.to_csv(file, index=False, lineterminator="\n",
                      quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
 
 

@@ -77,8 +77,8 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
     names, wrong = label_columns(table, path, found, special)
     labels, rounded, cell_faults = parse_labels(table, names)
     faults += wrong + cell_faults
-    if not labels_needed:
-        labels, names = _in_order(labels, names, pathologies)
+    if not labels_needed and not wrong:
+        labels, names = _in_order(labels, found, pathologies)
     faults += _empty_cells(table, [columns.path, columns.f_name, columns.patient])
     paths = files = ()
     if columns.path is not None:

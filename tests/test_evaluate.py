@@ -133,8 +133,8 @@ def test_table_without_labels_gives_predictions_only(model, plain, volume_csv, t
     evaluate.main(["--checkpoint", str(model), "--meta_csv",
                    str(volume_csv.parent / "unlabelled.csv"), "--gpu_id", "cpu",
                    "--out_dir", str(tmp_path / "out")])
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"config.json",
-                                                                    "predictions.csv"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "config.json", "manifest.csv", "predictions.csv"}
     found = pd.read_csv(tmp_path / "out/predictions.csv")
     assert list(found.columns) == ["id", "A", "A_pred"]
     assert found["A"].isna().all()

@@ -74,9 +74,8 @@ def _guarded(path: Path, look: callable, look_at_pages: callable) -> object:
         try:
             # Of a path Pillow maps some TIFFs into memory, and garbles those to be turned.
             with path.open("rb") as file, Image.open(file) as picture:
-                if picture.format == "TIFF" and picture.mode in ("RGB", "RGBA") and max(
-                        picture.tag_v2.get(BITS, (8,))) > 8:
-                    raise Image.UnidentifiedImageError  # Pillow would make bytes of them
+                if picture.format == "TIFF" and _is_garbled(picture):
+                    raise Image.UnidentifiedImageError
                 if getattr(picture, "n_frames", 1) > 1:
                     raise ReadError(f"{path}: has {picture.n_frames} pages, expected one picture")
                 return look(picture)
@@ -94,6 +93,16 @@ def _guarded(path: Path, look: callable, look_at_pages: callable) -> object:
         raise
     except Exception as error:  # the libraries raise a dozen kinds for a damaged file
         raise ReadError(f"{path}: cannot be read as an image ({reason(error, path)})") from None
+
+
+def _is_garbled(picture: Image.Image) -> bool:
+    """Return whether Pillow reads a TIFF of more than 8 bits wrong.
+
+    It makes bytes of colours, and swaps those of some big-endian grey values that are packed.
+    """
+    tags = picture.tag_v2
+    swapped = tags.prefix == b"MM" and tags.get(ORIENTATION, 1) == 1
+    return max(tags.get(BITS, (8,))) > 8 and (picture.mode in ("RGB", "RGBA") or swapped)
 
 
 def _is_whole(picture: Image.Image, path: Path) -> bool:
