@@ -41,7 +41,7 @@ from slivit.report import closing_split, measure
 from slivit.runtime import LOG, versions
 from slivit.scans import summarise
 from slivit.session import Session, open_session
-from slivit.state import find_state
+from slivit.state import Plan, find_state
 from slivit.steps import Phase
 from slivit.subsets import take_fraction
 from slivit.tasks import check_splits, resolve_task
@@ -106,7 +106,8 @@ def train(args: argparse.Namespace, run: Session) -> None:
         augmentation=augmentation, data=data, versions=versions(),
         backbone_data=start.trained_on)
     best_path = args.out_dir / "backbone.safetensors"
-    start_from = find_state(args.out_dir, model, best_path, run)
+    start_from = find_state(args.out_dir, model, best_path, run,
+                            Plan.of(scans, args.b_size, args.accumulate))
     facts = training_facts(scans, target, augmentation, config, start.trained_on)
 
     def save_best(epoch: int, scores: dict, best: nn.Module, validation: Validation) -> None:

@@ -47,7 +47,7 @@ from slivit.report import closing_split, measure
 from slivit.runtime import LOG, versions
 from slivit.scans import Scans, summarise
 from slivit.session import Session, open_session
-from slivit.state import find_state
+from slivit.state import Plan, find_state
 from slivit.steps import Phase
 from slivit.subsets import take_fraction
 from slivit.tasks import check_splits, divide_labels, resolve_with_auxiliary
@@ -162,7 +162,9 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
         augmentation=augmentation, integrator=integrator, data=data, versions=versions(),
         backbone_data=bb_data)
     best_path = out_dir / "slivit.safetensors"
-    start_from = find_state(out_dir, model, best_path, run)
+    starts = (1,) if args.unfreeze_after is None else (1, args.unfreeze_after + 1)
+    start_from = find_state(out_dir, model, best_path, run,
+                            Plan.of(scans, args.b_size, args.accumulate, starts))
     facts = training_facts(own, target, augmentation,
                            {**config, "auxiliary": ", ".join(auxiliary) or None}, bb_data)
 

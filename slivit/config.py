@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 
 Task = Literal["binary", "multilabel", "multiclass", "regression"]
 Rate = Annotated[float, Ge(0), Lt(1)]
-Count = Annotated[int, Ge(0)]
+Count = Annotated[int, Ge(0), Le(2 ** 53)]
 Triple = tuple[float, float, float]
 PositiveTriple = tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)], Annotated[float, Gt(0)]]
 MOST_LABELS = 10_000

@@ -6,16 +6,21 @@ import re
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
+from typing import Annotated, TypeVar
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from slivit import options
 from slivit.cells import read_table, write_table
+from slivit.config import Target
+from slivit.errors import UserError, first_line
 from slivit.files import write_json
 from slivit.measured import ReportOptions
 from slivit.output_dir import check_out_dir, open_out_dir
 from slivit.prediction import Prediction, load_trained
+from slivit.records import Misfit, from_values, parse_object
 from slivit.report import is_finished, write_report
 from slivit.runtime import LOG, versions
 from slivit.scans import SPLITS, Scans
@@ -24,6 +29,8 @@ from slivit.subsets import make_folds
 from slivit.tasks import divide_labels, fit_to_target
 
 FOLD = re.compile(r"fold_[0-9]+")
+Score = Annotated[float | None, Field(allow_inf_nan=False)]
+T = TypeVar("T")
 Train = Callable[[argparse.Namespace, Scans, Session, Path], None]
 
 
@@ -90,13 +97,11 @@ def _pool(args: argparse.Namespace, folds: list[Scans], folders: list[Path], run
     table = []
     for k, (fold, folder) in enumerate(zip(folds, folders, strict=True), 1):
         rows = fold.rows("test")
-        found = read_table(folder / "predictions.csv")  # as text: floats to the last digit
-        pred[rows] = found[[f"{name}_pred" for name in card.target.labels]].astype(float)
+        pred[rows] = read_back(folder / "predictions.csv", lambda path, fold=fold: _predictions(
+            path, fold, card.target))
         number[rows] = k
-        scores = pd.read_json(folder / "metrics.json", typ="series")
-        table.append({"fold": k, **{split: len(fold.rows(split)) for split in SPLITS},
-                      **{key: value for key, value in scores["mean"].items()
-                         if not key.endswith("_ci")}})
+        scores = read_back(folder / "metrics.json", _mean_scores)
+        table.append({"fold": k, **{split: len(fold.rows(split)) for split in SPLITS}, **scores})
     rows = np.flatnonzero(number)
     write_table(args.out_dir / "folds.csv", pd.DataFrame(table))
     LOG.info("\n%s", pd.DataFrame(table).to_string(index=False, float_format="%.3f"))
@@ -104,3 +109,35 @@ def _pool(args: argparse.Namespace, folds: list[Scans], folders: list[Path], run
     write_report(scans, rows, found, trained, "out-of-fold", args.out_dir, ReportOptions(args.seed),
                  run, facts={"folds": args.folds}, columns={"fold": number[rows]})
     LOG.info("models: %s", " ".join(str(folder / "slivit.safetensors") for folder in folders))
+
+
+def read_back(path: Path, read: Callable[[Path], T]) -> T:
+    """Return what a fold has written.
+
+    Raises:
+        UserError: it has been damaged since.
+    """
+    try:
+        return read(path)
+    except (OSError, ValueError, KeyError, Misfit) as error:
+        raise UserError(f"{path}: is not what its fold has written ({first_line(error)[:200]}). "
+                        "Remove it, and go on with --resume: the fold is measured again") from None
+
+
+def _predictions(path: Path, fold: Scans, target: Target) -> np.ndarray:
+    """Return the predictions (n, K) of a fold's test scans."""
+    found = read_table(path)  # as text: floats to the last digit
+    if found["id"].tolist() != [fold.ids[row] for row in fold.rows("test")]:
+        raise ValueError("its ids are not those of the scans that the fold measures")
+    pred = found[[f"{name}_pred" for name in target.labels]].astype(float).to_numpy()
+    low, high = (-np.inf, np.inf) if target.task == "regression" else (0, 1)
+    if not np.isfinite(pred).all() or pred.min() < low or pred.max() > high:
+        raise ValueError("it holds predictions that cannot be")
+    return pred
+
+
+def _mean_scores(path: Path) -> dict[str, float | None]:
+    """Return the scores of a fold, the mean over its labels, without intervals."""
+    content = parse_object(path.read_bytes())
+    return from_values(dict[str, Score], {key: value for key, value in content["mean"].items()
+                                          if not key.endswith("_ci")})

@@ -80,6 +80,7 @@ def fit(model: nn.Module, phases: list[Phase], objective: Objective, options: Fi
     last = out_dir / "last.pt"
     progress, saved = start or (Progress(), None)
     if saved is not None:
+        write_log(progress.log, objective, out_dir, run)  # it may have been damaged since
         LOG.info("resuming after %s", f"epoch {progress.epoch - 1} of {options.n_epochs}" if not
                  progress.step else f"step {progress.step} of epoch {progress.epoch}")
     ema = moving_average(model, options.ema) if options.ema else None
@@ -127,7 +128,7 @@ def _epoch(loop: Loop, progress: Progress, phase: Phase, out_dir: Path, save_bes
     row = _log_row(loop, progress, logits, labels)
     own = len(loop.objective.scored.labels)
     row["seconds"] = round(time.monotonic() - start, 1)
-    score = score_name(loop)
+    score = score_name(loop.objective)
     by_loss = options.select == "loss" or row[f"val_{score}"] is None
     value = -row["val_loss"] if by_loss else row[f"val_{score}"]
     row["best"] = value > progress.best
@@ -140,12 +141,9 @@ def _epoch(loop: Loop, progress: Progress, phase: Phase, out_dir: Path, save_bes
                       if key.startswith("val_")}
             save_best(progress.epoch, {"val_loss": scores.pop("loss"), **scores}, model,
                       Validation(logits[:, :own], labels[:, :own]))
-    if world.main:
-        with whole_file(out_dir / "log.csv") as part:
-            pd.DataFrame(progress.log).to_csv(part, index=False)
-        plot_history(progress.log, score, out_dir / "history.png")
-        if track is not None:
-            track(row)
+    write_log(progress.log, loop.objective, out_dir, loop.run)
+    if world.main and track is not None:
+        track(row)
     progress.epoch, progress.step = progress.epoch + 1, 0
     progress.loss_sum, progress.seen, progress.seconds = 0.0, 0, 0.0
     save_state(out_dir / "last.pt", progress, loop.parts(), world)
@@ -184,9 +182,18 @@ def _log_row(loop: Loop, progress: Progress, logits: np.ndarray, labels: np.ndar
             **{f"val_{key}": value for key, value in scores.items()}, "best": False}
 
 
-def score_name(loop: Loop) -> str:
+def write_log(log: list[dict], objective: Objective, out_dir: Path, run: Session) -> None:
+    """Write `log.csv` and `history.png`, of the epochs that are finished."""
+    if not log or not run.world.main:
+        return
+    with whole_file(out_dir / "log.csv") as part:
+        pd.DataFrame(log).to_csv(part, index=False)
+    plot_history(log, score_name(objective), out_dir / "history.png")
+
+
+def score_name(objective: Objective) -> str:
     """Return the name of the score by which an epoch is kept."""
-    return "r2" if loop.objective.target.task == "regression" else "roc_auc"
+    return "r2" if objective.target.task == "regression" else "roc_auc"
 
 
 def _duration(seconds: float) -> str:

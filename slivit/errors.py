@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from slivit.stopping import Stopped, stop_signals
+from slivit.stopping import Stopped, ignore_at_end, stop_signals
 
 MAX_LISTED = 100
 TRAINING = ("bb_train.py", "finetune.py")  # scripts that can go on where they stopped
@@ -81,6 +81,8 @@ def run_script(main: Callable[[], None]) -> None:
         sys.exit(1)
     except (Stopped, KeyboardInterrupt) as stop:
         _end_stopped(stop)
+    finally:
+        ignore_at_end()
 
 
 def printable(text: object) -> str:

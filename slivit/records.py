@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import json
-import math
 import reprlib
+import sys
 from collections.abc import Callable, Iterable
 from typing import Annotated, TypeVar
 
@@ -12,6 +12,7 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 MOST_FIELDS = 20_000  # of one object
 LONGEST_NAME, LONGEST_TEXT = 60, 400
+LARGEST = sys.float_info.max
 UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 T = TypeVar("T")
 
@@ -40,8 +41,8 @@ def rule(faults: Callable[[T], Iterable[str]]) -> AfterValidator:
 
 
 def _plain_faults(value: object) -> list[str]:
-    if value is None or isinstance(value, str | bool | int) or (
-            isinstance(value, float) and math.isfinite(value)):
+    if value is None or isinstance(value, str | bool) or (
+            isinstance(value, int | float) and abs(value) <= LARGEST):
         return []
     return [f"found {_shown(value)}, expected text, a finite number, true, false or null"]
 

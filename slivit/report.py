@@ -10,6 +10,7 @@ from slivit.compare import format_comparison
 from slivit.explain import write_explanations
 from slivit.files import write_json
 from slivit.html_report import Report, write_html, write_markdown
+from slivit.manifest import read_manifest, written_by_runs
 from slivit.measured import (
     Measured,
     ReportOptions,
@@ -27,12 +28,22 @@ from slivit.session import Session
 from slivit.worst import worst_cases
 
 WRITTEN = ("predictions.csv", "metrics.json", "report.html", "report.md")  # the last one last
+LAST = "last.pt"
+KEPT = ("config.json", "split.csv", "log.csv", "slivit.safetensors", *WRITTEN)  # of a fold
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test", "all": "all"}
 
 
 def is_finished(out_dir: Path) -> bool:
-    """Return whether a run has written all that it ends with."""
-    return all((out_dir / name).is_file() for name in WRITTEN)
+    """Return whether a run has written all that it ends with, and all of that is there still.
+
+    Of a run whose last.pt is gone, the pictures, which nothing can make again, need not be there.
+    """
+    sizes = read_manifest(out_dir)
+    if sizes is None:  # of an earlier version
+        return all((out_dir / name).is_file() for name in WRITTEN)
+    whole = set(written_by_runs(out_dir, sizes))
+    needed = {name for name, known in sizes.items() if known != {None}} - {LAST}
+    return set(KEPT) <= whole and (needed <= whole or LAST not in whole)
 
 
 def closing_split(scans: Scans) -> str:

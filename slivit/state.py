@@ -1,6 +1,7 @@
 """`last.pt`: where a training stands, so that it can go on as if it had never stopped."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -16,25 +17,26 @@ from slivit.errors import UserError, first_line
 from slivit.files import whole_file
 from slivit.parallel import World
 from slivit.records import Misfit, Plain, from_values, rule
+from slivit.scans import Scans
 from slivit.session import Session
 from slivit.tensor_files import Unreadable, check_tensors, load_torch, numbers_in
 
 AGAIN = "start again with --overwrite"
 PARTS = {"model": True, "ema": False, "optimizer": True, "scaler": False}  # name: always there
-ROW = ("epoch", "train_loss", "val_loss", "seconds")  # of the log: what is read of it
-SCORES = ("val_roc_auc", "val_r2")  # of which one is there
+ROW = ("epoch", "lr", "train_loss", "val_loss", "best", "seconds")  # of the log, beside the scores
 Seconds = Annotated[float, Ge(0)]
 Score = Annotated[float, Field(allow_inf_nan=True), rule(  # none yet is minus infinity
     lambda value: () if value < math.inf else [f"found {value}, expected a score"])]
 
 
 def _row_faults(row: dict) -> list[str]:
-    wrong = [name for name in ROW if type(row.get(name)) not in (int, float)]
-    wrong += [name for name in SCORES if type(row.get(name)) not in (int, float, type(None))]
-    bad = [f"{', '.join(wrong)}: expected numbers"] if wrong else []
-    if not set(SCORES) & set(row):
-        bad.append(f"{' or '.join(SCORES)}: missing")
-    return bad + ["best: expected true or false"] * (type(row.get("best")) is not bool)
+    """Return what is wrong with a row of the log; a score may be unknown."""
+    missing = [name for name in ROW if name not in row]
+    wrong = [name for name, value in row.items() if name != "best" and type(value) not in (
+        int, float, *[type(None)] * (name not in ROW))]
+    return ([f"{', '.join(missing)}: missing"] * bool(missing)
+            + [f"{', '.join(wrong)}: expected numbers"] * bool(wrong)
+            + ["best: expected true or false"] * (type(row.get("best", True)) is not bool))
 
 
 @dataclass
@@ -69,8 +71,54 @@ class Progress:
         if len(self.log) != self.epoch - 1:
             bad.append(f"log of {len(self.log)} epochs, expected {self.epoch - 1} before epoch "
                        f"{self.epoch}")
+        if [row["epoch"] for row in self.log] != list(range(1, len(self.log) + 1)):
+            bad.append("log: epoch: expected 1, 2, and so on")
         if self.log and not any(row["best"] for row in self.log):
             bad.append("log without an epoch that was the best")
+        if not self.step and (self.seen or self.loss_sum):
+            bad.append(f"loss_sum {self.loss_sum:g} of {self.seen} labels before the first step")
+        return bad
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training is going to do, as far as last.pt has to agree with it.
+
+    Attributes:
+        steps: in an epoch.
+        starts: the first epoch of each phase.
+    """
+
+    steps: int
+    starts: tuple[int, ...] = (1,)
+
+    @classmethod
+    def of(cls, scans: Scans, b_size: int, accumulate: int, starts: tuple[int, ...] = (1,)
+           ) -> "Plan":
+        """Return the plan for a table's train split."""
+        batches = -(-len(scans.rows("train")) // b_size)
+        return cls(-(-batches // accumulate), starts)
+
+    def faults(self, progress: Progress, scores: Iterable[str]) -> list[str]:
+        """Return in what a training's progress contradicts the plan, in words.
+
+        Args:
+            progress: of last.pt.
+            scores: that the checkpoint of the best epoch has; each is a column of the log.
+        """
+        bad = []
+        if progress.step > self.steps:
+            bad.append(f"step {progress.step} of an epoch of {self.steps} steps")
+        phase = sum(start <= progress.epoch for start in self.starts) - 1
+        begins = phase > 0 and progress.step == 0 and progress.epoch == self.starts[phase]
+        if progress.phase not in (phase, phase - begins):
+            bad.append(f"phase {progress.phase} in epoch {progress.epoch}, expected {phase}")
+        columns = {*ROW, *(f"val_{name.removeprefix('val_')}" for name in scores)}
+        for row in progress.log:
+            if set(row) != columns:
+                bad.append(f"log: columns {', '.join(sorted(set(row) ^ columns))} of epoch "
+                           f"{row['epoch']} are missing or unknown")
+                break
         return bad
 
 
@@ -130,7 +178,7 @@ def _faults(content: dict) -> list[str]:
     return bad if good else [*bad, "rng: expected the states of the random numbers"]
 
 
-def find_state(out_dir: Path, model: nn.Module, best: Path, run: Session
+def find_state(out_dir: Path, model: nn.Module, best: Path, run: Session, plan: Plan
                ) -> tuple[Progress, dict] | None:
     """Return what a run is to go on from, None where it starts; nothing is written yet.
 
@@ -139,23 +187,28 @@ def find_state(out_dir: Path, model: nn.Module, best: Path, run: Session
         model: whose tensors last.pt has to hold.
         best: the checkpoint of the best epoch so far, which the run measures in the end.
         run: says whether to go on.
+        plan: what the run is going to do.
 
     Raises:
-        UserError: last.pt is damaged or of another model, or `best` is missing or damaged.
+        UserError: last.pt is damaged, of another model or of another training, or `best` is missing
+            or damaged.
     """
     last = out_dir / "last.pt"
     if not run.resume or not last.exists():
         return None
     progress, content = load_state(last, run.device)
     own = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    if own != {name: tensor.shape for name, tensor in content["model"].items()}:
+    if own != {name: getattr(tensor, "shape", None) for name, tensor in content["model"].items()}:
         raise _cannot_resume(last, ValueError("it is of another model"))
-    if math.isfinite(progress.best):
+    scores: Iterable[str] = ()
+    if progress.log:
         try:
-            checkpoint.read(best)
+            scores = checkpoint.read(best)[0].score
         except UserError as error:
             raise UserError(f"--resume: the checkpoint of the best epoch so far cannot be read: "
                             f"{error}. Put it back, or start again with --overwrite") from None
+    if faults := plan.faults(progress, scores):
+        raise _cannot_resume(last, Misfit(f"progress: {fault}" for fault in faults))
     return progress, content
 
 
@@ -168,27 +221,38 @@ def restore(path: Path, content: dict, parts: dict[str, nn.Module | object | Non
     """
     try:
         for name, part in parts.items():
-            if part is not None:
-                part.load_state_dict(content[name])
             if isinstance(part, torch.optim.Optimizer):
-                _check_moments(part)
+                _load_optimizer(part, content[name])
+            elif part is not None:
+                part.load_state_dict(content[name])
         if world.size == len(content["rng"]):
             set_random_state(content["rng"][world.rank])
     except Exception as error:  # load_state_dict raises several kinds
         raise _cannot_resume(path, error) from None
 
 
-def _check_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Refuse a state of a parameter of another shape, which load_state_dict takes.
+def _load_optimizer(optimizer: torch.optim.Optimizer, content: dict) -> None:
+    """Put an optimizer's state back, of which load_state_dict takes any shape and kind.
 
     Raises:
-        ValueError: saying the shapes.
+        ValueError: what does not fit: a moment, or a setting that is not the run's own.
     """
-    for parameter, state in optimizer.state.items():
-        for name, value in state.items():
-            if torch.is_tensor(value) and value.ndim and value.shape != parameter.shape:
-                raise ValueError(f"optimizer: {name} of shape {tuple(value.shape)}, expected "
-                                 f"{tuple(parameter.shape)}")
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
+    for number, state in content["state"].items():
+        shape = tuple(parameters[number].shape)
+        wanted = {"step": (), "exp_avg": shape, "exp_avg_sq": shape}
+        shapes = {name: tuple(value.shape) if torch.is_tensor(value) else type(value).__name__
+                  for name, value in state.items()}
+        if shapes != wanted:
+            raise ValueError(f"optimizer: state {number}: found {shapes}, expected {wanted}")
+    own = [{key: value for key, value in group.items() if key not in ("params", "lr")}
+           for group in optimizer.param_groups]  # lr is set at every step
+    optimizer.load_state_dict(content)
+    for group, settings in zip(optimizer.param_groups, own, strict=True):
+        for key, value in settings.items():
+            if group.get(key) != value:
+                raise ValueError(f"optimizer: {key}: found {group.get(key)!r:.50}, expected "
+                                 f"{value}")
 
 
 def _cannot_resume(path: Path, error: Exception) -> UserError:

@@ -1,7 +1,8 @@
 """SIGINT and SIGTERM: one line, whole files, and the state of the last whole step.
 
 From a script's first line on, three handlers follow each other: while it imports, a signal ends the
-process where it is (`end_at_signals`); in `run_script`, and in a session, it raises Stopped.
+process where it is (`end_at_signals`); in `run_script`, and in a session, it raises Stopped; when
+all is done and said, it changes nothing (`ignore_at_end`).
 Imports nothing that takes time.
 """
 
@@ -40,6 +41,16 @@ def end_at_signals() -> None:
     """Have SIGINT and SIGTERM end the process at once, with one line and the signal's exit code."""
     for number in SIGNALS:
         signal.signal(number, _end)
+
+
+def ignore_at_end() -> None:
+    """Have a script that `end_at_signals` began, and that has said all, end with its own exit code.
+
+    Python takes a second to end, in which it would give the system its own handlers back.
+    """
+    for number in SIGNALS:
+        if signal.getsignal(number) is _end:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _end(number: int, frame: object = None) -> None:

@@ -100,6 +100,31 @@ def write_dicom_series(folder: Path, stored: np.ndarray, plane: str = "axial",
     return folder
 
 
+def write_frames(path, frames, heights=None, scales=None, **fields):
+    """Write a multi-frame file, with positions and slopes of the frames where they are given."""
+    dataset = dicom_of(frames, NumberOfFrames=len(frames), **fields)
+    if heights is not None:
+        shared = Dataset()
+        shared.PlaneOrientationSequence = [Dataset()]
+        shared.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        shared.PixelMeasuresSequence = [Dataset()]
+        shared.PixelMeasuresSequence[0].PixelSpacing = [0.5, 0.6]
+        dataset.SharedFunctionalGroupsSequence = [shared]
+        dataset.PerFrameFunctionalGroupsSequence = []
+        for k, height in enumerate(heights):
+            group = Dataset()
+            group.PlanePositionSequence = [Dataset()]
+            group.PlanePositionSequence[0].ImagePositionPatient = [0, 0, float(height)]
+            if scales is not None:
+                group.PixelValueTransformationSequence = [Dataset()]
+                group.PixelValueTransformationSequence[0].RescaleSlope = scales[k]
+                group.PixelValueTransformationSequence[0].RescaleIntercept = k
+            dataset.PerFrameFunctionalGroupsSequence.append(group)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
 def scan_affine(plane: str) -> np.ndarray:
     """Return nibabel's affine of an array whose axes are slices, rows and columns of a series."""
     along, down = np.array(DIRECTIONS[plane])

@@ -17,7 +17,7 @@ from slivit.original import read_original
 from slivit.original_options import Hints, find_hints
 from slivit.parallel import World
 from slivit.session import Session
-from slivit.state import Progress, load_state, restore, save_state
+from slivit.state import Plan, Progress, load_state, restore, save_state
 from slivit.tensor_files import is_safetensors
 from slivit.weights import read_tensors
 
@@ -103,7 +103,13 @@ def change(path, edit):
     (lambda content: content["progress"].update(loss_sum=NAN), "loss_sum: found nan"),
     (lambda content: content["progress"].update(mood=1), "mood: unknown to this version"),
     (lambda content: content["progress"].update(log=[{"epoch": 1}]),
-     r"log\[0\]: train_loss, val_loss, seconds: expected numbers"),
+     r"log\[0\]: lr, train_loss, val_loss, best, seconds: missing"),
+    (lambda content: content["progress"].update(log=[{**ROW, "lr": None}]), "lr: expected numbers"),
+    (lambda content: content["progress"].update(log=[{**ROW, "lr": 10**400}]), "lr: found 1000"),
+    (lambda content: content["progress"].update(log=[{**ROW, "epoch": 2}]),
+     "log: epoch: expected 1, 2, and so on"),
+    (lambda content: content["progress"].update(step=10**30), "step: found 1000"),
+    (lambda content: content["progress"].update(seen=9), "loss_sum 0 of 9 labels before the first"),
     (lambda content: content["progress"].update(log=[torch.ones(1)]), "expected plain values"),
 ])
 def test_last_pt_that_cannot_be_is_refused(last, edit, message):
@@ -125,11 +131,33 @@ def test_last_pt_with_numbers_that_are_not_finite_is_refused(last, edit, message
         load_state(last, CPU)
 
 
-def test_moments_of_another_shape_are_refused(last):
-    change(last, lambda content: content["optimizer"]["state"][0].update(exp_avg=torch.ones(3)))
+@pytest.mark.parametrize(("edit", "message"), [
+    (lambda content: content["state"][0].update(exp_avg=torch.ones(3)), r"'exp_avg': \(3,\)"),
+    (lambda content: content["state"][1].update(exp_avg_sq=None), "'exp_avg_sq': 'NoneType'"),
+    (lambda content: content["state"][1].pop("step"), "found {'exp_avg'"),
+    (lambda content: content["param_groups"][0].update(weight_decay=0.5),
+     "weight_decay: found 0.5, expected 0.01"),
+])
+def test_state_of_another_optimizer_is_refused(last, edit, message):
+    change(last, lambda content: edit(content["optimizer"]))
     _, content = load_state(last, CPU)
-    with pytest.raises(UserError, match=r"exp_avg of shape \(3,\), expected \(30, 40\)"):
+    with pytest.raises(UserError, match=rf"(?s)optimizer: .*{message}.*--overwrite"):
         restore(last, content, trained(), World())
+
+
+@pytest.mark.parametrize(("progress", "faults"), [
+    ({"epoch": 2, "log": [ROW]}, []),
+    ({"epoch": 2, "log": [ROW], "step": 3}, []),
+    ({"epoch": 2, "log": [ROW], "step": 4}, ["step 4 of an epoch of 3 steps"]),
+    ({"epoch": 2, "log": [ROW], "phase": 1}, ["phase 1 in epoch 2, expected 0"]),
+    ({"epoch": 3, "log": [ROW, ROW]}, []),  # before the second phase begins
+    ({"epoch": 3, "log": [ROW, ROW], "phase": 1}, []),
+    ({"epoch": 3, "log": [ROW, ROW], "step": 1}, ["phase 0 in epoch 3, expected 1"]),
+    ({"epoch": 2, "log": [{**ROW, "mood": 1}]},
+     ["log: columns mood of epoch 1 are missing or unknown"]),
+])
+def test_progress_that_contradicts_what_the_run_does(progress, faults):
+    assert Plan(3, (1, 3)).faults(Progress(**progress), ["val_loss", "roc_auc"]) == faults
 
 
 def test_refusal_never_advises_to_run_what_a_file_holds(last, capfd):

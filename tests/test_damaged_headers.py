@@ -5,7 +5,15 @@ import gzip
 import nibabel as nib
 import numpy as np
 import pytest
-from scan_files import STACK, STORED, write_dicom, write_dicom_series, write_nifti
+from scan_files import (
+    STACK,
+    STORED,
+    refused,
+    write_dicom,
+    write_dicom_series,
+    write_frames,
+    write_nifti,
+)
 
 from slivit.readers import ReadError, image_header, read_volume, volume_header
 
@@ -25,6 +33,7 @@ from slivit.readers import ReadError, image_header, read_volume, volume_header
     ("PixelRepresentation", 7, "PixelRepresentation: found 7"),
     ("NumberOfFrames", -1, "NumberOfFrames: found -1"),
     ("RescaleSlope", "nan", "RescaleSlope: found nan, expected a number"),
+    ("RescaleSlope", 0, "RescaleSlope: found 0, which would make all grey values the same"),
     ("RescaleIntercept", 1e300, "RescaleIntercept: found 1e.?300, expected a number"),
 ])
 @pytest.mark.filterwarnings("ignore")  # pydicom's, of the very values
@@ -40,6 +49,27 @@ def test_dicom_fields_that_cannot_be(tmp_path, field, value, message):
     image = next(series.iterdir())
     with pytest.raises(ReadError, match=f"{image.name}.*{message}"):
         image_header(image)
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("ImagePositionPatient", ["nan", 0, 1]), ("ImageOrientationPatient", [0, 0, 0, 0, 0, 0]),
+    ("ImageOrientationPatient", [1, 0, 0, 1, 0, 0]), ("ImagePositionPatient", [0, 0, "inf"])])
+@pytest.mark.filterwarnings("ignore")
+def test_dicom_slices_that_lie_nowhere(tmp_path, field, value):
+    series = write_dicom_series(tmp_path / "series", STORED, **{field: value})
+    refused(series, "ImageOrientationPatient and ImagePositionPatient are to say where")
+
+
+@pytest.mark.parametrize("value", [[0, 0], [-0.7, 0.8], [0.7], ["nan", 0.8]])
+@pytest.mark.filterwarnings("ignore")
+def test_dicom_pixels_of_no_size_have_none(tmp_path, value):
+    series = write_dicom_series(tmp_path / "series", STORED, PixelSpacing=value)
+    assert volume_header(series).spacing is read_volume(series).spacing is None
+
+
+def test_dicom_frames_scaled_by_0_are_refused(tmp_path):
+    frames = write_frames(tmp_path / "a.dcm", STORED, range(5), scales=[1, 1, 0, 1, 1])
+    refused(frames, "RescaleSlope: found 0, which would make all grey values the same")
 
 
 def test_a_way_to_store_pixels_that_is_not_known_is_said_at_the_start(tmp_path):

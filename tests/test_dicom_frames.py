@@ -1,45 +1,18 @@
 """Multi-frame DICOM files and DICOM images."""
 
-
 import numpy as np
 import pytest
-from pydicom.dataset import Dataset
 from scan_files import (
     SAMPLES,
     STORED,
-    dicom_of,
     read_both,
     refused,
     write_dicom,
     write_dicom_series,
+    write_frames,
 )
 
 from slivit.readers import ReadError, image_header, read_image, read_volume, volume_header
-
-
-def write_frames(path, frames, heights=None, scales=None, **fields):
-    """Write a multi-frame file, with positions and slopes of the frames where they are given."""
-    dataset = dicom_of(frames, NumberOfFrames=len(frames), **fields)
-    if heights is not None:
-        shared = Dataset()
-        shared.PlaneOrientationSequence = [Dataset()]
-        shared.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        shared.PixelMeasuresSequence = [Dataset()]
-        shared.PixelMeasuresSequence[0].PixelSpacing = [0.5, 0.6]
-        dataset.SharedFunctionalGroupsSequence = [shared]
-        dataset.PerFrameFunctionalGroupsSequence = []
-        for k, height in enumerate(heights):
-            group = Dataset()
-            group.PlanePositionSequence = [Dataset()]
-            group.PlanePositionSequence[0].ImagePositionPatient = [0, 0, float(height)]
-            if scales is not None:
-                group.PixelValueTransformationSequence = [Dataset()]
-                group.PixelValueTransformationSequence[0].RescaleSlope = scales[k]
-                group.PixelValueTransformationSequence[0].RescaleIntercept = k
-            dataset.PerFrameFunctionalGroupsSequence.append(group)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dataset.save_as(path, enforce_file_format=True)
-    return path
 
 
 def test_frames_are_sorted_by_their_positions_and_rescaled_each(tmp_path):
@@ -126,3 +99,16 @@ def test_floating_point_pixels_keep_their_values(tmp_path):
     write_dicom_series(tmp_path / "s", values, change=store_floats)
     assert volume_header(tmp_path / "s").dtype == "float32"
     assert (read_both(tmp_path / "s").slices == values).all()
+
+
+def test_inverted_frames_that_are_rescaled_each(tmp_path):
+    stored = STORED.astype(np.uint16)
+    path = write_frames(tmp_path / "x.dcm", stored, range(5), scales=[2] * 5, BitsStored=12,
+                        PhotometricInterpretation="MONOCHROME1")
+    offset = np.arange(5)[:, None, None]
+    assert (read_both(path).slices == (4095 - stored.astype(int)) * 2 + offset).all()
+
+
+def test_frames_may_have_their_distance_with_a_sign(tmp_path):
+    path = write_frames(tmp_path / "nm", STORED, PixelSpacing=[0.5, 0.6], SpacingBetweenSlices=-2)
+    assert read_both(path).spacing == (2.0, 0.5, 0.6)

@@ -1,6 +1,7 @@
 """finetune.py --folds, and evaluate.py with several checkpoints."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -52,17 +53,33 @@ def test_scores_are_pooled_and_a_row_is_left_per_fold(cv_run):
     assert folds["roc_auc"][1] == pytest.approx(one["mean"]["roc_auc"])
 
 
-@pytest.mark.parametrize("missing", ["metrics.json", "report.md"])
-def test_finished_folds_stay_and_the_rest_is_made_again(cv_run, command, missing):
-    """A fold is finished when what is written last is there, not what is written first."""
+@pytest.mark.parametrize(("name", "hurt"), [
+    ("metrics.json", Path.unlink), ("report.md", Path.unlink), ("history.png", Path.unlink),
+    ("split.csv", lambda path: path.write_text("")), ("log.csv", lambda path: path.write_text("")),
+    ("predictions.csv", lambda path: path.write_text("id\n"))])
+def test_finished_folds_stay_and_the_rest_is_made_again(cv_run, command, name, hurt):
+    """A fold is finished when all that it has written is there and as long as it was."""
     before = {path: path.stat().st_mtime_ns for path in cv_run.glob("fold_[12]/*")}
-    pooled = (cv_run / "predictions.csv").read_bytes()
-    for path in (cv_run / "predictions.csv", cv_run / "fold_3" / missing):
-        path.unlink()
+    pooled, whole = (cv_run / "predictions.csv").read_bytes(), (cv_run / "fold_3" / name)
+    content = whole.read_bytes()
+    (cv_run / "predictions.csv").unlink()
+    hurt(whole)
     finetune.main([*command, "--out_dir", str(cv_run), "--resume"])
     assert before == {path: path.stat().st_mtime_ns for path in cv_run.glob("fold_[12]/*")}
     assert (cv_run / "predictions.csv").read_bytes() == pooled
-    assert (cv_run / "fold_3" / missing).exists()
+    assert name.startswith("report") or whole.read_bytes() == content
+
+
+def test_predictions_of_a_fold_that_were_changed_are_not_pooled(cv_run, command):
+    path = cv_run / "fold_2/predictions.csv"
+    good = path.read_bytes()
+    for bad in (good.replace(b"volume", b"scan s", 1), good.replace(b"0.", b"7.", 1),
+                good.replace(b"0.", b"xx", 1)):
+        assert len(bad) == len(good) and bad != good
+        path.write_bytes(bad)
+        with pytest.raises(UserError, match="predictions.csv: is not what its fold has written"):
+            finetune.main([*command, "--out_dir", str(cv_run), "--resume"])
+    path.write_bytes(good)
 
 
 def test_predictions_of_several_checkpoints_are_averaged(cv_run, volume_csv, tmp_path):

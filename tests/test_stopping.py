@@ -101,6 +101,31 @@ def test_blocks_within_each_other_share_the_signal():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+LATE = """
+import os, signal
+from slivit.stopping import end_at_signals
+end_at_signals()
+from slivit.errors import run_script
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGTERM):
+        kill(pid, number)  # Python has given its handlers back
+late = Late()
+def main():
+    if {fails}:
+        from slivit.errors import UserError
+        raise UserError("wrong")
+if __name__ == "__main__":
+    run_script(main)
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_when_all_is_done_a_signal_changes_nothing(fails):
+    done = subprocess.run([sys.executable, "-c", LATE.format(fails=fails)], cwd=ROOT,
+                          capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == ((2, "error: wrong\n") if fails else (0, ""))
+
+
 THREE = """
 import signal, time
 from slivit.errors import run_script

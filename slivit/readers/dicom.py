@@ -111,7 +111,7 @@ def read(path: Path, pick: Pick | None = None) -> Volume:
     order = geometry.order[picked(_frames(dataset), pick)]
     frames = _pixels(dataset)[order]
     scales = [(geometry.scales or [dataset] * _frames(dataset))[i] for i in order]
-    return _volume(list(frames), scales, geometry, path)
+    return _volume(list(frames), scales, geometry, path, dataset)
 
 
 @_refuse_damage
@@ -260,9 +260,9 @@ def _pixels(dataset: Dataset) -> np.ndarray:
 
 
 def _volume(frames: list[np.ndarray], headers: Sequence[Dataset], geometry: Geometry,
-            path: Path) -> Volume:
-    """Rescale stored values, each frame by its own header."""
-    first = headers[0]
+            path: Path, about: Dataset | None = None) -> Volume:
+    """Rescale stored values, each frame by its own header; `about` says what they are."""
+    first = headers[0] if about is None else about
     kind = str(first.get("PhotometricInterpretation", "MONOCHROME2"))
     if kind == "PALETTE COLOR":
         frames = [apply_color_lut(frame, first) for frame in frames]
@@ -285,16 +285,17 @@ def _volume(frames: list[np.ndarray], headers: Sequence[Dataset], geometry: Geom
 
 def _rescale(values: np.ndarray, headers: Sequence[Dataset]) -> np.ndarray:
     """Apply slope and intercept; whole numbers stay whole."""
-    slopes, intercepts = (np.array([float(one.get(name, default) or default) for one in headers])
+    slopes, intercepts = (np.array([float(default if one.get(name) in (None, "") else one.get(name))
+                                    for one in headers])
                           for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0)))
     if (slopes == 1).all() and (intercepts == 0).all():
         return values
     scaled = values * slopes[:, None, None] + intercepts[:, None, None]
     whole = values.dtype.kind in "iu" and not (slopes % 1).any() and not (intercepts % 1).any()
-    if not whole:
-        return scaled.astype(np.float32)
-    fits = scaled.min() >= -2**15 and scaled.max() < 2**15
-    return scaled.astype(np.int16 if fits else np.int32)
+    for dtype in (np.int16, np.int32) if whole else ():
+        if np.iinfo(dtype).min <= scaled.min() and scaled.max() <= np.iinfo(dtype).max:
+            return scaled.astype(dtype)
+    return scaled.astype(np.float32)
 
 
 def _colour(values: np.ndarray) -> np.ndarray:

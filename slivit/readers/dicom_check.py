@@ -35,9 +35,7 @@ def check_pixel_fields(dataset: Dataset, path: Path) -> None:
     frames = dataset.get("NumberOfFrames")
     if frames not in (None, "", 0) and not 1 <= int(frames) < 2**31:
         bad.append(f"NumberOfFrames: found {frames}, expected 1 or more")
-    bad += [f"{name}: found {dataset[name].value}, expected a number"
-            for name in ("RescaleSlope", "RescaleIntercept")
-            if dataset.get(name) not in (None, "") and not _is_number(dataset[name].value)]
+    bad += rescale_faults(dataset)
     if bad := [fault for fault in bad if fault]:
         raise ReadError(f"{path}: its DICOM header is damaged, or its pixels cannot be decoded: "
                         f"{'; '.join(bad)}")
@@ -73,6 +71,20 @@ def _syntax_fault(dataset: Dataset) -> str:
         return f"TransferSyntaxUID: found {syntax.name}, which is no way to store pixels known here"
     return "" if decoder.is_available else (
         f"TransferSyntaxUID: found {syntax.name}, for which no codec is installed")
+
+
+def rescale_faults(dataset: Dataset) -> list[str]:
+    """Return what is wrong with a slope, which cannot be 0, and an intercept."""
+    bad = []
+    for name in ("RescaleSlope", "RescaleIntercept"):
+        value = dataset.get(name)
+        if value in (None, ""):
+            continue
+        if not _is_number(value):
+            bad.append(f"{name}: found {value}, expected a number")
+        elif name == "RescaleSlope" and float(value) == 0:
+            bad.append(f"{name}: found 0, which would make all grey values the same")
+    return bad
 
 
 def _is_number(value: object) -> bool:

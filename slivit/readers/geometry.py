@@ -8,10 +8,12 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from slivit.readers.base import ReadError, natural_key
+from slivit.readers.dicom_check import rescale_faults
 from slivit.readers.orientation import axes_of
 
 NEAR = 1e-3     # mm; slices nearer than this are at the same place
 PARALLEL = 1e-2  # difference of direction cosines up to which slices are parallel
+LEAST_NORMAL = 0.1  # length of the normal of rows and columns, 1 where they are unit vectors
 UNEVEN = 1.2    # times the median distance of slices
 
 
@@ -44,9 +46,9 @@ def slice_geometry(slices: Sequence[Dataset], path: Path) -> Geometry:
     """
     placed = [_place(one.get("ImageOrientationPatient"), one.get("ImagePositionPatient"))
               for one in slices]
-    pixel = slices[0].get("PixelSpacing") or slices[0].get("ImagerPixelSpacing")
+    pixel = _pair(slices[0].get("PixelSpacing") or slices[0].get("ImagerPixelSpacing"))
     if all(place is not None for place in placed):
-        between = slices[0].get("SpacingBetweenSlices") or slices[0].get("SliceThickness")
+        between = _distance(slices[0])
         return _by_position(placed, pixel, between, path)
     if any(place is not None for place in placed):
         missing = [Path(one.filename).name for one, place in zip(slices, placed, strict=True)
@@ -80,16 +82,16 @@ def frame_geometry(dataset: Dataset, path: Path) -> Geometry:
     scales = tuple(find(group, "PixelValueTransformationSequence") for group in groups)
     if not any("RescaleSlope" in scale for scale in scales):
         scales = ()
+    if bad := [fault for scale in scales for fault in rescale_faults(scale)]:
+        raise ReadError(f"{path}: its DICOM header is damaged: {'; '.join(bad[:5])}")
     measures = find(groups[0], "PixelMeasuresSequence")
-    pixel = measures.get("PixelSpacing") or dataset.get("PixelSpacing")
-    between = (measures.get("SpacingBetweenSlices") or measures.get("SliceThickness")
-               or dataset.get("SpacingBetweenSlices"))
+    pixel = _pair(measures.get("PixelSpacing") or dataset.get("PixelSpacing"))
+    between = _distance(measures) or _distance(dataset)
     places = [_place(find(group, "PlaneOrientationSequence").get("ImageOrientationPatient"),
                      find(group, "PlanePositionSequence").get("ImagePositionPatient"))
               for group in groups]
     if any(place is None for place in places) or len({tuple(p[1]) for p in places}) == 1:
-        spacing = None if pixel is None or between is None else (
-            float(between), float(pixel[0]), float(pixel[1]))
+        spacing = None if pixel is None or between is None else (between, *pixel)
         return Geometry(np.arange(count), spacing, scales=scales)
     found = _by_position(places, pixel, between, path)
     return Geometry(found.order, found.spacing, found.axes, found.notes, scales)
@@ -102,9 +104,31 @@ def _place(orientation: Sequence | None, position: Sequence | None) -> tuple | N
     return np.array(orientation, dtype=float), np.array(position, dtype=float)
 
 
-def _by_position(places: list[tuple], pixel: Sequence | None, between: float | None,
+def _pair(values: Sequence | float | None) -> tuple[float, float] | None:
+    """Return two distances in mm; None where there are none, or they are not above 0."""
+    if not isinstance(values, Sequence) or len(values) != 2:
+        return None
+    down, along = map(_positive, values)
+    return None if down is None or along is None else (down, along)
+
+
+def _distance(dataset: Dataset) -> float | None:
+    """Return how far slices are apart by their header, in mm; some scanners give it a sign."""
+    return next((found for name in ("SpacingBetweenSlices", "SliceThickness")
+                 if (found := _positive(abs(dataset.get(name) or 0))) is not None), None)
+
+
+def _positive(value: float) -> float | None:
+    return float(value) if 0 < value < np.inf else None
+
+
+def _by_position(places: list[tuple], pixel: tuple[float, float] | None, between: float | None,
                  path: Path) -> Geometry:
     orientations = np.array([place[0] for place in places])
+    if not all(np.isfinite(np.concatenate(place)).all() for place in places) or (
+            np.linalg.norm(np.cross(*orientations[0].reshape(2, 3))) < LEAST_NORMAL):
+        raise ReadError(f"{path}: its DICOM header is damaged: ImageOrientationPatient and "
+                        "ImagePositionPatient are to say where its slices lie")
     if np.abs(orientations - orientations[0]).max() > PARALLEL:
         kinds = len(np.unique(orientations.round(2), axis=0))
         raise ReadError(f"{path}: its slices have {kinds} orientations, expected parallel ones (a "
@@ -121,8 +145,6 @@ def _by_position(places: list[tuple], pixel: Sequence | None, between: float | N
     notes = ()
     if len(gaps) and gaps.max() > UNEVEN * np.median(gaps):
         notes = (f"slices are {gaps.min():.2f} to {gaps.max():.2f} mm apart: some may be missing",)
-    step = float(np.median(gaps)) if len(gaps) else float(between or 0)
-    spacing = None
-    if pixel is not None and step > 0:
-        spacing = (step, float(pixel[0]), float(pixel[1]))
+    step = float(np.median(gaps)) if len(gaps) else between
+    spacing = None if pixel is None or step is None else (step, *pixel)
     return Geometry(order, spacing, axes_of(np.stack([normal, down, along], axis=1)), notes)
