@@ -8,7 +8,6 @@ a store may fill it at once: what one has written, another leaves as it is.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import zlib
@@ -31,6 +30,11 @@ from slivit.runtime import LOG, derive_seed
 from slivit.sampling import balanced, make_batches
 from slivit.scans import Scans
 from slivit.sources import FileSource
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 FORMAT = 2         # of a store's file
 DONE = 1 << 32     # beside the checksum, which may be 0
@@ -181,14 +185,18 @@ def _unwritable(path: Path | str, why: object) -> RunError:
 
 @contextlib.contextmanager
 def _locked(file: BinaryIO) -> Iterator[None]:
-    """Keep other processes from writing, where the file system knows locks."""
-    with contextlib.suppress(OSError):
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Keep other processes from writing, where the system and the file system know locks."""
+    _lock(file, "LOCK_EX")
     try:
         yield
     finally:
+        _lock(file, "LOCK_UN")
+
+
+def _lock(file: BinaryIO, how: str) -> None:
+    if fcntl is not None:
         with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_UN)
+            fcntl.flock(file, getattr(fcntl, how))
 
 
 def _checksum(row: int, record: np.ndarray) -> int:

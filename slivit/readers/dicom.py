@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 
@@ -23,12 +22,16 @@ from slivit.readers.base import (
     picked,
     reason,
 )
-from slivit.readers.dicom_check import check_pixel_fields
+from slivit.readers.dicom_check import (
+    check_length,
+    check_pixel_fields,
+    count_frames,
+    image_shape,
+)
 from slivit.readers.geometry import Geometry, frame_geometry, slice_geometry
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-UNDEFINED = 0xFFFFFFFF  # length of compressed pixels, which end with a delimiter
 
 
 def is_dicom(path: Path) -> bool:
@@ -64,7 +67,7 @@ def folder_header(path: Path, files: list[Path]) -> Header:
         ReadError: a file that is cut off or not DICOM; several series, sizes or orientations;
             two slices at one place.
     """
-    if len(slices := _open_series(path, files)) == 1 and _frames(slices[0]) > 1:
+    if len(slices := _open_series(path, files)) == 1 and count_frames(slices[0]) > 1:
         return header(Path(slices[0].filename))
     return _header(slices[0], len(slices), slice_geometry(slices, path))
 
@@ -79,7 +82,7 @@ def read_folder(path: Path, files: list[Path], pick: Pick | None = None) -> Volu
     Raises:
         ReadError: see `folder_header`; or pixels that cannot be decoded.
     """
-    if len(slices := _open_series(path, files)) == 1 and _frames(slices[0]) > 1:
+    if len(slices := _open_series(path, files)) == 1 and count_frames(slices[0]) > 1:
         return read(Path(slices[0].filename), pick)
     geometry = slice_geometry(slices, path)
     slices = [slices[geometry.order[i]] for i in picked(len(slices), pick)]
@@ -94,7 +97,7 @@ def header(path: Path) -> Header:
         ReadError: missing, not DICOM, cut off, or of a single frame.
     """
     dataset = _open_frames(path)
-    return _header(dataset, _frames(dataset), frame_geometry(dataset, path))
+    return _header(dataset, count_frames(dataset), frame_geometry(dataset, path))
 
 
 @_refuse_damage
@@ -108,9 +111,9 @@ def read(path: Path, pick: Pick | None = None) -> Volume:
     """
     dataset = _open_frames(path)
     geometry = frame_geometry(dataset, path)
-    order = geometry.order[picked(_frames(dataset), pick)]
+    order = geometry.order[picked(count_frames(dataset), pick)]
     frames = _pixels(dataset)[order]
-    scales = [(geometry.scales or [dataset] * _frames(dataset))[i] for i in order]
+    scales = [(geometry.scales or [dataset] * count_frames(dataset))[i] for i in order]
     return _volume(list(frames), scales, geometry, path, dataset)
 
 
@@ -134,12 +137,6 @@ def image_header(path: Path) -> Header:
     return Header("dicom", found.shape[1:], found.dtype, modality=found.modality)
 
 
-def image_shape(dataset: Dataset) -> tuple[int, ...]:
-    """Return (H, W) or (H, W, 3) of one frame."""
-    colour = (3,) if dataset.SamplesPerPixel == 3 else ()
-    return (int(dataset.Rows), int(dataset.Columns), *colour)
-
-
 def _open(path: Path) -> Dataset:
     """Read all but the pixels, and check that these are all there."""
     if not path.exists():
@@ -156,22 +153,8 @@ def _open(path: Path) -> Dataset:
     if _has_pixels(dataset):
         check_pixel_fields(dataset, path)
     if "Rows" in dataset and "PixelData" in dataset:
-        _check_length(dataset, path)
+        check_length(dataset, path)
     return dataset
-
-
-def _check_length(dataset: Dataset, path: Path) -> None:
-    """Refuse uncompressed pixels that are fewer than the header says, without reading them."""
-    element = dataset.get_item("PixelData", keep_deferred=True)
-    if not isinstance(element, RawDataElement) or element.length == UNDEFINED:
-        return
-    bits = int(np.prod(image_shape(dataset))) * _frames(dataset) * int(dataset.BitsAllocated)
-    if dataset.get("PhotometricInterpretation") == "YBR_FULL_422":
-        bits = bits * 2 // 3  # two pixels share their colour
-    there = min(element.length, path.stat().st_size - element.value_tell)
-    if there < max(-(-bits // 8), element.length):
-        raise ReadError(f"{path}: is cut off: its pixels take {there} bytes, expected "
-                        f"{max(-(-bits // 8), element.length)}")
 
 
 def _has_pixels(dataset: Dataset) -> bool:
@@ -184,15 +167,11 @@ def _is_something_else(dataset: Dataset) -> bool:
     return "Rows" not in dataset and kind is not None and not kind.name.endswith("Image Storage")
 
 
-def _frames(dataset: Dataset) -> int:
-    return int(dataset.get("NumberOfFrames") or 1)
-
-
 def _open_frames(path: Path) -> Dataset:
     dataset = _open(path)
     if not _has_pixels(dataset):
         raise ReadError(f"{path}: is not a DICOM image; it holds no pixels")
-    if _frames(dataset) == 1:
+    if count_frames(dataset) == 1:
         raise ReadError(f"{path}: is a DICOM file of one frame, expected several; for a series of "
                         "such files, name their folder")
     return dataset
@@ -202,8 +181,8 @@ def _open_image(path: Path) -> Dataset:
     dataset = _open(path)
     if not _has_pixels(dataset):
         raise ReadError(f"{path}: is not a DICOM image; it holds no pixels")
-    if _frames(dataset) > 1:
-        raise ReadError(f"{path}: has {_frames(dataset)} frames, expected one image")
+    if count_frames(dataset) > 1:
+        raise ReadError(f"{path}: has {count_frames(dataset)} frames, expected one image")
     return dataset
 
 
@@ -226,7 +205,7 @@ def _open_series(path: Path, files: list[Path]) -> list[Dataset]:
             for uid, count in list(series.items())[:10])
         raise ReadError(f"{path}: holds {len(series)} series, expected one; give each a folder of "
                         f"its own: {listed}{'; ...' if len(series) > 10 else ''}")
-    if len(found) > 1 and any(_frames(dataset) > 1 for dataset in found):
+    if len(found) > 1 and any(count_frames(dataset) > 1 for dataset in found):
         raise ReadError(f"{path}: holds {len(found)} files, some of several frames; expected one "
                         "multi-frame file, or single slices")
     kinds = {str(dataset.get("PhotometricInterpretation", "MONOCHROME2")) for dataset in found}

@@ -3,6 +3,8 @@
 import math
 from pathlib import Path
 
+import numpy as np
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.pixels import get_decoder
 from pydicom.pixels.common import PhotometricInterpretation
@@ -11,8 +13,8 @@ from slivit.readers.base import ReadError
 
 LARGEST = 1e9  # of slope and intercept
 PALETTE = "RedPaletteColorLookupTableDescriptor"
+UNDEFINED = 0xFFFFFFFF  # length of compressed pixels, which end with a delimiter
 SIDE = range(1, 2**16)  # rows, columns
-FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 # Of PixelData, the field, the values that the standard has (PS3.3, C.7.6.3), and in words.
 FIELDS = (("BitsAllocated", {1, *range(8, 65, 8)}, "1 or a multiple of 8 up to 64"),
           ("PixelRepresentation", {0, 1}, "0 or 1"))
@@ -39,6 +41,31 @@ def check_pixel_fields(dataset: Dataset, path: Path) -> None:
     if bad := [fault for fault in bad if fault]:
         raise ReadError(f"{path}: its DICOM header is damaged, or its pixels cannot be decoded: "
                         f"{'; '.join(bad)}")
+
+
+def check_length(dataset: Dataset, path: Path) -> None:
+    """Refuse uncompressed pixels that are fewer than the header says, without reading them."""
+    element = dataset.get_item("PixelData", keep_deferred=True)
+    if not isinstance(element, RawDataElement) or element.length == UNDEFINED:
+        return
+    bits = int(np.prod(image_shape(dataset))) * count_frames(dataset) * int(dataset.BitsAllocated)
+    if dataset.get("PhotometricInterpretation") == "YBR_FULL_422":
+        bits = bits * 2 // 3  # two pixels share their colour
+    there = min(element.length, path.stat().st_size - element.value_tell)
+    if there < max(-(-bits // 8), element.length):
+        raise ReadError(f"{path}: is cut off: its pixels take {there} bytes, expected "
+                        f"{max(-(-bits // 8), element.length)}")
+
+
+def image_shape(dataset: Dataset) -> tuple[int, ...]:
+    """Return (H, W) or (H, W, 3) of one frame."""
+    colour = (3,) if dataset.SamplesPerPixel == 3 else ()
+    return (int(dataset.Rows), int(dataset.Columns), *colour)
+
+
+def count_frames(dataset: Dataset) -> int:
+    """Return the number of frames of a file."""
+    return int(dataset.get("NumberOfFrames") or 1)
 
 
 def _fault(dataset: Dataset, name: str, known: range | set[int], words: str) -> str:
