@@ -4,6 +4,7 @@ import random
 import signal
 
 import pytest
+import torch
 
 from tests.soak.damage import HOWS, hurt
 from tests.soak.folders import broken_files, differences
@@ -45,6 +46,13 @@ def test_runs_are_compared_but_for_the_seconds(tmp_path):
     assert broken_files(tmp_path / "b", killed=True) == []
     (tmp_path / "a/run/metrics.json").write_text("{")
     assert "run/metrics.json: is not whole" in broken_files(tmp_path / "a")[0]
+
+
+def test_every_part_of_last_pt_can_be_changed():
+    content = {"rng": [[torch.zeros(3, dtype=torch.uint8)]], "model": {"step": torch.tensor(1.0)}}
+    for seed in range(50):
+        changed, place, _ = change(content, random.Random(seed))
+        assert repr(changed) != repr(content) and place[0] in content
 
 
 def test_every_change_of_a_header_is_one():

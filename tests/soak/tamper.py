@@ -172,9 +172,9 @@ def change(content: dict, rng: random.Random) -> tuple[dict, Place, str]:
         return content, place, "an extra field"
     known = next((kind for kind in (type(old), list) if kind in WRONG), list)
     if isinstance(old, torch.Tensor):
-        new = rng.choice((old[..., :0], old.double() * math.nan, "text", None, old[None]))
+        new = rng.choice((old.flatten()[:0], old.double() * math.nan, "text", None, old[None]))
     else:
-        new = rng.choice([value for value in WRONG[known] if value != old])
+        new = rng.choice([value for value in WRONG[known] if repr(value) != repr(old)])
     parent[last] = new
     return content, place, f"{_short(old)} -> {_short(new)}"
 

@@ -59,6 +59,7 @@ class Trial:
         problems: what went wrong.
         waits: seconds from a signal to the end, where these count.
         signals, processes, early: how many; `early` ones came before the script could catch them.
+        killed: whether a process was ended wherever it was, so that it may have left traces.
     """
 
     bench: Bench
@@ -72,7 +73,7 @@ class Trial:
     signals: int = 0
     processes: int = 0
     early: int = 0
-
+    killed: bool = False
     folder: Path | None = None
 
     def __post_init__(self) -> None:
