@@ -10,6 +10,7 @@ Writes backbone.safetensors, which finetune.py takes as --bb_path, and what READ
 
 import argparse
 import contextlib
+import dataclasses
 from itertools import chain
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from slivit.calibration import temperature_of
 from slivit.checkpoint import Card, Validation
 from slivit.datasets import scan_training_set
 from slivit.engine import fit
-from slivit.errors import UserError, run_script
+from slivit.errors import UserError, run_script, together
 from slivit.files import write_json
 from slivit.headers import check_headers
 from slivit.measured import ReportOptions
@@ -37,11 +38,12 @@ from slivit.optim import backbone_groups
 from slivit.output_dir import open_out_dir
 from slivit.patient_key import patient_key, write_key
 from slivit.prediction import load_trained
+from slivit.progress import Plan
 from slivit.report import closing_split, measure
 from slivit.runtime import LOG, versions
 from slivit.scans import summarise
 from slivit.session import Session, open_session
-from slivit.state import Plan, find_state
+from slivit.state import find_state
 from slivit.steps import Phase
 from slivit.subsets import take_fraction
 from slivit.tasks import check_splits, resolve_task
@@ -77,13 +79,16 @@ def main(argv: list[str] | None = None) -> None:
 
 def train(args: argparse.Namespace, run: Session) -> None:
     """Train on the table's train split, keep the best epoch on val, measure on test."""
-    scans = options.load_scans(args, 2, args.pathologies, args.split_ratio, args.seed)
+    scans = options.load_scans(args, 2, args.pathologies, args.split_ratio, args.seed,
+                               zero_one=args.task != "multiclass")
     scans = take_fraction(scans, args.train_fraction, args.seed)
-    check_splits(scans, ("train", "val"))
     task = args.task
     if task == "auto" and scans.task is None:  # a table: its labels must be 0 and 1
         task = "binary" if len(scans.label_names) == 1 else "multilabel"
-    scans, target = resolve_task(scans, task)
+    looked, (scans, target), _ = together(lambda: check_headers(scans),
+                                          lambda: resolve_task(scans, task),
+                                          lambda: check_splits(scans, ("train", "val")))
+    scans = dataclasses.replace(scans, window=looked.window)
     LOG.info(summarise(scans))
     objective, target, weights = training_options.make_objective(args, scans, target)
 
@@ -92,7 +97,6 @@ def train(args: argparse.Namespace, run: Session) -> None:
     if for_scratch(name) and run.world.size > 1:
         raise UserError(f"--backbone {name}: its BatchNorm would see each process's share of a "
                         f"batch alone; found {run.world.size} processes, expected 1")
-    scans = check_headers(scans)
     augmentation = training_options.make_augmentation(args, scans)
     preprocess = options.make_preprocess(args, scans, start.mean, start.std)
     torch.manual_seed(args.seed)

@@ -89,7 +89,7 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
     if args.group_by:
         scans.group_column(args.group_by)
     if args.split != "all":
-        check_splits(scans, (args.split,))
+        check_splits(scans, (args.split,), "Measure all of them with --split all")
     rows = scans.rows(args.split)
     fingerprint = scans.fingerprint()
     if scans.drawn and args.split != "all" and fingerprint != card.data["fingerprint"]:

@@ -32,7 +32,7 @@ from slivit.config import TASKS, Augmentation, Target
 from slivit.cross_validation import cross_validate
 from slivit.datasets import scan_training_set
 from slivit.engine import fit
-from slivit.errors import UserError, run_script
+from slivit.errors import UserError, run_script, together
 from slivit.features import FeatureOptions, frozen_training_set
 from slivit.files import scratch_dir, write_json
 from slivit.headers import check_headers
@@ -43,11 +43,12 @@ from slivit.optim import backbone_groups, parameter_groups
 from slivit.output_dir import open_out_dir
 from slivit.patient_key import patient_key, write_key
 from slivit.prediction import load_trained
+from slivit.progress import Plan
 from slivit.report import closing_split, measure
 from slivit.runtime import LOG, versions
 from slivit.scans import Scans, summarise
 from slivit.session import Session, open_session
-from slivit.state import Plan, find_state
+from slivit.state import find_state
 from slivit.steps import Phase
 from slivit.subsets import take_fraction
 from slivit.tasks import check_splits, divide_labels, resolve_with_auxiliary
@@ -133,8 +134,13 @@ def main(argv: list[str] | None = None) -> None:
         if args.auxiliary:
             every = wanted is None or args.auxiliary == ["all"]
             wanted = None if every else [*wanted, *args.auxiliary]
-        scans = options.load_scans(args, 3, wanted, args.split_ratio, args.seed)
-        scans = check_headers(scans, views=options.chosen_views(args))
+        scans = options.load_scans(args, 3, wanted, args.split_ratio, args.seed,
+                                   zero_one=args.task in ("binary", "multilabel"))
+        try:
+            scans = check_headers(scans, views=options.chosen_views(args))
+        except UserError:
+            together(lambda: check_headers(scans), lambda: resolve(args, scans))  # all in one
+            raise
         if args.folds is None:
             train(args, scans, run, args.out_dir)
         else:
@@ -143,10 +149,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -> None:
     """Train on the table's train split, keep the best epoch on val, measure on test."""
-    predicted, auxiliary = divide_labels(scans, args.auxiliary or (), args.pathologies)
-    scans = take_fraction(scans, args.train_fraction, args.seed, predicted)
-    check_splits(scans, ("train", "val"))
-    scans, target = resolve_with_auxiliary(scans, args.task, predicted, auxiliary)
+    scans, target, auxiliary = resolve(args, scans)
     LOG.info(summarise(scans))
     augmentation = training_options.make_augmentation(args, scans)
     model, bb_data = make_model(args, scans, target)
@@ -194,6 +197,16 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
         measure([load_trained(best_path, run.device)], own, closing_split(own), run, args.b_size,
                 out_dir, ReportOptions(args.seed))
     LOG.info("model: %s", best_path)
+
+
+def resolve(args: argparse.Namespace, scans: Scans) -> tuple[Scans, Target, list[str]]:
+    """Return the scans to train on, with the labels to learn, and which of these are auxiliary."""
+    predicted, auxiliary = divide_labels(scans, args.auxiliary or (), args.pathologies)
+    scans = take_fraction(scans, args.train_fraction, args.seed, predicted)
+    (scans, target), _ = together(
+        lambda: resolve_with_auxiliary(scans, args.task, predicted, auxiliary),
+        lambda: None if args.folds else check_splits(scans, ("train", "val")))
+    return scans, target, auxiliary
 
 
 def make_model(args: argparse.Namespace, scans: Scans, target: Target

@@ -45,6 +45,8 @@ def read_file_list(path: Path) -> pd.DataFrame:
     Raises:
         UserError: no such file, empty, not a table, or a column is missing.
     """
+    if path.exists() and not path.is_file():  # to open a pipe may wait for ever
+        raise UserError(f"{path}: is no regular file, expected a table")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
@@ -97,7 +99,7 @@ def check_rows(table: pd.DataFrame, path: Path) -> None:
 def is_percentage(cell: str) -> bool:
     """Return whether a cell is a number from 0 to 100."""
     try:
-        return 0 <= float(cell) <= 100
+        return 0 <= float(cell) <= 100 and "_" not in cell
     except ValueError:
         return False
 

@@ -13,6 +13,8 @@ from slivit.errors import NotWritten, UserError, listing
 from slivit.files import check_replaceable
 from slivit.runtime import LOG
 
+BEGINNING = b"F_Name,Path"  # of the tables written here
+
 
 def table_parser(text: str, root: str, out: str) -> argparse.ArgumentParser:
     """Return a parser of ROOT, --out and --overwrite; `root` and `out` say what they are."""
@@ -25,15 +27,24 @@ def table_parser(text: str, root: str, out: str) -> argparse.ArgumentParser:
 
 
 def check_out(out: Path, overwrite: bool) -> None:
-    """Refuse to replace a file, and always what is none: a folder, a device, a pipe, a link.
+    """Refuse to replace a file, and always what is no table of scans: scans, a list of others.
 
     Raises:
-        UserError: such a thing; or `out` exists, and `overwrite` is not given.
+        UserError: such a thing, or what is no regular file; or `out` exists, and `overwrite` is not
+            given.
     """
     check_replaceable(out, "--out")
-    if out.exists() and not overwrite:
+    if not out.exists():
+        return
+    if not overwrite:
         raise UserError(f"--out {out}: exists already. Name another file, or add --overwrite to "
                         "replace it")
+    with out.open("rb") as file:
+        start = file.read(len(BEGINNING))
+    if start != BEGINNING:
+        raise UserError(f"--out {out}: --overwrite replaces a table of scans, which begins with "
+                        f"{BEGINNING.decode()!r}; this file begins with {start!r}. Name another "
+                        "file")
 
 
 def path_cells(names: Sequence[str], root: Path, out: Path) -> list[str]:
@@ -51,6 +62,9 @@ def path_cells(names: Sequence[str], root: Path, out: Path) -> list[str]:
     folder = Path(os.path.relpath(root.resolve(), out.parent.resolve()))
     paths = [(folder / name).as_posix() for name in names]
     check_text(paths, "names of files or folders")
+    if broken := [repr(cell) for cell in paths if "\n" in cell or "\r" in cell]:
+        raise UserError(f"{len(broken)} names hold a line break, which no table may:\n"
+                        f"{listing(broken)}\nRename these files or folders")
     bad = [repr(cell) for cell in paths if cell != cell.strip()]
     if bad:
         raise UserError(f"{len(bad)} Path cells would begin or end with a blank, which is lost "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, NotRequired
 
 import numpy as np
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 from pydantic import AfterValidator, FailFast
 from typing_extensions import TypedDict
 
@@ -153,7 +153,7 @@ class Card:
     seed: Count = 0
     versions: dict[Text, Text] = dataclasses.field(default_factory=dict)
     training: TrainingFacts = dataclasses.field(default_factory=dict)
-    temperature: Annotated[float, Gt(0)] | None = None
+    temperature: Annotated[float, Ge(1e-3), Le(1e3)] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from slivit.files import whole_file
 
 # The full-width signs are formulas too, in spreadsheets set to Chinese, Japanese or Korean.
 FORMULA = re.compile(r"'*([\t\r\n]|\s*[=+\-@＝＋－＠])")
+QUOTED = re.compile(r"[\r;\t]")
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -32,13 +33,14 @@ def unescape(text: str) -> str:
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV, whole or not at all; texts and column names are escaped."""
     table = _change_texts(table, escape)
-    # Pandas leaves a lone carriage return unquoted, and reads it as the end of a row.
-    returns = any("\r" in str(text) for column in (table.columns, *_texts(table).values())
-                  for text in column)
+    # Pandas leaves a lone carriage return unquoted, and reads it as the end of a row. Spreadsheets
+    # of some countries split cells at semicolons, and behind one could stand a formula.
+    quoted = any(QUOTED.search(str(text)) for column in (table.columns, *_texts(table).values())
+                 for text in column)
     with whole_file(path) as part, part.open(
             "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         table.to_csv(file, index=False, lineterminator="\n",
-                     quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
+                     quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL)
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
-from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+from annotated_types import Ge, Le, Lt, MaxLen, MinLen
 
 Task = Literal["binary", "multilabel", "multiclass", "regression"]
 Rate = Annotated[float, Ge(0), Lt(1)]
 Count = Annotated[int, Ge(0), Le(2 ** 53)]
-Triple = tuple[float, float, float]
-PositiveTriple = tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)], Annotated[float, Gt(0)]]
+Moderate = Annotated[float, Ge(-1e6), Le(1e6)]
+Scale = Annotated[float, Ge(1e-6), Le(1e6)]
+Label = Annotated[float, Ge(-3e38), Le(3e38)]  # of regression: float32
+Spread = Annotated[float, Ge(1e-38), Le(3e38)]
+Shift = Annotated[float, Ge(-100), Le(100)]    # of a logit, the logarithm of a weight
 MOST_LABELS = 10_000
 Text = Annotated[str, MaxLen(1000)]
 STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}  # how pydantic reads a record
@@ -47,8 +50,8 @@ class Preprocess:
 
     img_size: Annotated[int, Ge(32), Le(2 ** 14)]
     window: Text
-    mean: Triple
-    std: PositiveTriple
+    mean: tuple[Moderate, Moderate, Moderate]
+    std: tuple[Scale, Scale, Scale]
     n_slices: Annotated[int, Ge(0), Le(2 ** 16)] = 0
     slice_sampling: Literal["uniform", "middle"] = "uniform"
     views: Annotated[tuple[str, ...], MinLen(1), MaxLen(10)] = ("acquisition",)
@@ -124,9 +127,9 @@ class Target:
     task: Task
     labels: Annotated[tuple[Text, ...], MinLen(1), MaxLen(MOST_LABELS)]
     column: Text | None = None
-    mean: Annotated[tuple[float, ...], MaxLen(MOST_LABELS)] = field(default=())
-    std: Annotated[tuple[Annotated[float, Gt(0)], ...], MaxLen(MOST_LABELS)] = field(default=())
-    shift: Annotated[tuple[float, ...], MaxLen(MOST_LABELS)] = field(default=())
+    mean: Annotated[tuple[Label, ...], MaxLen(MOST_LABELS)] = field(default=())
+    std: Annotated[tuple[Spread, ...], MaxLen(MOST_LABELS)] = field(default=())
+    shift: Annotated[tuple[Shift, ...], MaxLen(MOST_LABELS)] = field(default=())
 
     def first(self, count: int) -> "Target":
         """Return the target of the first outputs alone."""

@@ -74,6 +74,8 @@ def check_args(args: argparse.Namespace) -> None:
     if args.out.suffix != ".safetensors":
         raise UserError(f"{args.out}: expected a name that ends with .safetensors")
     check_replaceable(args.out)
+    if args.out.exists() and args.out.samefile(args.source):
+        raise UserError(f"{args.out}: is the file to be converted; name another file")
     if args.out.exists() and not args.overwrite:
         raise UserError(f"{args.out}: exists already; name another file, or add --overwrite")
     if not args.out.parent.is_dir() or not os.access(args.out.parent, os.W_OK):

@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import re
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -18,6 +17,7 @@ from slivit.config import Target
 from slivit.errors import UserError, first_line
 from slivit.files import write_json
 from slivit.measured import ReportOptions
+from slivit.metrics import quick_scores
 from slivit.output_dir import check_out_dir, open_out_dir
 from slivit.prediction import Prediction, load_trained
 from slivit.records import Misfit, from_values, parse_object
@@ -59,12 +59,12 @@ def cross_validate(args: argparse.Namespace, scans: Scans, run: Session, train: 
         if run.world.main:
             if run.resume:
                 options.check_resume(args.out_dir, config)
-            for folder in {*folders, *_older_folds(args.out_dir)}:
-                check_out_dir(folder, run.resume, args.overwrite, run.inputs)
-            stack.enter_context(open_out_dir(args.out_dir, run.resume, args.overwrite,
-                                             chain(run.inputs, scans.read.files())))
+            inputs = [*run.inputs, *scans.read.files()]
+            for folder in (args.out_dir, *sorted({*folders, *_older_folds(args.out_dir)})):
+                check_out_dir(folder, run.resume, args.overwrite, inputs)
+            stack.enter_context(open_out_dir(args.out_dir, run.resume, args.overwrite, inputs))
             for folder in _older_folds(args.out_dir) if args.overwrite else ():
-                with open_out_dir(folder, False, True, chain(run.inputs, scans.read.files())):
+                with open_out_dir(folder, False, True, inputs):
                     pass  # its files are removed
             write_json(args.out_dir / "config.json", config)
         run.world.wait()
@@ -100,7 +100,8 @@ def _pool(args: argparse.Namespace, folds: list[Scans], folders: list[Path], run
         pred[rows] = read_back(folder / "predictions.csv", lambda path, fold=fold: _predictions(
             path, fold, card.target))
         number[rows] = k
-        scores = read_back(folder / "metrics.json", _mean_scores)
+        scores = read_back(folder / "metrics.json", lambda path, rows=rows: _mean_scores(
+            path, quick_scores(scans.labels[rows], pred[rows], card.target)))
         table.append({"fold": k, **{split: len(fold.rows(split)) for split in SPLITS}, **scores})
     rows = np.flatnonzero(number)
     write_table(args.out_dir / "folds.csv", pd.DataFrame(table))
@@ -136,8 +137,18 @@ def _predictions(path: Path, fold: Scans, target: Target) -> np.ndarray:
     return pred
 
 
-def _mean_scores(path: Path) -> dict[str, float | None]:
-    """Return the scores of a fold, the mean over its labels, without intervals."""
+def _mean_scores(path: Path, expected: dict[str, float | None]) -> dict[str, float | None]:
+    """Return the scores of a fold, the mean over its labels, without intervals.
+
+    `expected` are those that its predictions.csv gives.
+    """
     content = parse_object(path.read_bytes())
-    return from_values(dict[str, Score], {key: value for key, value in content["mean"].items()
-                                          if not key.endswith("_ci")})
+    scores = from_values(dict[str, Score], {key: value for key, value in content["mean"].items()
+                                            if not key.endswith("_ci")})
+    if bad := [key for key, value in expected.items() if not _same(scores.get(key), value)]:
+        raise ValueError(f"its {', '.join(bad)} are not those of the predictions.csv beside it")
+    return scores
+
+
+def _same(a: float | None, b: float | None) -> bool:
+    return a is b if a is None or b is None else bool(np.isclose(a, b, rtol=1e-6, atol=1e-9))

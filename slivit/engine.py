@@ -18,10 +18,11 @@ from slivit.metrics import quick_scores
 from slivit.objective import Objective, plain_loss
 from slivit.optim import moving_average
 from slivit.plots import plot_history
+from slivit.progress import Progress
 from slivit.runtime import LOG
 from slivit.sampling import interleave
 from slivit.session import Session
-from slivit.state import Progress, restore, save_state
+from slivit.state import restore, save_state
 from slivit.steps import Loop, Phase, check_finite, start_phase, train_epoch
 from slivit.stopping import Stopped
 from slivit.tasks import to_predictions

@@ -9,9 +9,11 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from slivit.stopping import Stopped, ignore_at_end, stop_signals
 
+T = TypeVar("T")
 MAX_LISTED = 100
 TRAINING = ("bb_train.py", "finetune.py")  # scripts that can go on where they stopped
 
@@ -46,6 +48,25 @@ class NotWritten(RunError):
         self.path, self.reason, self.full = path, reason, full
 
 
+def together(*checks: Callable[[], T]) -> list[T]:
+    """Return what several checks return; of those that refuse, one error says all.
+
+    Raises:
+        UserError: one of them, or several, refused.
+    """
+    found, errors = [], []
+    for check in checks:
+        try:
+            found.append(check())
+        except UserError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise UserError(f"{len(errors)} things are wrong.\n" + "\n".join(map(str, errors)))
+    return found
+
+
 def listing(offenders: Iterable[object], limit: int = MAX_LISTED) -> str:
     """Return offenders as indented lines; past `limit`, the rest is counted."""
     rows = [str(offender) for offender in offenders]
@@ -75,6 +96,10 @@ def run_script(main: Callable[[], None]) -> None:
     except UserError as error:
         if error.by_one or int(os.environ.get("RANK", 0)) == 0:
             print(f"error: {printable(error)}", file=sys.stderr)
+        sys.exit(2)
+    except PermissionError as error:  # of whatever looks at a file or folder
+        print(f"error: {printable(error.filename)}: {error.strerror}; see that you may use it, "
+              "and the folders above it", file=sys.stderr)
         sys.exit(2)
     except RunError as error:
         print(f"error: {printable(error)}", file=sys.stderr)

@@ -18,19 +18,20 @@ def explain(error: BaseException, args: argparse.Namespace) -> RunError | None:
         args: the script's options, which say what can be lowered.
     """
     text = str(error)
-    again = "go on with --resume" if hasattr(args, "resume") else "run the command again"
+    again = ("go on with --resume" if hasattr(args, "resume") else
+             "run the command again, with --overwrite")
     if isinstance(error, NotWritten):
         return NotWritten(error.path, error.reason, error.full, again)
     if "DataLoader worker" in text:
         n_cpu = getattr(args, "n_cpu", None)
         return RunError(f"a data-loading process died ({first_line(error)}), perhaps because the "
-                        f"machine ran out of memory. {again.capitalize()}, with a lower --n_cpu"
+                        f"machine ran out of memory. {again.capitalize()}, and a lower --n_cpu"
                         + (f": {n_cpu // 2} for {n_cpu}" if n_cpu else ""))
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
             sign in text for sign in OUT_OF_MEMORY):
         return RunError(f"out of memory ({first_line(error)[:200]}). {_what_to_lower(args)}")
     if isinstance(error, OSError) and error.errno in FULL:
-        return NotWritten(error.filename or "the disk", error.strerror, then=again)
+        return NotWritten(error.filename or args.out_dir, error.strerror, then=again)
     return None
 
 

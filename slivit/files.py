@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -23,6 +24,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 KINDS = ((stat.S_ISLNK, "a symbolic link"), (stat.S_ISDIR, "a folder"),
          (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"),
          (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
+PART = re.compile(r"\..*\.[0-9]+\.part(\..*)?", re.DOTALL)  # names of files that are being written
+SCRATCH = ".scratch."  # how names of temporary folders begin
 STEM = 100  # letters of a name that its temporary file keeps
 TORCH = ("PytorchStreamWriter", "inline_container", "iostream", "unexpected pos")  # cannot write
 
@@ -119,7 +122,7 @@ def write_json(path: Path, content: object) -> None:
 def scratch_dir(parent: Path, world: "World | None" = None) -> Iterator[Path]:
     """Yield a new folder in `parent`, the same for all processes, that is removed at the end."""
     main = world is None or world.main
-    made = Path(tempfile.mkdtemp(prefix=".scratch.", dir=parent)) if main else None
+    made = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=parent)) if main else None
     try:
         if main and (record := _record.get()) is not None:
             record(made, None)

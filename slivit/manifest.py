@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slivit.errors import UserError
-from slivit.files import check_replaceable
+from slivit.files import PART, SCRATCH, check_replaceable
 
 try:
     import fcntl
@@ -48,6 +48,8 @@ class Manifest:
             # Through this one descriptor alone: closing any other gives the lock away.
             content = os.pread(self._file, os.fstat(self._file).st_size, 0)
             self.sizes = parse(content, folder / MANIFEST)
+            if not content.endswith(b"\n"):  # a line that is torn
+                os.ftruncate(self._file, content.rfind(b"\n") + 1)
         except BaseException:
             os.close(self._file)
             raise
@@ -114,10 +116,11 @@ class Manifest:
     def clear_temporary(self) -> None:
         """Remove what killed runs have left half-made."""
         for name, sizes in self.sizes.items():
-            if None in sizes and is_plain(self.folder, name):
+            if None not in sizes:
+                continue
+            if PART.fullmatch(Path(name).name) and is_plain(self.folder, name):
                 (self.folder / name).unlink()
-            elif None in sizes and Path(name).name.startswith(".scratch.") and not (
-                    self.folder / name).is_symlink():
+            elif Path(name).name.startswith(SCRATCH) and not (self.folder / name).is_symlink():
                 shutil.rmtree(self.folder / name, ignore_errors=True)
 
 

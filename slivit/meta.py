@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from slivit.errors import UserError, listing
-from slivit.meta_labels import label_columns, parse_labels
+from slivit.meta_labels import UNKNOWN, label_columns, not_zero_one, parse_labels
 from slivit.meta_paths import backslashes, cell_paths, missing, resolved
 from slivit.readers.arrays import split_key
 from slivit.readers.base import kind_at
@@ -47,7 +47,8 @@ class Columns:
 
 def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
               pid_col: str | None = None, ratio: tuple[float, float, float] = (0.7, 0.15, 0.15),
-              seed: int = 0, refuse_overlap: bool = True, labels_needed: bool = True) -> Scans:
+              seed: int = 0, refuse_overlap: bool = True, labels_needed: bool = True,
+              zero_one: bool = False) -> Scans:
     """Read a meta.csv.
 
     Args:
@@ -60,6 +61,7 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
         refuse_overlap: whether a patient or a file in two splits is an error.
         labels_needed: whether a column of `pathologies` that is not there is an error, or has
             unknown labels only. A table without any of them, and without splits, is all test.
+        zero_one: whether labels other than 0 and 1 are an error.
 
     Returns:
         Scans with float32 labels, NaN where a cell is empty (or NA).
@@ -77,6 +79,8 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
     names, wrong = label_columns(table, path, found, special)
     labels, rounded, cell_faults = parse_labels(table, names)
     faults += wrong + cell_faults
+    if zero_one:
+        faults += not_zero_one(table, names, labels)
     if not labels_needed and not wrong:
         labels, names = _in_order(labels, found, pathologies)
     faults += _empty_cells(table, [columns.path, columns.f_name, columns.patient])
@@ -93,11 +97,11 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
         split = split_by_group(patients or _first_spellings(paths, files), ratio, seed)
     elif split is None:
         split = np.full(len(table), "test")
-    if refuse_overlap:
+    if refuse_overlap or faults:
         faults += _overlaps(table, columns, split, files, patients)
     if faults:
         if columns.path is not None:
-            faults += missing(table[columns.path], paths)
+            faults += missing(table[columns.path], paths, path.parent)
         raise _all_wrong(path, faults)
     if drawn:
         LOG.info("%s has no splits: divided %s by %s with seed %d", path.name,
@@ -181,8 +185,9 @@ def _in_order(labels: np.ndarray, found: list[str],
 
 
 def _empty_cells(table: pd.DataFrame, columns: Sequence[str | None]) -> list[str]:
-    bad = [f"line {line}: {name} is empty" for name in columns if name is not None
-           for line, cell in table[name].items() if cell == ""]
+    bad = [f"line {line}: {name} is {repr(cell) if cell else 'empty'}"
+           for name in columns if name is not None for line, cell in table[name].items()
+           if cell == "" or (name == columns[-1] and cell.lower() in UNKNOWN)]
     broken = [f"line {line}: {name} {cell!r}" for name in columns if name is not None
               for line, cell in table[name].items() if "\n" in cell or "\r" in cell]
     return ([f"{len(bad)} cells must not be empty:\n{listing(bad)}"] * bool(bad)
@@ -262,8 +267,8 @@ def _remark(path: Path, files: Sequence[str], patients: Sequence[str] | None,
         LOG.warning("warning: %s names %d scans more than once", path.name, doubles)
     alike = written_alike(patients or (), split if patients else ())
     if alike:
-        LOG.warning("warning: %s: %d groups of patients differ only by case, blanks or leading "
-                    "zeros, and count as different ones: %s. Where they are the same person, write "
-                    "them alike: in several splits they would make every score too good",
-                    path.name, len(alike),
+        LOG.warning("warning: %s: %d groups of patients differ only by case, blanks, leading "
+                    "zeros or the like, and count as different ones: %s. Where they are the same "
+                    "person, write them alike: in several splits they would make every score too "
+                    "good", path.name, len(alike),
                     "; ".join(alike[:MAX_ALIKE]) + "; ..." * (len(alike) > MAX_ALIKE))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from slivit.runtime import LOG
 from slivit.scans import match_names
 
 UNKNOWN = ("", "na", "n/a", "nan")
+WHOLE = 2.0 ** 53  # from here on, float64 does not hold every whole number
 LARGEST = float(np.finfo(np.float32).max)
 DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+(e[+-]?[0-9]+)?", re.IGNORECASE)
 
@@ -65,19 +67,31 @@ def parse_labels(table: pd.DataFrame, columns: list[str]
         labels[:, k] = exact
         known = ~np.isnan(exact)
         if (labels[known, k] == np.round(labels[known, k])).all():  # classes, as it seems
-            lost = np.flatnonzero(known & (labels[:, k] != exact))
-            if len(lost):
-                rounded[name] = tuple(f"line {table.index[i]}: {table[name].iat[i]}" for i in lost)
+            cells = list(table[name])
+            lost = [i for i in np.flatnonzero(known) if labels[i, k] != exact[i]
+                    or (abs(exact[i]) >= WHOLE and Decimal(cells[i]) != int(exact[i]))]
+            if lost:
+                rounded[name] = tuple(f"line {table.index[i]}: {cells[i]}" for i in lost)
     faults = []
     if bad:
         faults.append(f"{len(bad)} label cells are neither a number nor empty "
                       f"(empty means unknown):\n{listing(bad)}")
     if commas:
-        faults.append(f"{len(commas)} label cells are written with a decimal comma:\n"
-                      f"{listing(commas)}\nWrite 0.5 for 0,5: save the table with points, or with "
-                      "pandas: read_csv(FILE, sep=None, engine='python', decimal=',')"
-                      ".to_csv(FILE, index=False)")
+        faults.append(f"{len(commas)} label cells are written with a comma, decimal or of "
+                      f"thousands:\n{listing(commas)}\nWrite 0.5 for 0,5 and 1000 for 1,000, in a "
+                      "spreadsheet set to decimal points; or with pandas, which leaves all else as "
+                      "it is: t = read_csv(FILE, sep=None, engine='python', dtype=str); t[LABEL] = "
+                      "t[LABEL].str.replace(',', '.'); t.to_csv(NEW_FILE, index=False)")
     return labels, rounded, faults
+
+
+def not_zero_one(table: pd.DataFrame, names: list[str], labels: np.ndarray) -> list[str]:
+    """Return a paragraph on the labels (n, K) that are neither 0, 1 nor unknown; none without."""
+    rows, columns = np.nonzero(~(np.isnan(labels) | np.isin(labels, (0, 1))))
+    bad = [f"line {table.index[i]}, column {names[k]}: {table[names[k]].iat[i]}"
+           for i, k in zip(rows, columns, strict=True)]
+    return [f"{len(bad)} labels are neither 0, 1 nor empty:\n{listing(bad)}\nName the 0/1 columns "
+            "with --pathologies, or correct them"] * bool(bad)
 
 
 def _bad_names(names: list[str]) -> list[str]:

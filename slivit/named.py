@@ -134,7 +134,7 @@ def _read_npz(path: Path, ndim: int, columns: int, values: int
     bad = []
     for split, images, labels in zip(SPLITS, blocks, parts, strict=True):
         shaped = images.ndim == ndim + 1 or (images.ndim == ndim + 2 and images.shape[-1] == 3)
-        if images.dtype != np.uint8 or not shaped:
+        if images.dtype != np.uint8 or not shaped or 0 in images.shape[1:]:
             bad.append(f"{split} has {images.dtype} images of shape {images.shape}")
         wrong = _wrong_labels(labels, images.shape[:1], columns, values)
         bad += [f"{split} has {wrong}"] * bool(wrong)

@@ -138,8 +138,9 @@ def add_report_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_scans(args: argparse.Namespace, ndim: int, pathologies: list[str] | None,
-               ratio: str | None = None, seed: int = 0, labels_needed: bool = True) -> Scans:
-    """Load the table that the data options name; `labels_needed` as in meta.read_meta.
+               ratio: str | None = None, seed: int = 0, labels_needed: bool = True,
+               zero_one: bool = False) -> Scans:
+    """Load the table that the data options name; the rest is as in meta.read_meta.
 
     Raises:
         UserError: contradictory options, or whatever is wrong with the data.
@@ -152,7 +153,8 @@ def load_scans(args: argparse.Namespace, ndim: int, pathologies: list[str] | Non
         if args.medmnist_size is not None:
             raise UserError("--medmnist_size goes with --dataset, not with --meta_csv")
         scans = read_meta(args.meta_csv, ndim, pathologies, args.pid_col,
-                          parse_ratio(ratio or SPLIT_RATIO), seed, labels_needed=labels_needed)
+                          parse_ratio(ratio or SPLIT_RATIO), seed, labels_needed=labels_needed,
+                          zero_one=zero_one)
         return dataclasses.replace(scans, cache_dir=getattr(args, "cache_dir", None))
     for flag in ("pid_col", "split_ratio"):
         if getattr(args, flag, None) is not None:

@@ -70,7 +70,7 @@ def read_original(path: Path) -> tuple[Card, dict[str, torch.Tensor]]:
                         f"{listing(bad, 20)}\nGive the file as the original has written it.")
     channels = _last_channels(backbone)
     side = math.isqrt(sizes.in_dim // channels)
-    if channels * side ** 2 != sizes.in_dim:
+    if channels * side ** 2 != sizes.in_dim or not side:
         raise UserError(f"{path}: to_patch_embedding takes {sizes.in_dim} numbers, which are no "
                         f"square map of the {channels} channels of {architecture}; expected "
                         f"{channels} x 64 for slices of 256 pixels")

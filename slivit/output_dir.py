@@ -16,6 +16,9 @@ RUN_FILES = ("config.json", "split.csv", "patient_key.txt", "log.csv", "history.
              "roc.png", "pr.png", "calibration.png", "scatter.png", "data_report.csv",
              "contact_sheet.png", "folds.csv", "confusion.png", "bland_altman.png",
              "report.html", "report.md")
+# What --resume reads, and refuses in its own words where it is damaged.
+READ_BACK = ("config.json", "patient_key.txt", "last.pt", "backbone.safetensors",
+             "slivit.safetensors")
 RUN_FOLDERS = ("worst", "explain")  # of pictures and heat maps
 BY_HAND = "Move away, or remove by hand, what need not be kept, or name another --out_dir"
 
@@ -37,7 +40,7 @@ def check_out_dir(out_dir: Path, resume: bool = False, overwrite: bool = False,
             by another run; with `overwrite`, not listed what would be replaced, or read by this
             run what would be removed.
     """
-    check_place(out_dir)
+    check_place(out_dir)  # before what it holds is looked at
     listed = read_manifest(out_dir) if out_dir.is_dir() else None
     _check_content(out_dir, listed, resume, overwrite)
     if overwrite:
@@ -47,7 +50,7 @@ def check_out_dir(out_dir: Path, resume: bool = False, overwrite: bool = False,
         Manifest(out_dir).close()  # refuses where another run has it open
 
 
-def check_place(out_dir: Path) -> None:
+def check_place(out_dir: Path, flag: str = "--out_dir") -> None:
     """Refuse a path at which no folder can be.
 
     Raises:
@@ -58,16 +61,16 @@ def check_place(out_dir: Path) -> None:
             mode = path.stat().st_mode
         except FileNotFoundError:
             if path.is_symlink():
-                raise UserError(f"--out_dir {out_dir}: {path} is a symbolic link that leads "
+                raise UserError(f"{flag} {out_dir}: {path} is a symbolic link that leads "
                                 "nowhere. Name another folder") from None
             continue
         except NotADirectoryError:
             continue  # said of the file above it
         except (OSError, ValueError) as error:  # ValueError: a NUL in it
-            raise UserError(f"--out_dir {str(out_dir)!r}: cannot be a folder "
+            raise UserError(f"{flag} {str(out_dir)!r}: cannot be a folder "
                             f"({getattr(error, 'strerror', None) or error})") from None
         if not path.is_dir():
-            raise UserError(f"--out_dir {out_dir}: {'' if path == out_dir else f'{path} '}is "
+            raise UserError(f"{flag} {out_dir}: {'' if path == out_dir else f'{path} '}is "
                             f"{kind_of_file(mode)}, expected a folder")
         return
 
@@ -90,20 +93,21 @@ def _check_content(out_dir: Path, listed: dict[str, set[int | None]] | None, res
                          for name in bad)
         raise UserError(f"--out_dir {out_dir}: holds what no run leaves under such a name:\n{what}"
                         f"\n{BY_HAND}.")
-    if not overwrite:
-        return
     there = [name for name in RUN_FILES if is_plain(out_dir, name)]
+    if listed is None and resume:  # of an earlier version
+        return
     if listed is None:
         there += [f"{name}/" for name in RUN_FOLDERS if (out_dir / name).is_dir()]
         if there:
             raise UserError(f"--out_dir {out_dir}: --overwrite removes the files that a run has "
                             f"listed in {MANIFEST}, and there is no {MANIFEST}. Of names that a "
                             f"run gives there are:\n{listing(there)}\n{BY_HAND}.")
-    foreign = sorted(set(there) - set(written_by_runs(out_dir, listed or {})))
+    own = {*written_by_runs(out_dir, listed or {}), *(READ_BACK if resume else ())}
+    foreign = sorted(set(there) - own)
     if foreign:
-        raise UserError(f"--out_dir {out_dir}: --overwrite would replace files that no run has "
-                        f"written, or that have been changed since:\n{listing(foreign)}\n"
-                        f"{BY_HAND}.")
+        flag = "--overwrite" if overwrite else "--resume"
+        raise UserError(f"--out_dir {out_dir}: {flag} would replace files that no run has written, "
+                        f"or that have been changed since:\n{listing(foreign)}\n{BY_HAND}.")
 
 
 def check_inputs(out_dir: Path, listed: dict[str, set[int | None]],
@@ -151,8 +155,9 @@ def check_writable(folder: Path, flag: str) -> None:
     """Refuse a folder in which nothing can be written, or that cannot be made.
 
     Raises:
-        UserError: with the flag that named it.
+        UserError: with the flag that named it; and see check_place.
     """
+    check_place(folder, flag)
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):  # os.access knows too little: root, full disks
@@ -183,7 +188,7 @@ def open_out_dir(out_dir: Path, resume: bool = False, overwrite: bool = False,
         if overwrite:
             check_inputs(out_dir, manifest.sizes, inputs)
             manifest.remove(written_by_runs(out_dir, manifest.sizes))
-        elif resume:
+        elif resume and not known:  # a run of an earlier version
             pictures = (path.relative_to(out_dir).as_posix()
                         for path in out_dir.glob("worst/worst_*.png"))
             manifest.adopt((*RUN_FILES, *pictures))

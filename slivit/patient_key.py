@@ -13,6 +13,8 @@ from pathlib import Path
 
 from slivit.errors import UserError
 from slivit.files import whole_file
+from slivit.runtime import LOG
+from slivit.splits import plain_patient
 
 KEY_FILE = "patient_key.txt"
 KEY_BYTES = 32
@@ -72,6 +74,27 @@ def read_key(folder: Path) -> bytes | None:
     return bytes.fromhex(found[0])
 
 
+def check_key(out_dir: Path, data: dict) -> None:
+    """Refuse to go on with another key than the run's checkpoint was written with; warn of none.
+
+    Args:
+        out_dir: of the run.
+        data: of the checkpoint's header.
+
+    Raises:
+        UserError: the key there is another run's.
+    """
+    mark, key = data.get("patient_key"), read_key(out_dir)
+    if mark is None:
+        return
+    if key is None:
+        LOG.warning("warning: %s is gone; a checkpoint that is kept from before cannot be compared "
+                    "with patients any more. Later ones get a new key", out_dir / KEY_FILE)
+    elif key_mark(key) != mark:
+        raise UserError(f"--resume: {out_dir / KEY_FILE} is not the key of this run, as its "
+                        "checkpoint says. Put its own back, or remove this one")
+
+
 def hash_patient(patient: str, key: bytes | None) -> str:
     """Return a short hash of a patient; without a key, as in checkpoints of earlier versions."""
     if key is None:
@@ -87,9 +110,10 @@ def key_mark(key: bytes) -> str:
 def hashed_patients(patients: Iterable[str], key: bytes) -> dict:
     """Return what a checkpoint's `data` says of the patients whom it was trained on.
 
-    `patients`: their hashes, sorted; `patient_key`: the key's mark, None where there are none.
+    `patients`: their hashes, as splits.plain_patient writes them, sorted; `patient_key`: the key's
+    mark, None where there are none.
     """
-    hashes = sorted(hash_patient(patient, key) for patient in patients)
+    hashes = sorted({hash_patient(plain_patient(patient), key) for patient in patients})
     return {"patients": hashes, "patient_key": key_mark(key) if hashes else None}
 
 
@@ -113,7 +137,8 @@ def known_patients(patients: set[str], data: dict, path: Path) -> set[str] | Non
         if key is None:
             return None
     known = set(data["patients"])
-    return {patient for patient in patients if hash_patient(patient, key) in known}
+    return {patient for patient in patients if not known.isdisjoint(
+        {hash_patient(patient, key), hash_patient(plain_patient(patient), key)})}
 
 
 def _own_key(path: Path, mark: str) -> bytes | None:

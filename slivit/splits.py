@@ -1,6 +1,7 @@
 """Train, validation and test: by patient, from a seed, and never overlapping."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -83,13 +84,23 @@ def in_several(groups: Sequence[str], split: Sequence[str]) -> dict[str, str]:
 
 
 def written_alike(patients: Sequence[str], split: Sequence[str]) -> list[str]:
-    """Return the patients that differ by case, blanks or leading zeros only, a line of each few."""
+    """Return the patients whose `plain_patient` is the same, a line of each few."""
     splits: dict[str, set[str]] = {}
     for patient, name in zip(patients, split, strict=True):
         splits.setdefault(patient, set()).add(str(name))
     alike: dict[str, list[str]] = {}
     for patient in sorted(splits):
-        plain = re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"\s+", "", patient.casefold()))
-        alike.setdefault(plain, []).append(patient)
+        alike.setdefault(plain_patient(patient), []).append(patient)
     return [" and ".join(f"{name!r} ({', '.join(sorted(splits[name]))})" for name in names)
             for names in alike.values() if len(names) > 1]
+
+
+def plain_patient(patient: str) -> str:
+    """Return a patient without what programs change: case, blanks, leading zeros, `.0`, code.
+
+    A table that went through a spreadsheet or pandas has 7 or 7.0 for 007.
+    """
+    text = unicodedata.normalize("NFKC", patient).casefold()
+    text = "".join(sign for sign in text if not sign.isspace()
+                   and unicodedata.category(sign) not in ("Cf", "Cc"))
+    return re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"^(\d+)\.0+$", r"\1", text))

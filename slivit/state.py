@@ -1,125 +1,23 @@
 """`last.pt`: where a training stands, so that it can go on as if it had never stopped."""
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import torch
-from annotated_types import Ge
-from pydantic import Field
 from torch import nn
 
 from slivit import checkpoint
-from slivit.config import STRICT, Count
 from slivit.errors import UserError, first_line
 from slivit.files import whole_file
 from slivit.parallel import World
-from slivit.records import Misfit, Plain, from_values, rule
-from slivit.scans import Scans
+from slivit.patient_key import check_key
+from slivit.progress import Plan, Progress, is_of
+from slivit.records import Misfit, from_values, rule
 from slivit.session import Session
 from slivit.tensor_files import Unreadable, check_tensors, load_torch, numbers_in
 
 AGAIN = "start again with --overwrite"
 PARTS = {"model": True, "ema": False, "optimizer": True, "scaler": False}  # name: always there
-ROW = ("epoch", "lr", "train_loss", "val_loss", "best", "seconds")  # of the log, beside the scores
-Seconds = Annotated[float, Ge(0)]
-Score = Annotated[float, Field(allow_inf_nan=True), rule(  # none yet is minus infinity
-    lambda value: () if value < math.inf else [f"found {value}, expected a score"])]
-
-
-def _row_faults(row: dict) -> list[str]:
-    """Return what is wrong with a row of the log; a score may be unknown."""
-    missing = [name for name in ROW if name not in row]
-    wrong = [name for name, value in row.items() if name != "best" and type(value) not in (
-        int, float, *[type(None)] * (name not in ROW))]
-    return ([f"{', '.join(missing)}: missing"] * bool(missing)
-            + [f"{', '.join(wrong)}: expected numbers"] * bool(wrong)
-            + ["best: expected true or false"] * (type(row.get("best", True)) is not bool))
-
-
-@dataclass
-class Progress:
-    """Where a training stands.
-
-    Attributes:
-        epoch, step: to go on with: `step` steps of `epoch` (from 1) are done.
-        loss_sum, seen: of the training loss in this epoch, and how many labels it is of.
-        seconds: this epoch has taken.
-        log: a row per finished epoch.
-        best: score of the epoch kept; higher is better.
-        stale: epochs since.
-        phase: number of the phase whose optimizer is stored.
-    """
-
-    __pydantic_config__ = STRICT
-
-    epoch: Annotated[int, Ge(1)] = 1
-    step: Count = 0
-    loss_sum: float = 0.0
-    seen: Count = 0
-    seconds: Seconds = 0.0
-    log: list[Annotated[dict[str, Plain], rule(_row_faults)]] = field(default_factory=list)
-    best: Score = -math.inf
-    stale: Count = 0
-    phase: Count = 0
-
-    def faults(self) -> list[str]:
-        """Return in what the fields contradict each other, in words."""
-        bad = []
-        if len(self.log) != self.epoch - 1:
-            bad.append(f"log of {len(self.log)} epochs, expected {self.epoch - 1} before epoch "
-                       f"{self.epoch}")
-        if [row["epoch"] for row in self.log] != list(range(1, len(self.log) + 1)):
-            bad.append("log: epoch: expected 1, 2, and so on")
-        if self.log and not any(row["best"] for row in self.log):
-            bad.append("log without an epoch that was the best")
-        if not self.step and (self.seen or self.loss_sum):
-            bad.append(f"loss_sum {self.loss_sum:g} of {self.seen} labels before the first step")
-        return bad
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a training is going to do, as far as last.pt has to agree with it.
-
-    Attributes:
-        steps: in an epoch.
-        starts: the first epoch of each phase.
-    """
-
-    steps: int
-    starts: tuple[int, ...] = (1,)
-
-    @classmethod
-    def of(cls, scans: Scans, b_size: int, accumulate: int, starts: tuple[int, ...] = (1,)
-           ) -> "Plan":
-        """Return the plan for a table's train split."""
-        batches = -(-len(scans.rows("train")) // b_size)
-        return cls(-(-batches // accumulate), starts)
-
-    def faults(self, progress: Progress, scores: Iterable[str]) -> list[str]:
-        """Return in what a training's progress contradicts the plan, in words.
-
-        Args:
-            progress: of last.pt.
-            scores: that the checkpoint of the best epoch has; each is a column of the log.
-        """
-        bad = []
-        if progress.step > self.steps:
-            bad.append(f"step {progress.step} of an epoch of {self.steps} steps")
-        phase = sum(start <= progress.epoch for start in self.starts) - 1
-        begins = phase > 0 and progress.step == 0 and progress.epoch == self.starts[phase]
-        if progress.phase not in (phase, phase - begins):
-            bad.append(f"phase {progress.phase} in epoch {progress.epoch}, expected {phase}")
-        columns = {*ROW, *(f"val_{name.removeprefix('val_')}" for name in scores)}
-        for row in progress.log:
-            if set(row) != columns:
-                bad.append(f"log: columns {', '.join(sorted(set(row) ^ columns))} of epoch "
-                           f"{row['epoch']} are missing or unknown")
-                break
-        return bad
 
 
 def save_state(path: Path, progress: Progress, parts: dict[str, object], world: World) -> None:
@@ -168,6 +66,10 @@ def _faults(content: dict) -> list[str]:
     bad = [f"{name}: missing" for name, needed in PARTS.items() if needed and name not in content]
     bad += [f"{name}: found a {type(content[name]).__name__}, expected its state"
             for name in PARTS if name in content and not isinstance(content[name], dict)]
+    optimizer = content.get("optimizer")
+    if isinstance(optimizer, dict) and not (isinstance(optimizer.get("state"), dict)
+                                            and isinstance(optimizer.get("param_groups"), list)):
+        bad.append("optimizer: found no state and param_groups")
     bad += [f"{name}: unknown, a newer version has written it" for name in content
             if name not in (*PARTS, "rng")]
     rng = content.get("rng")
@@ -194,22 +96,52 @@ def find_state(out_dir: Path, model: nn.Module, best: Path, run: Session, plan: 
             or damaged.
     """
     last = out_dir / "last.pt"
-    if not run.resume or not last.exists():
+    if not run.resume:
+        return None
+    if not last.exists():
+        _check_begins(out_dir, best)
         return None
     progress, content = load_state(last, run.device)
-    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    if own != {name: getattr(tensor, "shape", None) for name, tensor in content["model"].items()}:
+    own = {name: _kind(tensor) for name, tensor in model.state_dict().items()}
+    if own != {name: _kind(tensor) for name, tensor in content["model"].items()}:
         raise _cannot_resume(last, ValueError("it is of another model"))
-    scores: Iterable[str] = ()
+    card = None
     if progress.log:
         try:
-            scores = checkpoint.read(best)[0].score
+            card = checkpoint.read(best)[0]
         except UserError as error:
             raise UserError(f"--resume: the checkpoint of the best epoch so far cannot be read: "
                             f"{error}. Put it back, or start again with --overwrite") from None
-    if faults := plan.faults(progress, scores):
+    if faults := plan.faults(progress, card.score if card else ()):
         raise _cannot_resume(last, Misfit(f"progress: {fault}" for fault in faults))
+    if card and not is_of(card, progress):
+        raise UserError(f"--resume: {best} is not the checkpoint that this run has kept: it says "
+                        f"epoch {card.epoch}, validation loss {card.score.get('val_loss')}, and "
+                        f"{last} says epoch {progress.kept['epoch']}, "
+                        f"{progress.kept['val_loss']}. Put the run's own back, or start again with "
+                        "--overwrite")
+    if card:
+        check_key(out_dir, card.data)
     return progress, content
+
+
+def _check_begins(out_dir: Path, best: Path) -> None:
+    """Refuse to begin anew where a run has come further than its first epoch.
+
+    Raises:
+        UserError: last.pt has been removed since.
+    """
+    log = out_dir / "log.csv"
+    epochs = log.read_bytes().count(b"\n") - 1 if log.is_file() else 0
+    if epochs > 1 or (out_dir / "metrics.json").exists() or (out_dir / "predictions.csv").exists():
+        raise UserError(f"--resume: {out_dir / 'last.pt'}, from which the run would go on, is not "
+                        f"there any more. {best.name} can be measured with evaluate.py; to train "
+                        "again, name another --out_dir, or add --overwrite instead of --resume")
+
+
+def _kind(value: object) -> tuple | None:
+    """Return shape and type of a tensor; None of anything else."""
+    return (tuple(value.shape), value.dtype) if torch.is_tensor(value) else None
 
 
 def restore(path: Path, content: dict, parts: dict[str, nn.Module | object | None],
@@ -221,6 +153,8 @@ def restore(path: Path, content: dict, parts: dict[str, nn.Module | object | Non
     """
     try:
         for name, part in parts.items():
+            if part is not None and name not in content:
+                raise ValueError(f"{name}: missing")
             if isinstance(part, torch.optim.Optimizer):
                 _load_optimizer(part, content[name])
             elif part is not None:
@@ -245,6 +179,10 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, content: dict) -> None:
                   for name, value in state.items()}
         if shapes != wanted:
             raise ValueError(f"optimizer: state {number}: found {shapes}, expected {wanted}")
+        if not state["step"] >= 1 or not (state["exp_avg_sq"] >= 0).all():
+            raise ValueError(f"optimizer: state {number}: step {float(state['step']):g}, expected "
+                             "1 or more" if not state["step"] >= 1 else
+                             f"optimizer: state {number}: exp_avg_sq below 0")
     own = [{key: value for key, value in group.items() if key not in ("params", "lr")}
            for group in optimizer.param_groups]  # lr is set at every step
     optimizer.load_state_dict(content)

@@ -17,9 +17,10 @@ from slivit.errors import RunError
 from slivit.mixup import mix
 from slivit.objective import Objective, known_count, loss_sum
 from slivit.optim import lr_factor
+from slivit.progress import Progress
 from slivit.runtime import derive_seed
 from slivit.session import Session
-from slivit.state import Progress, random_state, set_random_state
+from slivit.state import random_state, set_random_state
 from slivit.stopping import Stopped
 
 SAVE_SECONDS = 600  # between two writings of last.pt within an epoch

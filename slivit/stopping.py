@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ENOUGH = 3     # signals that end the process wherever it is
-AGAIN = 0.05   # seconds after which a Stopped that was lost is raised again
+AGAIN = 0.05   # seconds after which a Stopped that was swallowed is raised again
 
 
 class Stopped(BaseException):
@@ -63,7 +63,8 @@ class StopSignal:
     """Whether the user, or the machine, has asked the run to stop.
 
     The first signal raises Stopped: at once or, while `deferred`, where it is next `allowed` to or
-    at the next `check`. A second one changes nothing, so that what the first has begun, such as
+    at the next `check`; and again as long as some library swallows it (numpy does, in the indexing
+    of strings). A second one changes nothing, so that what the first has begun, such as
     writing last.pt, is finished. The third ends the process where it is.
 
     Attributes:
@@ -89,19 +90,27 @@ class StopSignal:
             _end(number)
         self._raise()
 
-    def _raise(self, *_: object) -> None:
+    def _raise(self) -> None:
         if not self._deferred and not self._raised:
             self._raised = True
+            if hasattr(signal, "setitimer"):
+                signal.signal(signal.SIGALRM, self._again)
+                signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
             raise Stopped(self.received)
 
-    def lost(self, unraisable: "sys.UnraisableHookArgs") -> None:
-        """Raise again what could not be raised, as in a destructor; a hook of sys."""
+    def _again(self, *_: object) -> None:
+        """Raise Stopped again unless it is on its way: what handles it is not to be disturbed."""
+        error = sys.exc_info()[1]
+        while error is not None and not isinstance(error, Stopped):
+            error = error.__context__
+        if error is None and not self._deferred and os.getpid() == self._process:
+            raise Stopped(self.received)
+
+    @staticmethod
+    def hide_lost(unraisable: "sys.UnraisableHookArgs") -> None:
+        """Say nothing of a Stopped that a destructor has swallowed; a hook of sys."""
         if not isinstance(unraisable.exc_value, Stopped):
             sys.__unraisablehook__(unraisable)
-        elif hasattr(signal, "setitimer"):
-            self._raised = False
-            signal.signal(signal.SIGALRM, self._raise)
-            signal.setitimer(signal.ITIMER_REAL, AGAIN)
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
@@ -151,12 +160,15 @@ def stop_signals() -> Iterator[StopSignal]:
         outer.check()  # one that some library has swallowed
         return
     stop = StopSignal()
-    hook, sys.unraisablehook = sys.unraisablehook, stop.lost
+    hook, sys.unraisablehook = sys.unraisablehook, stop.hide_lost
     before = {number: signal.signal(number, stop.note) for number in SIGNALS}
     try:
         yield stop
         stop.check()
     finally:
+        if stop.received and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)  # one that is on its way
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = hook

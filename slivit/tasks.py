@@ -11,6 +11,11 @@ from slivit.runtime import LOG
 from slivit.scans import SPLITS, Scans, match_names
 from slivit.subsets import UNUSED
 
+GIVE_ROWS = ("Give rows to it, in the Split column or by the folders in Path, or by --split_ratio "
+             "where the table has neither")
+CHOOSE = "Name the 0/1 columns with --pathologies, or (volumes) use --task regression"
+CORRECT = "The model takes 0 and 1; correct them, or empty the cells of those that are unknown"
+
 
 def resolve_task(scans: Scans, requested: str = "auto") -> tuple[Scans, Target]:
     """Find the task and check that the labels fit it.
@@ -142,7 +147,7 @@ def fit_to_target(scans: Scans, target: Target) -> Scans:
     if target.task == "multiclass":
         _check_one_hot(scans)
     elif target.task != "regression":
-        _check_zero_one(scans)
+        _check_zero_one(scans, CORRECT)
     return scans
 
 
@@ -160,8 +165,9 @@ def expand_classes(scans: Scans, column: str, labels: Sequence[str] | None = Non
                                                                         strict=True)])
     strange = sorted(set(names[known]) - set(labels))
     if strange:
-        raise UserError(f"column {column} holds classes that the model does not know: "
-                        f"{', '.join(strange)}; it knows {', '.join(labels)}")
+        raise UserError(f"{scans.name}: column {column} holds classes that the model does not "
+                        f"know: {', '.join(strange)}; it knows {', '.join(labels)}. Correct them, "
+                        "or empty the cells of those that are unknown")
     hot = (names[:, None] == np.array(labels)[None, :]).astype(np.float32)
     hot[~known] = np.nan
     return scans.with_labels(labels, hot)
@@ -194,15 +200,14 @@ def _check_one_hot(scans: Scans) -> None:
                         f"{listing(rows)}\nUse --task multilabel, or correct them.")
 
 
-def _check_zero_one(scans: Scans) -> None:
+def _check_zero_one(scans: Scans, advice: str = CHOOSE) -> None:
     _check_exact(scans, scans.label_names)
     rows, columns = np.nonzero(~(np.isnan(scans.labels) | np.isin(scans.labels, (0, 1))))
     if len(rows):
         bad = [f"{scans.ids[i]}: {scans.label_names[k]} = {scans.labels[i, k]:g}"
                for i, k in zip(rows, columns, strict=True)]
         raise UserError(f"{scans.name}: {len(bad)} labels are neither 0, 1 nor empty:\n"
-                        f"{listing(bad)}\nName the 0/1 columns with --pathologies, or (volumes) "
-                        "use --task regression.")
+                        f"{listing(bad)}\n{advice}.")
 
 
 def _check_both_values(scans: Scans) -> None:
@@ -225,12 +230,25 @@ def _check_both_values(scans: Scans) -> None:
 
 def _moments(scans: Scans) -> tuple[tuple[float, ...], tuple[float, ...]]:
     values = scans.labels[scans.rows("train")].astype(np.float64)
+    lost = [f"{name}, such as {cells[0]}" for name, cells in scans.rounded.items()
+            if name in scans.label_names and _varies_little(
+                values[:, scans.label_names.index(name)])]
+    if lost:
+        raise UserError(f"{scans.name}: float32 keeps 7 digits, and these labels differ beyond "
+                        f"them:\n{listing(lost)}\nTake a constant off (years from the first one, "
+                        "not dates).")
     bad = [name for name, column in zip(scans.label_names, values.T, strict=True)
            if len(np.unique(column[~np.isnan(column)])) < 2]
     if bad:
         raise UserError(f"{scans.name}: these labels have fewer than two different values in the "
                         f"training split:\n{listing(bad)}")
     return tuple(np.nanmean(values, axis=0).tolist()), tuple(np.nanstd(values, axis=0).tolist())
+
+
+def _varies_little(values: np.ndarray) -> bool:
+    """Return whether numbers differ by less than 1 in 10000 of their size."""
+    known = values[~np.isnan(values)]
+    return known.size > 0 and float(np.ptp(known)) <= 1e-4 * float(np.abs(known).max())
 
 
 def unweighted(logits: np.ndarray, target: Target) -> np.ndarray:
@@ -252,8 +270,8 @@ def to_predictions(logits: np.ndarray, target: Target, temperature: float = 1.0)
     return torch.sigmoid(logits).numpy()
 
 
-def check_splits(scans: Scans, needed: Sequence[str]) -> None:
-    """Refuse a table without rows in a split that is needed.
+def check_splits(scans: Scans, needed: Sequence[str], advice: str = GIVE_ROWS) -> None:
+    """Refuse a table without rows in a split that is needed; `advice` says what to do.
 
     Raises:
         UserError: naming the empty splits and the sizes of the others.
@@ -263,5 +281,4 @@ def check_splits(scans: Scans, needed: Sequence[str]) -> None:
     if empty:
         raise UserError(f"{scans.name}: no rows in the split {' and '.join(empty)}; found "
                         + ", ".join(f"{name} {n}" for name, n in counts.items())
-                        + ". Give rows to it, in the Split column or by the folders in Path, or "
-                        "by --split_ratio where the table has neither")
+                        + f". {advice}")

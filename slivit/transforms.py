@@ -8,6 +8,7 @@ from PIL import Image
 from slivit.config import Augmentation
 from slivit.errors import UserError
 
+WIDEST, NARROWEST = 1e12, 1e-12  # ends and width of a window: grey values are float32 on the way
 PERCENTILES = (2.0, 98.0)
 CHUNK = 1 << 16  # values counted at a time, so that they stay in the processor's cache
 FLIPPED_AXES = {  # of (N, C, H, W), per view: what a flip along an axis of the axial view turns
@@ -29,8 +30,9 @@ def parse_window(text: str) -> str:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
         low, high = 0.0, 0.0
-    if not (np.isfinite([low, high]).all() and low < high):
-        raise UserError(f"--window {text}: expected percentile, full, or LOW,HIGH "
+    if not (high - low >= NARROWEST and max(-low, high) <= WIDEST):  # NaN is neither
+        raise UserError(f"--window {text}: expected percentile, full, or LOW,HIGH, numbers from "
+                        f"{-WIDEST:g} to {WIDEST:g}, LOW below HIGH by {NARROWEST:g} at least "
                         "(a negative LOW with an equals sign: --window=-1000,400)")
     return text
 

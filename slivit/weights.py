@@ -106,6 +106,7 @@ def read_start(path: Path, name: str | None = None) -> Start:
     """
     if name is not None:
         check_name(name)
+    check_file(path, "weights")
     if _has_card(path):
         card, state = checkpoint.read(path, "backbone")
         found, title, trained_on = card.backbone, "backbone of this project", card.data["name"]

@@ -90,3 +90,12 @@ def test_masks_become_bytes(tmp_path):
     np.save(tmp_path / "x.npy", STACK > 99)
     assert (read_both(tmp_path / "x.npy").slices == (STACK > 99)).all()
     assert read_volume(tmp_path / "x.npy").slices.dtype == volume_header(tmp_path / "x.npy").dtype
+
+
+@pytest.mark.parametrize("value", [1e300, -1e39, float("nan"), float("inf")])
+def test_values_that_float32_does_not_hold_are_refused(tmp_path, value):
+    values = np.zeros((2, 4, 4))
+    values[1, 2, 3] = value
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(ReadError, match="values beyond 3.4e|NaN or infinite values"):
+        read_volume(tmp_path / "a.npy")

@@ -82,8 +82,14 @@ def refusal(path):
 
 
 @pytest.mark.parametrize(("place", "value", "messages"), [
-    ("temperature", 0, ["temperature: found 0, expected greater than 0"]),
-    ("temperature", -1.5, ["temperature: found -1.5, expected greater than 0"]),
+    ("temperature", 0, ["temperature: found 0, expected greater than or equal to 0.001"]),
+    ("temperature", -1.5, ["temperature: found -1.5, expected greater than or equal to 0.001"]),
+    ("temperature", 1e300, ["temperature: found 1e+300, expected less than or equal to 1000"]),
+    ("target.shift", [1e300, 0.0], ["target.shift[0]: found 1e+300, expected less than"]),
+    ("preprocess.std", [1e300] * 3, ["preprocess.std[0]: found 1e+300, expected less than"]),
+    ("preprocess.std", [1e-30] * 3, ["preprocess.std[0]: found 1e-30, expected greater than"]),
+    ("preprocess.mean", [1e300] * 3, ["preprocess.mean[0]: found 1e+300, expected less than"]),
+    ("preprocess.window", "-1e308,1e308", ["preprocess: --window -1e308,1e308: expected"]),
     ("temperature", "1", ["temperature: found '1', expected a valid number"]),
     ("temperature", float("inf"), ["Infinity is no number"]),
     ("kind", "volume", ["kind: found 'volume', expected 'backbone' or 'slivit'"]),
@@ -107,7 +113,7 @@ def refusal(path):
     ("preprocess.views", [], ["preprocess.views: found"]),
     ("preprocess.img_size", 10 ** 6, ["preprocess.img_size: found 1000000, expected less"]),
     ("preprocess.mean", [0, 0], ["preprocess.mean[2]: missing"]),
-    ("preprocess.std", [1, 1, 0], ["preprocess.std[2]: found 0, expected greater than 0"]),
+    ("preprocess.std", [1, 1, 0], ["preprocess.std[2]: found 0, expected greater than or"]),
     ("preprocess.n_slices", 0, ["preprocess.n_slices: found 0, expected 1 or more"]),
     ("preprocess", 7, ["preprocess: found 7, expected an object"]),
     ("target.task", "guess", ["target.task: found 'guess', expected 'binary', 'multilabel'"]),

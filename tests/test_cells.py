@@ -115,3 +115,10 @@ def test_converters_write_such_names_and_they_are_found(scripts, tmp_path):
     assert scans.label_names == ("+cat", "-dog")
     assert scans.patients == ("1", "@")
     assert scans.read(0).slices.shape[0] == 1
+
+
+def test_a_formula_behind_a_semicolon_stays_within_its_cell(tmp_path):
+    ids = ["a;=1+1;x0", "b"]
+    write_table(tmp_path / "a.csv", pd.DataFrame({"id": ids, "x": [0.5, 1.5]}))
+    assert (tmp_path / "a.csv").read_text().splitlines()[1] == '"a;=1+1;x0","0.5"'
+    assert read_table(tmp_path / "a.csv")["id"].tolist() == ids

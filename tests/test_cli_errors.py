@@ -34,7 +34,7 @@ ONE_EPOCH = ["--n_epochs", "1"]
     (finetune, "--freeze_backbone --bb_lr 1", "--bb_lr and --freeze_backbone contradict"),
     (finetune, "--freeze_backbone --weights none", "would keep random weights"),
     (finetune, "--feature_augments 2", "--feature_augments goes with --freeze_backbone"),
-    (finetune, "--bb_path absent.safetensors", "no such checkpoint file"),
+    (finetune, "--bb_path absent.safetensors", "no such weights file"),
     (finetune, "--task multiclass --weights none --pathologies benign", "not found: 'benign'"),
     (evaluate, "--checkpoint absent.safetensors", "no such checkpoint file"),
     (bb_train, "--img_size 16", "--img_size 16: a ConvNeXt needs at least 32"),

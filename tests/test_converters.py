@@ -99,10 +99,10 @@ def test_path_cells_that_reading_would_strip_are_refused(scripts, kermany, tmp_p
 
 def test_tables_are_not_overwritten(scripts, kermany, tmp_path):
     out = tmp_path / "mine.csv"
-    out.write_text("mine")
+    out.write_text("F_Name,Path,mine")
     message = refused(scripts.kermany, kermany, "--out", out)
     assert "mine.csv: exists already. Name another file, or add --overwrite" in message
-    assert out.read_text() == "mine"
+    assert out.read_text() == "F_Name,Path,mine"
     run(scripts.kermany, kermany, "--out", out, "--overwrite")
     assert len(read(out, 2)) == 49
     message = refused(scripts.kermany, kermany, "--out", tmp_path / "absent" / "k.csv")

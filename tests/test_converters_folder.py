@@ -30,6 +30,17 @@ def test_images_in_split_folders(scripts, tmp_path, capsys):
     assert "ignored 2 hidden entries" in capsys.readouterr().out
 
 
+def test_what_is_no_table_of_scans_is_never_replaced(scripts, tmp_path):
+    write_image(tmp_path / "cat/P1_a.png", GREY)
+    write_image(tmp_path / "dog/P2_a.png", GREY)
+    run(scripts.folder, tmp_path)
+    run(scripts.folder, tmp_path, "--overwrite")
+    before = (tmp_path / "dog/P2_a.png").read_bytes()
+    message = refused(scripts.folder, tmp_path, "--out", tmp_path / "dog/P2_a.png", "--overwrite")
+    assert "--overwrite replaces a table of scans, which begins with 'F_Name,Path'" in message
+    assert (tmp_path / "dog/P2_a.png").read_bytes() == before
+
+
 def write_volumes(root):
     """Write a volume of each kind, in two class folders."""
     stack = np.stack([GREY] * 3)

@@ -16,13 +16,14 @@ from slivit.errors import RunError, UserError
 from slivit.original import read_original
 from slivit.original_options import Hints, find_hints
 from slivit.parallel import World
+from slivit.progress import Plan, Progress
 from slivit.session import Session
-from slivit.state import Plan, Progress, load_state, restore, save_state
+from slivit.state import load_state, restore, save_state
 from slivit.tensor_files import is_safetensors
-from slivit.weights import read_tensors
+from slivit.weights import read_start, read_tensors
 
 CPU = torch.device("cpu")
-ROW = {"epoch": 1, "lr": 0.1, "train_loss": 0.7, "val_loss": 0.6, "val_roc_auc": None, "best": True,
+ROW = {"epoch": 1, "lr": 0.1, "train_loss": 0.7, "val_loss": 0.6, "val_roc_auc": 0.5, "best": True,
        "seconds": 1.5}
 NAN = float("nan")
 
@@ -101,6 +102,8 @@ def change(path, edit):
     (lambda content: content["progress"].update(step=1.5), "step: found 1.5, expected"),
     (lambda content: content["progress"].update(best=NAN), "best: found nan, expected a score"),
     (lambda content: content["progress"].update(loss_sum=NAN), "loss_sum: found nan"),
+    (lambda content: content["progress"].update(best=99.0), "best 99: is no score of the epoch"),
+    (lambda content: content.update(optimizer={}), "optimizer: found no state and param_groups"),
     (lambda content: content["progress"].update(mood=1), "mood: unknown to this version"),
     (lambda content: content["progress"].update(log=[{"epoch": 1}]),
      r"log\[0\]: lr, train_loss, val_loss, best, seconds: missing"),
@@ -135,6 +138,8 @@ def test_last_pt_with_numbers_that_are_not_finite_is_refused(last, edit, message
     (lambda content: content["state"][0].update(exp_avg=torch.ones(3)), r"'exp_avg': \(3,\)"),
     (lambda content: content["state"][1].update(exp_avg_sq=None), "'exp_avg_sq': 'NoneType'"),
     (lambda content: content["state"][1].pop("step"), "found {'exp_avg'"),
+    (lambda content: content["state"][1]["step"].fill_(-5), "state 1: step -5"),
+    (lambda content: content["state"][1]["exp_avg_sq"].fill_(-1), "state 1: exp_avg_sq below 0"),
     (lambda content: content["param_groups"][0].update(weight_decay=0.5),
      "weight_decay: found 0.5, expected 0.01"),
 ])
@@ -145,14 +150,18 @@ def test_state_of_another_optimizer_is_refused(last, edit, message):
         restore(last, content, trained(), World())
 
 
+LATER = {**ROW, "epoch": 2, "best": False}
+
+
 @pytest.mark.parametrize(("progress", "faults"), [
     ({"epoch": 2, "log": [ROW]}, []),
     ({"epoch": 2, "log": [ROW], "step": 3}, []),
     ({"epoch": 2, "log": [ROW], "step": 4}, ["step 4 of an epoch of 3 steps"]),
     ({"epoch": 2, "log": [ROW], "phase": 1}, ["phase 1 in epoch 2, expected 0"]),
-    ({"epoch": 3, "log": [ROW, ROW]}, []),  # before the second phase begins
-    ({"epoch": 3, "log": [ROW, ROW], "phase": 1}, []),
-    ({"epoch": 3, "log": [ROW, ROW], "step": 1}, ["phase 0 in epoch 3, expected 1"]),
+    ({"epoch": 3, "log": [ROW, LATER], "stale": 1}, []),  # before the second phase begins
+    ({"epoch": 3, "log": [ROW, LATER], "phase": 1}, []),
+    ({"epoch": 3, "log": [ROW, LATER], "phase": 1, "stale": 99}, ["stale 99, expected 0"]),
+    ({"epoch": 3, "log": [ROW, LATER], "step": 1, "stale": 1}, ["phase 0 in epoch 3, expected 1"]),
     ({"epoch": 2, "log": [{**ROW, "mood": 1}]},
      ["log: columns mood of epoch 1 are missing or unknown"]),
 ])
@@ -207,7 +216,7 @@ def test_checkpoint_is_known_by_its_content(binary_run, volume_csv, tmp_path):
 
 def test_pipe_is_no_checkpoint(tmp_path):
     os.mkfifo(tmp_path / "slivit.safetensors")
-    for read in (checkpoint.read, prediction.read_any, read_tensors):
+    for read in (checkpoint.read, prediction.read_any, read_tensors, read_start):
         with pytest.raises(UserError, match="is no regular file"):
             read(tmp_path / "slivit.safetensors")
 

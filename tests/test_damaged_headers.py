@@ -8,6 +8,7 @@ import pytest
 from scan_files import (
     STACK,
     STORED,
+    dicom_of,
     refused,
     write_dicom,
     write_dicom_series,
@@ -29,6 +30,11 @@ from slivit.readers import ReadError, image_header, read_volume, volume_header
     ("PhotometricInterpretation", "XYZ", "PhotometricInterpretation: found XYZ, expected one of"),
     ("PhotometricInterpretation", None, "PhotometricInterpretation: missing"),
     ("PhotometricInterpretation", "PALETTE COLOR", "PALETTE COLOR without a palette"),
+    ("PhotometricInterpretation", "RGB", "SamplesPerPixel: found 1, expected 3 of RGB"),
+    ("PhotometricInterpretation", "HSV", "PhotometricInterpretation: found HSV, expected one of"),
+    ("HighBit", 14, "HighBit: found 14, expected 15"),
+    ("PixelData", STORED[0].tobytes() * 2, "its pixels take 216 bytes, expected 108 for 1 frames"),
+    ("BitsAllocated", 8, "HighBit|BitsStored"),
     ("PixelRepresentation", None, "PixelRepresentation: missing, expected 0 or 1"),
     ("PixelRepresentation", 7, "PixelRepresentation: found 7"),
     ("NumberOfFrames", -1, "NumberOfFrames: found -1"),
@@ -65,6 +71,17 @@ def test_dicom_slices_that_lie_nowhere(tmp_path, field, value):
 def test_dicom_pixels_of_no_size_have_none(tmp_path, value):
     series = write_dicom_series(tmp_path / "series", STORED, PixelSpacing=value)
     assert volume_header(series).spacing is read_volume(series).spacing is None
+
+
+@pytest.mark.parametrize("fields", [{"NumberOfFrames": 2}, {
+    "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}])
+def test_dicom_frames_of_more_pixels_than_the_header_says(tmp_path, fields):
+    path = tmp_path / "a.dcm"
+    dataset = dicom_of(STORED, NumberOfFrames=5)
+    for name, value in fields.items():
+        setattr(dataset, name, value)
+    dataset.save_as(path, enforce_file_format=True)
+    refused(path, "its pixels take 540 bytes, expected (216|270) for . frames")
 
 
 def test_dicom_frames_scaled_by_0_are_refused(tmp_path):

@@ -104,7 +104,7 @@ def test_floating_point_pixels_keep_their_values(tmp_path):
 def test_inverted_frames_that_are_rescaled_each(tmp_path):
     stored = STORED.astype(np.uint16)
     path = write_frames(tmp_path / "x.dcm", stored, range(5), scales=[2] * 5, BitsStored=12,
-                        PhotometricInterpretation="MONOCHROME1")
+                        HighBit=11, PhotometricInterpretation="MONOCHROME1")
     offset = np.arange(5)[:, None, None]
     assert (read_both(path).slices == (4095 - stored.astype(int)) * 2 + offset).all()
 

@@ -35,7 +35,8 @@ def test_advice_on_a_full_disk_is_what_the_script_can_do():
     training, evaluation = argparse.Namespace(resume=False), argparse.Namespace()
     full = NotWritten("out/metrics.json", "No space left on device")
     assert "make room, then go on with --resume. The last good" in str(explain(full, training))
-    assert "make room, then run the command again. The last" in str(explain(full, evaluation))
+    assert "make room, then run the command again, with --overwrite. The last" in str(
+        explain(full, evaluation))
     raw = OSError(28, "No space left on device", "x")
     assert str(explain(raw, evaluation)).startswith("x: cannot be written (No space left")
     shut = NotWritten("out/metrics.json", "Permission denied", full=False)

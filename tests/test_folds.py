@@ -1,7 +1,6 @@
 """finetune.py --folds, and evaluate.py with several checkpoints."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -53,31 +52,50 @@ def test_scores_are_pooled_and_a_row_is_left_per_fold(cv_run):
     assert folds["roc_auc"][1] == pytest.approx(one["mean"]["roc_auc"])
 
 
-@pytest.mark.parametrize(("name", "hurt"), [
-    ("metrics.json", Path.unlink), ("report.md", Path.unlink), ("history.png", Path.unlink),
-    ("split.csv", lambda path: path.write_text("")), ("log.csv", lambda path: path.write_text("")),
-    ("predictions.csv", lambda path: path.write_text("id\n"))])
-def test_finished_folds_stay_and_the_rest_is_made_again(cv_run, command, name, hurt):
-    """A fold is finished when all that it has written is there and as long as it was."""
+@pytest.mark.parametrize("name", ["metrics.json", "report.md", "history.png", "split.csv",
+                                  "log.csv", "predictions.csv"])
+def test_finished_folds_stay_and_the_rest_is_made_again(cv_run, command, name):
+    """A fold is finished when all that it has written is there."""
     before = {path: path.stat().st_mtime_ns for path in cv_run.glob("fold_[12]/*")}
-    pooled, whole = (cv_run / "predictions.csv").read_bytes(), (cv_run / "fold_3" / name)
-    content = whole.read_bytes()
+    pooled, path = (cv_run / "predictions.csv").read_bytes(), cv_run / "fold_3" / name
+    content = path.read_bytes()
     (cv_run / "predictions.csv").unlink()
-    hurt(whole)
+    path.write_text("")
+    with pytest.raises(UserError, match=f"(?s)fold_3: --resume would replace files.*{name}"):
+        finetune.main([*command, "--out_dir", str(cv_run), "--resume"])
+    path.unlink()
     finetune.main([*command, "--out_dir", str(cv_run), "--resume"])
     assert before == {path: path.stat().st_mtime_ns for path in cv_run.glob("fold_[12]/*")}
     assert (cv_run / "predictions.csv").read_bytes() == pooled
-    assert name.startswith("report") or whole.read_bytes() == content
+    assert name.startswith("report") or path.read_bytes() == content
+
+
+def test_nothing_is_removed_where_a_fold_holds_what_the_run_reads(cv_run, command, volume_csv,
+                                                                 tmp_path):
+    table = pd.read_csv(volume_csv)
+    table["Path"] = [str(volume_csv.parent / path) for path in table["Path"]]
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v/1.png").symlink_to(next((cv_run / "fold_2/worst").glob("*.png")))
+    table.loc[0, "Path"] = str(tmp_path / "v")
+    table.to_csv(tmp_path / "meta.csv", index=False)
+    before = sorted(cv_run.rglob("*"))
+    options = [option.replace(str(volume_csv), str(tmp_path / "meta.csv")) for option in command]
+    with pytest.raises(UserError, match="--overwrite would remove .*v/1.png, which this run reads"):
+        finetune.main([*options, "--out_dir", str(cv_run), "--overwrite"])
+    assert sorted(cv_run.rglob("*")) == before
 
 
 def test_predictions_of_a_fold_that_were_changed_are_not_pooled(cv_run, command):
     path = cv_run / "fold_2/predictions.csv"
     good = path.read_bytes()
-    for bad in (good.replace(b"volume", b"scan s", 1), good.replace(b"0.", b"7.", 1),
-                good.replace(b"0.", b"xx", 1)):
+    for bad, file in ((good.replace(b"volume", b"scan s", 1), "predictions.csv"),
+                      (good.replace(b"0.", b"7.", 1), "predictions.csv"),
+                      (good.replace(b"0.", b"xx", 1), "predictions.csv"),
+                      (good.replace(b",0.5", b",0.9", 1).replace(b",0.4", b",0.8", 1),
+                       "metrics.json")):
         assert len(bad) == len(good) and bad != good
         path.write_bytes(bad)
-        with pytest.raises(UserError, match="predictions.csv: is not what its fold has written"):
+        with pytest.raises(UserError, match=f"{file}: is not what its fold has written"):
             finetune.main([*command, "--out_dir", str(cv_run), "--resume"])
     path.write_bytes(good)
 

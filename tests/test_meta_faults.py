@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import write_image, write_meta
+from helpers import RUN_2D, RUN_3D, write_image, write_meta
 
+import bb_train
+import finetune
 from slivit.errors import UserError
 from slivit.meta import read_meta, single_scan
 from slivit.tasks import fit_to_target, resolve_task
@@ -35,7 +37,8 @@ def test_faults_of_every_kind_are_in_one_message(read, tmp_path):
     for text in ("8 things are wrong with this table", "B_pred cannot be a label",
                  "2 label cells are neither a number nor empty (empty means unknown):\n"
                  "  line 3, column A: 'yes'\n  line 6, column B: '?'\n",
-                 "1 label cells are written with a decimal comma:\n  line 6, column A: '0,5'\n",
+                 "1 label cells are written with a comma, decimal or of thousands:\n"
+                 "  line 6, column A: '0,5'\n",
                  "3 cells must not be empty:\n  line 5: Path is empty\n  line 3: F_Name is empty\n"
                  "  line 5: pid is empty\n",
                  "1 rows have no split; expected train, val or test:\n  line 3: 'holdout'\n",
@@ -95,6 +98,26 @@ def test_one_file_under_two_names_is_found_in_two_splits(read, tmp_path, kind, s
     assert "warning: meta.csv names 1 scans more than once" in messages
 
 
+@pytest.mark.parametrize("other", ["v.npz:scan", "link.npz:scan", "hard.npz", "hard.npz:scan",
+                                   "linked"])
+def test_one_scan_by_other_ways_is_found_in_two_splits(read, tmp_path, other):
+    np.savez(tmp_path / "v.npz", scan=np.zeros((2, 4, 4), np.uint8))
+    (tmp_path / "link.npz").symlink_to("v.npz")
+    (tmp_path / "hard.npz").hardlink_to(tmp_path / "v.npz")
+    for k in (1, 2):
+        write_image(tmp_path / f"v/{k}.png", np.zeros((4, 4), np.uint8))
+        (tmp_path / "linked").mkdir(exist_ok=True)
+        (tmp_path / f"linked/{k}.png").symlink_to(f"../v/{k}.png")
+    first = "v" if other == "linked" else "v.npz"
+    if other == "linked":
+        (tmp_path / "again").mkdir()
+        for k in (1, 2):
+            (tmp_path / f"again/{k}.png").symlink_to(f"../v/{k}.png")
+        first = "again"
+    with pytest.raises(UserError, match="1 files stand in more than one split"):
+        read(rows((first, "train"), (other, "test"), ("c.npy", "val")), 3)
+
+
 def test_arrays_of_one_file_are_scans_of_their_own(read, messages):
     scans = read(rows(("x.npz:a", "train"), ("x.npz:b", "test"), ("./y.npz:a", "val")), 3)
     assert len(scans) == 3
@@ -127,8 +150,9 @@ def test_backslashes_are_said(read, tmp_path):
     assert read(rows(("scans\\a.png", "train"))).read.paths[0].exists()
 
 
-@pytest.mark.parametrize(("first", "second"), [("007", "7"), ("P7", "p7"), ("P 7", "P7"),
-                                               ("A-01", "a-1")])
+@pytest.mark.parametrize(("first", "second"), [("7", "7.0"), ("P9", "P9\u200b"), ("007", "7"),
+                                               ("Mu\u0308ller", "Müller"), ("P7", "p7"),
+                                               ("P 7", "P7"), ("A-01", "a-1")])
 def test_patients_that_are_written_alike_are_warned_of(read, messages, first, second):
     text = "F_Name,Path,A,Split,pid\n1,a,0,{}\n2,b,1,{}\n3,c,1,train,100\n4,d,0,val,1\n"
     read(text.format(f"train,{first}", f"test,{second}"))
@@ -136,8 +160,8 @@ def test_patients_that_are_written_alike_are_warned_of(read, messages, first, se
     assert len(said) == 1
     low, high = sorted((first, second))
     where = {first: "train", second: "test"}
-    assert (f"1 groups of patients differ only by case, blanks or leading zeros, and count as "
-            f"different ones: {low!r} ({where[low]}) and {high!r} ({where[high]})") in said[0]
+    assert ("1 groups of patients differ only by case, blanks, leading zeros or the like, and "
+            f"count as different ones: {low!r} ({where[low]}) and {high!r} ({where[high]})") in said[0]
     messages.clear()
     read(text.format("train,1.05", "test,1.5"))
     assert not any("count as different" in text for text in messages)
@@ -146,6 +170,7 @@ def test_patients_that_are_written_alike_are_warned_of(read, messages, first, se
 @pytest.mark.parametrize(("cells", "lost"), [
     (["16777216", "16777217", "0"], ["line 3: 16777217"]),
     (["2", "2.00000001", "0"], ["line 3: 2.00000001"]),
+    (["9007199254740992", "9007199254740993", "0"], ["line 3: 9007199254740993"]),
 ])
 def test_classes_that_would_become_one_are_refused(read, cells, lost):
     text = "F_Name,Path,A,Split\n" + "".join(f"{k},{k},{cell},train\n"
@@ -184,3 +209,38 @@ def test_single_scan_may_be_an_array_of_a_file(tmp_path):
 def test_missing_files_alone_are_left_to_the_check_of_the_headers(tmp_path):
     path = write_meta(tmp_path / "t.csv", F_Name=[1, 2], Path=["gone", os.devnull], A=[0, 1])
     assert len(read_meta(path, 2)) == 2
+
+
+def test_label_values_and_splits_stand_in_the_same_message(tmp_path):
+    (tmp_path / "meta.csv").write_text("F_Name,Path,A,Split,patient\na,a.png,2,train,P1\n"
+                                       "b,b.png,1,val,nan\nc,c.png,0,test,P1\n")
+    with pytest.raises(UserError) as error:
+        bb_train.main(["--meta_csv", str(tmp_path / "meta.csv"), *RUN_2D, "--out_dir",
+                       str(tmp_path / "out")])
+    for text in ("1 labels are neither 0, 1 nor empty:\n  line 2, column A: 2", "P1: test, train",
+                 "line 3: patient is 'nan'", "3 of 3 scans do not exist"):
+        assert text in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_scans_and_splits_stand_in_one_message(tmp_path):
+    (tmp_path / "meta.csv").write_text("F_Name,Path,A,Split\na,a.npy,1,train\nb,b.npy,1,train\n")
+    for script, run in ((bb_train, RUN_2D), (finetune, RUN_3D)):
+        with pytest.raises(UserError) as error:
+            script.main(["--meta_csv", str(tmp_path / "meta.csv"), *run, "--out_dir",
+                         str(tmp_path / "out")])
+        for text in ("no rows in the split val", "A: no negatives", "2 of 2 scans cannot be read"):
+            assert text in str(error.value)
+
+
+def test_regression_of_numbers_that_float32_cannot_tell_apart_is_refused(read):
+    text = "F_Name,Path,A,Split\n" + "".join(f"{k},{k},{20240101 + k},train\n" for k in range(9))
+    with pytest.raises(UserError, match="(?s)these labels differ beyond them:\n  A, such as line"):
+        resolve_task(read(text), "regression")
+
+
+def test_windows_paths_are_said(tmp_path):
+    (tmp_path / "meta.csv").write_text("F_Name,Path,A,Split\na,C:\\x.npy,1,train\n")
+    with pytest.raises(UserError, match="Paths with backslashes are those of Windows: write /"):
+        finetune.main(["--meta_csv", str(tmp_path / "meta.csv"), *RUN_3D, "--out_dir",
+                       str(tmp_path / "out")])

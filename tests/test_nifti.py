@@ -173,3 +173,13 @@ def test_named_slice_axis_is_one_of_the_file(tmp_path):
     affine = np.eye(4)[:, [1, 0, 2, 3]]
     volume = read_both(write_nifti(tmp_path / "x.nii", VALUES, affine, 0))
     assert (volume.axes, len(volume.slices)) == ("PIL", 7)
+
+
+def test_odd_fields_are_notes_and_nothing_else_is_said(tmp_path, capfd):
+    path = write_nifti(tmp_path / "a.nii", VALUES)
+    content = bytearray(path.read_bytes())
+    content[80:84] = np.float32(0).tobytes()
+    path.write_bytes(content)
+    assert volume_header(path).notes == ("pixdim[1,2,3] should be non-zero; setting 0 dims to 1",)
+    read_volume(path)
+    assert capfd.readouterr() == ("", "")

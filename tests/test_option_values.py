@@ -131,7 +131,6 @@ def test_ratios_that_are_no_shares_are_refused(text):
     ("--weight_decay=inf", "a number of at least 0, at most 1000000"),
     ("--patience=-1", "a whole number of at least 0, at most 1000000"),
     ("--train_fraction=1.1", "a number above 0, at most 1"),
-    ("--window=-1e13,5", "expected LOW and HIGH from -1e+12 to 1e+12"),
     ("--gpu_id=1000", "expected a GPU number from 0 to 999, or 'cpu'"),
 ])
 def test_ranges_are_said(option, message, capsys):

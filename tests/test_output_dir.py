@@ -179,6 +179,41 @@ def test_a_run_of_an_earlier_version_is_taken_over_by_resume(out):
     assert list(content(out)) == ["manifest.csv"]
 
 
+def test_resume_takes_over_nothing_that_no_run_has_written(out):
+    (out / "worst/worst_mine.png").write_text("mine")
+    with open_out_dir(out, resume=True):
+        pass
+    assert "worst/worst_mine.png" not in read_manifest(out)
+    for name in ("report.md", "log.csv"):  # foreign, and changed since
+        kept = (out / name).read_bytes() if (out / name).exists() else None
+        (out / name).write_text("my notes")
+        with pytest.raises(UserError, match=f"(?s)--resume would replace files that.*{name}"):
+            check_out_dir(out, resume=True)
+        with pytest.raises(UserError, match=f"(?s)--resume would replace files that.*{name}"), \
+                open_out_dir(out, resume=True):
+            pass
+        (out / name).unlink() if kept is None else (out / name).write_bytes(kept)
+
+
+def test_a_torn_last_line_does_not_damage_the_next_one(out):
+    with (out / "manifest.csv").open("a") as file:
+        file.write("roc.png,1")
+    for _ in range(2):
+        with open_out_dir(out, resume=True):
+            write_json(out / "config.json", {"a": 2})
+    assert set(read_manifest(out)) >= {"config.json", "log.csv"}
+    assert "roc.png" not in read_manifest(out)
+
+
+def test_what_a_manifest_calls_temporary_is_removed_only_under_such_a_name(out):
+    (out / "mydata.csv").write_text("mine")
+    with (out / "manifest.csv").open("a") as file:
+        file.write("mydata.csv,\nlog.csv,\n")
+    with open_out_dir(out, resume=True):
+        pass
+    assert {"mydata.csv", "log.csv"} <= set(content(out))
+
+
 @pytest.mark.parametrize(("text", "message"), [
     (b"file,size\na,1\n", "is not the list that a run keeps"), (b"\xff\xfe\0", "is not the list"),
     (b"file,bytes\n../a,1\n", "is damaged"), (b"file,bytes\n/a,1\n", "is damaged"),

@@ -15,7 +15,14 @@ import finetune
 from slivit import checkpoint
 from slivit.errors import UserError
 from slivit.meta import read_meta
-from slivit.patient_key import hashed_patients, patient_key, read_key, write_key
+from slivit.patient_key import (
+    check_key,
+    hashed_patients,
+    known_patients,
+    patient_key,
+    read_key,
+    write_key,
+)
 
 KEY, OTHER = bytes(range(32)), bytes(32)
 WARNING = "of 8 patients have ids that stand in the training"
@@ -173,3 +180,20 @@ def test_a_key_that_cannot_be_read(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.read_text", denied)
     with pytest.raises(UserError, match=r"patient_key.txt: cannot be read \(Permission denied\)"):
         patient_key(tmp_path, resume=True)
+
+
+def test_patients_are_known_however_a_spreadsheet_writes_them(tmp_path):
+    key = KEY
+    write_key(tmp_path, key)
+    data = hashed_patients(["007", "P9"], key)
+    found = known_patients({"7", "7.0", "p9", "8"}, data, tmp_path / "x.safetensors")
+    assert found == {"7", "7.0", "p9"}
+
+
+def test_a_run_goes_on_with_its_own_key_alone(tmp_path, messages):
+    data = hashed_patients(["P1"], KEY)
+    check_key(tmp_path, data)
+    assert "patient_key.txt is gone" in messages[-1]
+    write_key(tmp_path, OTHER)
+    with pytest.raises(UserError, match="is not the key of this run"):
+        check_key(tmp_path, data)

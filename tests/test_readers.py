@@ -2,6 +2,7 @@
 
 import struct
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -218,6 +219,16 @@ def test_jpeg_with_much_behind_its_end_is_accepted(tmp_path, mode):
         file.write(b"appended by the camera" * 200)
     assert image_header(tmp_path / "x.jpg").shape[:2] == PIXELS.shape
     assert (read_image(tmp_path / "x.jpg") == before).all()
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_png_of_16_bits_keeps_them(tmp_path, channels):
+    values = np.random.default_rng(0).integers(0, 4096, (9, 7, channels)).astype(np.uint16)
+    path = tmp_path / "a.png"
+    path.write_bytes(imagecodecs.png_encode(values))
+    expected = values[..., 0] if channels == 2 else values[..., :3]
+    assert (read_image(path) == expected).all()
+    assert (image_header(path).dtype, image_header(path).shape) == ("uint16", expected.shape)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])

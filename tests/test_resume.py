@@ -1,6 +1,7 @@
 """Real processes, killed and stopped, that end as if nothing had happened."""
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +71,25 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(command, unbroken, t
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     same(unbroken, out)
+
+
+def test_without_last_pt_a_finished_run_is_not_begun_anew(unbroken, command, tmp_path):
+    shutil.copytree(unbroken, tmp_path / "out")
+    (tmp_path / "out/last.pt").unlink()
+    done = subprocess.run([*command, "--out_dir", str(tmp_path / "out"), "--resume"],
+                          capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "last.pt, from which the run would go on, is not there any more" in done.stderr
+    same(unbroken, tmp_path / "out")
+
+
+def test_a_checkpoint_of_another_run_is_not_measured(unbroken, command, binary_run, tmp_path):
+    shutil.copytree(unbroken, tmp_path / "out")
+    shutil.copy(binary_run / "slivit.safetensors", tmp_path / "out")
+    done = subprocess.run([*command, "--out_dir", str(tmp_path / "out"), "--resume"],
+                          capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "slivit.safetensors is not the checkpoint that this run has kept" in done.stderr
 
 
 def test_stopped_it_saves_and_says_how_to_go_on(command, unbroken, tmp_path):

@@ -14,8 +14,8 @@ from slivit.mixup import mix
 from slivit.model import SLIViT
 from slivit.objective import Objective
 from slivit.optim import backbone_groups, moving_average, parameter_groups
+from slivit.progress import Progress
 from slivit.session import Session
-from slivit.state import Progress
 from slivit.steps import Phase, compute_gradient, start_phase, update_weights
 
 CPU = torch.device("cpu")

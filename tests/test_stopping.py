@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -86,6 +88,39 @@ def test_what_a_destructor_loses_is_raised_again_at_once(capfd):
         work()
     assert time.monotonic() - start < 2
     assert "Exception ignored" not in capfd.readouterr().err
+
+
+def test_what_numpy_swallows_is_raised_again_at_once():
+    names, start = np.array(["train", "val", "test"] * 2000), time.monotonic()
+
+    def work():
+        with stop_signals():
+            threading.Timer(0.03, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+            while time.monotonic() - start < 5:
+                [names[i] for i in range(6000)]  # swallows nine of ten
+    for _ in range(4):
+        start = time.monotonic()
+        with pytest.raises(Stopped):
+            work()
+        assert time.monotonic() - start < 1
+
+
+def test_what_handles_a_signal_is_not_disturbed():
+    done = []
+
+    def work():
+        with stop_signals():
+            try:
+                send()
+            finally:
+                with contextlib.suppress(ValueError):
+                    time.sleep(0.2)
+                    raise ValueError
+                time.sleep(0.2)
+                done.append("cleared up")
+    with pytest.raises(Stopped):
+        work()
+    assert done == ["cleared up"]
 
 
 def test_blocks_within_each_other_share_the_signal():

@@ -65,7 +65,7 @@ def test_other_separators_of_a_sep_line_are_refused(read):
 def test_decimal_commas_are_refused_in_one_message(read, separator, quote):
     rows = [["F_Name", "Path", "A", "B"], ["1", "a", f"{quote}0,5{quote}", "1"],
             ["2", "b", f"{quote}-12,25{quote}", "0"], ["3", "c", "", "0"]]
-    with pytest.raises(UserError, match="2 label cells are written with a decimal comma") as error:
+    with pytest.raises(UserError, match="2 label cells are written with a comma") as error:
         read("\n".join(separator.join(row) for row in rows))
     for text in ("line 2, column A: '0,5'", "line 3, column A: '-12,25'", "Write 0.5 for 0,5"):
         assert text in str(error.value)

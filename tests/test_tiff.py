@@ -145,3 +145,21 @@ def test_strips_in_another_order_are_put_in_their_place(tmp_path):
         tag = file.pages[0].tags["StripOffsets"]
         tag.overwrite(tag.value[::-1])
     assert (read_image(path) == np.concatenate([STACK[0][4:8], STACK[0][:4]])).all()
+
+
+@pytest.mark.parametrize(("values", "options", "expected"), [
+    (np.arange(16, dtype=np.uint16) * 100, {"photometric": "miniswhite"},
+     65535 - np.arange(16) * 100),
+    (np.arange(16, dtype=np.uint8), {"photometric": "miniswhite"}, 255 - np.arange(16)),
+    (np.arange(16, dtype=np.uint32) + 4 * 10**9, {"photometric": "minisblack"},
+     np.arange(16) + 4 * 10**9),
+    (np.arange(-8, 8).astype(np.int8), {"photometric": "minisblack"}, np.arange(-8, 8)),
+])
+def test_pictures_are_read_as_pages_are(tmp_path, values, options, expected):
+    values = values.reshape(4, 4)
+    tifffile.imwrite(tmp_path / "a.tif", values, **options)
+    tifffile.imwrite(tmp_path / "b.tif", np.stack([values] * 2), **options)
+    found = read_image(tmp_path / "a.tif")
+    assert (found == expected.reshape(4, 4)).all() and found.dtype == values.dtype
+    assert (read_volume(tmp_path / "b.tif").slices == found).all()
+    assert image_header(tmp_path / "a.tif").dtype == str(values.dtype)

@@ -92,7 +92,8 @@ def test_own_range_where_percentiles_are_equal():
     assert windowed(scan, "percentile")[0, :2].tolist() == [255, 0]
 
 
-@pytest.mark.parametrize("text", ["wide", "5", "10,1", "1,2,3", "nan,5"])
+@pytest.mark.parametrize("text", ["wide", "5", "10,1", "1,2,3", "nan,5", "0,1e-300",
+                                  "-1e308,1e308", "0,inf"])
 def test_bad_windows_are_refused(text):
     with pytest.raises(UserError, match="expected percentile, full, or LOW,HIGH"):
         parse_window(text)

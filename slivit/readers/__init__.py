@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from slivit.errors import UserError, listing
-from slivit.readers import arrays, dicom, nifti, pictures, video
+from slivit.readers import arrays, dicom, nifti, pictures, tiff, video
 from slivit.readers.base import (
     Header,
     Pick,
@@ -28,8 +28,8 @@ __all__ = ["Header", "Pick", "ReadError", "Volume", "files_of", "image_header", 
 
 def volume_readers() -> tuple[Reader, ...]:
     """Return the readers of volume files, by suffix."""
-    return (Reader("tiff", pictures.TIFF_SUFFIXES, pictures.tiff_volume_header,
-                   pictures.read_tiff_volume),
+    return (Reader("tiff", tiff.TIFF_SUFFIXES, tiff.tiff_volume_header,
+                   tiff.read_tiff_volume),
             Reader("dicom", dicom.SUFFIXES, dicom.header, dicom.read),
             Reader("nifti", nifti.SUFFIXES, nifti.header, nifti.read),
             Reader("video", video.SUFFIXES, video.header, video.read),
@@ -134,9 +134,11 @@ def files_of(path: Path) -> list[Path]:
 
 def missing_or_unreadable(errors: list[ReadError], total: int) -> UserError:
     """Return the one error that lists every scan that could not be read."""
+    windows = (" Paths with backslashes are those of Windows: write /, and the paths of this "
+               "machine.") * any("\\" in str(error).partition(": ")[0] for error in errors)
     return UserError(f"{len(errors)} of {total} scans cannot be read:\n"
                      f"{listing(errors)}\nCorrect the paths (column Path, or --volume) or the "
-                     "files.")
+                     f"files.{windows}")
 
 
 def _is_array(path: Path) -> bool:

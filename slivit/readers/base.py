@@ -16,6 +16,7 @@ Pick = Callable[[int], np.ndarray]  # number of slices found -> numbers of those
 
 
 UNPACKED = 1032  # times its own size, at most, is what a file packed by deflate unpacks to
+LARGEST = float(np.finfo(np.float32).max)
 KINDS = ((stat.S_ISDIR, "folder"), (stat.S_ISREG, "file"), (stat.S_ISFIFO, "named pipe"),
          (stat.S_ISSOCK, "socket"))
 
@@ -136,13 +137,16 @@ def picked(count: int, pick: Pick | None) -> np.ndarray:
 
 
 def check_values(values: np.ndarray, path: Path) -> np.ndarray:
-    """Return the array; refuse NaN and infinite values.
+    """Return the array; refuse NaN and infinite values, and those that float32 cannot hold.
 
     Raises:
         ReadError: there are some.
     """
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ReadError(f"{path}: holds NaN or infinite values")
+    if values.dtype.kind == "f" and not (  # NaN fits nowhere
+            values.min() >= -LARGEST and values.max() <= LARGEST):
+        what = "NaN or infinite values" if not np.isfinite(values).all() else (
+            f"values beyond {LARGEST:.3g}, expected those of float32")
+        raise ReadError(f"{path}: holds {what}")
     return values
 
 

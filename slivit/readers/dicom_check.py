@@ -13,6 +13,8 @@ from slivit.readers.base import ReadError
 
 LARGEST = 1e9  # of slope and intercept
 PALETTE = "RedPaletteColorLookupTableDescriptor"
+GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")  # of one sample a pixel
+RETIRED = ("HSV", "ARGB", "CMYK", "YBR_PARTIAL_422")  # colours that nothing here makes RGB of
 UNDEFINED = 0xFFFFFFFF  # length of compressed pixels, which end with a delimiter
 SIDE = range(1, 2**16)  # rows, columns
 # Of PixelData, the field, the values that the standard has (PS3.3, C.7.6.3), and in words.
@@ -33,6 +35,8 @@ def check_pixel_fields(dataset: Dataset, path: Path) -> None:
         bits = dataset.get("BitsAllocated")
         if isinstance(bits, int):
             bad.append(_fault(dataset, "BitsStored", range(1, bits + 1), f"1 to {bits}"))
+        if isinstance(stored := dataset.get("BitsStored"), int) and "HighBit" in dataset:
+            bad.append(_fault(dataset, "HighBit", {stored - 1}, f"{stored - 1}"))
         bad += [_kind_fault(dataset), _syntax_fault(dataset)]
     frames = dataset.get("NumberOfFrames")
     if frames not in (None, "", 0) and not 1 <= int(frames) < 2**31:
@@ -44,7 +48,10 @@ def check_pixel_fields(dataset: Dataset, path: Path) -> None:
 
 
 def check_length(dataset: Dataset, path: Path) -> None:
-    """Refuse uncompressed pixels that are fewer than the header says, without reading them."""
+    """Refuse uncompressed pixels that are fewer or more than the header says, unread.
+
+    A little more, as some writers pad with, is less than half a frame.
+    """
     element = dataset.get_item("PixelData", keep_deferred=True)
     if not isinstance(element, RawDataElement) or element.length == UNDEFINED:
         return
@@ -55,6 +62,11 @@ def check_length(dataset: Dataset, path: Path) -> None:
     if there < max(-(-bits // 8), element.length):
         raise ReadError(f"{path}: is cut off: its pixels take {there} bytes, expected "
                         f"{max(-(-bits // 8), element.length)}")
+    if element.length - bits / 8 >= max(2, bits / count_frames(dataset) / 16):
+        raise ReadError(f"{path}: its DICOM header is damaged: its pixels take {element.length} "
+                        f"bytes, expected {-(-bits // 8)} for {count_frames(dataset)} frames of "
+                        f"{dataset.Rows} x {dataset.Columns} pixels, {dataset.SamplesPerPixel} "
+                        f"samples of {dataset.BitsAllocated} bits")
 
 
 def image_shape(dataset: Dataset) -> tuple[int, ...]:
@@ -78,10 +90,15 @@ def _fault(dataset: Dataset, name: str, known: range | set[int], words: str) -> 
 
 def _kind_fault(dataset: Dataset) -> str:
     kind = dataset.get("PhotometricInterpretation")
-    known = [one.value for one in PhotometricInterpretation]
+    known = [one.value for one in PhotometricInterpretation if one.value not in RETIRED]
     if kind not in known:
         return (f"PhotometricInterpretation: {'missing' if kind is None else f'found {kind}'}, "
                 f"expected one of {', '.join(known)}")
+    samples = 1 if kind in GREY else 3
+    if dataset.get("SamplesPerPixel") in (1, 3) and dataset.SamplesPerPixel != samples:
+        return f"SamplesPerPixel: found {dataset.SamplesPerPixel}, expected {samples} of {kind}"
+    if samples == 3 and dataset.get("PlanarConfiguration", 0) not in (0, 1):
+        return f"PlanarConfiguration: found {dataset.PlanarConfiguration}, expected 0 or 1"
     if kind == "PALETTE COLOR" and PALETTE not in dataset and (
             "PaletteColorLookupTableUID" not in dataset):
         return "PhotometricInterpretation: PALETTE COLOR without a palette"

@@ -1,7 +1,9 @@
 """NIfTI volumes, by nibabel."""
 
 import gzip
+import logging
 import math
+import struct
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +26,8 @@ from slivit.readers.orientation import PLANES, reorient
 SUFFIXES = (".nii", ".nii.gz")
 RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 SINGLE = (b"n+1", b"n+2")  # of a file that holds header and voxels
+SIZE_2 = (struct.pack("<i", 540), struct.pack(">i", 540))  # first bytes of NIfTI-2
+ODD = 30       # nibabel's level of what is worth saying
 TINY = 1e-12   # mm3 a voxel
 VAST = 1e6     # mm a voxel
 SQUARE = 0.01  # relative difference up to which two spacings are the same
@@ -36,12 +40,12 @@ def header(path: Path) -> Header:
         ReadError: missing, not NIfTI, cut off, of other than three dimensions, of one slice.
     """
     image = _open(path)
-    notes, whole = (), _length(image)
+    notes, whole = _odd_fields(path), _length(image)
     if path.suffix.lower() == ".gz":
         if _unpacked_length(path) != whole % 2**32:
             read(path)  # cut off, packed in several parts, or longer
     elif path.stat().st_size > whole:
-        notes = (f"{path.stat().st_size - whole} bytes follow its last voxel",)
+        notes += (f"{path.stat().st_size - whole} bytes follow its last voxel",)
     axes, spacing, shape = _geometry(image)
     colour = (3,) if image.get_data_dtype() == RGB else ()
     return Header("nifti", shape + colour, "uint8" if colour else str(image.get_data_dtype()),
@@ -95,6 +99,7 @@ def acquisition_plane(spacing: tuple[float, ...], slice_axis: int | None) -> str
 def _open(path: Path) -> nib.Nifti1Image:
     if not path.exists():
         raise ReadError(f"{path}: does not exist")
+    nib.imageglobals.logger.setLevel(logging.CRITICAL)  # what it says, messages and notes say here
     try:
         image = nib.load(path)
         with _unpacked(path) as stream:  # nibabel's own has no slope and intercept any more
@@ -132,6 +137,19 @@ def _open(path: Path) -> nib.Nifti1Image:
     elif there < _length(image):
         raise ReadError(f"{path}: is cut off: {there} bytes, expected {_length(image)}")
     return image
+
+
+def _odd_fields(path: Path) -> tuple[str, ...]:
+    """Return what nibabel finds odd in a header, and mends as it says."""
+    said: list[str] = []
+    logger = logging.Logger("header")
+    logger.addHandler(handler := logging.Handler(ODD))
+    handler.emit = lambda record: said.append(record.getMessage())
+    with _unpacked(path) as stream:
+        kind = nib.Nifti2Header if stream.read(4) in SIZE_2 else nib.Nifti1Header
+        stream.seek(0)
+        kind.from_fileobj(stream, check=False).check_fix(logger, logging.CRITICAL)
+    return tuple(said)
 
 
 def _length(image: nib.Nifti1Image) -> int:

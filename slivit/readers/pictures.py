@@ -1,8 +1,8 @@
-"""Pictures and stacks of them: PNG, JPEG, BMP and TIFF by Pillow, what it lacks by tifffile."""
+"""Pictures, and folders of them: PNG, JPEG, BMP and TIFF by Pillow, what it lacks by tifffile."""
 
-import struct
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import tifffile
 from PIL import Image, ImageOps
@@ -18,12 +18,12 @@ from slivit.readers.base import (
     picked,
     reason,
 )
+from slivit.readers.tiff import TIFF_SUFFIXES, read_pages
 
-TIFF_SUFFIXES = (".tif", ".tiff")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *TIFF_SUFFIXES)
 ENDINGS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}  # near the end of a whole file
 ORIENTATION = 274  # number of the tag in EXIF and TIFF; 5 and more: height and width swapped
-BITS = 258         # of a sample, in TIFF
+BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 DTYPES = {"I": "int32", "F": "float32"}
 
 
@@ -39,7 +39,7 @@ def read_picture(path: Path) -> np.ndarray:
         ReadError: missing, truncated, not a picture, with several pages, or with NaN in it.
     """
     return _guarded(path, lambda picture: check_values(_to_array(picture, path), path),
-                    lambda pages: check_values(_read_pages(pages, path, None)[0], path))
+                    lambda pages: check_values(read_pages(pages, path, None)[0], path))
 
 
 def picture_header(path: Path) -> Header:
@@ -53,14 +53,17 @@ def picture_header(path: Path) -> Header:
     def look(picture: Image.Image) -> Header:
         turned = "exif" in picture.info and picture.getexif().get(ORIENTATION, 1) >= 5
         height, width = picture.size if turned else picture.size[::-1]
-        dtype = "uint16" if picture.mode.startswith("I;16") else DTYPES.get(picture.mode, "uint8")
+        dtype = DTYPES.get(picture.mode, "uint8")
+        if picture.mode.startswith("I;16") or _is_deep(picture):
+            dtype = "uint16"
         if not _is_whole(picture, path):
             _to_array(picture, path)
-        grey = picture.mode in ("L", "1", "LA", "I", "F") or picture.mode.startswith("I;16")
+        grey = picture.mode in ("L", "1", "LA", "I", "F") or picture.mode.startswith("I;16") or (
+            _is_deep(picture) and picture.tile[0][3].startswith("LA"))  # made RGBA
         return Header("pictures", (height, width) if grey else (height, width, 3), dtype)
 
     def look_at_pages(pages: tifffile.TiffFile) -> Header:
-        image = _read_pages(pages, path, None)[0]
+        image = read_pages(pages, path, None)[0]
         return Header("pictures", image.shape, str(image.dtype))
 
     return _guarded(path, look, look_at_pages)
@@ -98,11 +101,21 @@ def _guarded(path: Path, look: callable, look_at_pages: callable) -> object:
 def _is_garbled(picture: Image.Image) -> bool:
     """Return whether Pillow reads a TIFF of more than 8 bits wrong.
 
-    It makes bytes of colours, and swaps those of some big-endian grey values that are packed.
+    It makes bytes of colours, swaps those of some big-endian grey values that are packed, does not
+    invert values of which 0 is white, and takes uint32 for int32 and int8 for uint8. All such, and
+    whatever else has other than 8 unsigned bits, goes to tifffile.
     """
     tags = picture.tag_v2
+    bits, kind = max(tags.get(BITS, (1,))), np.max(tags.get(SAMPLE_FORMAT, 1))
     swapped = tags.prefix == b"MM" and tags.get(ORIENTATION, 1) == 1
-    return max(tags.get(BITS, (8,))) > 8 and (picture.mode in ("RGB", "RGBA") or swapped)
+    return bits > 8 and (picture.mode in ("RGB", "RGBA") or swapped
+                         or tags.get(PHOTOMETRIC) == 0) or (bits, kind) in ((32, 1), (8, 2))
+
+
+def _is_deep(picture: Image.Image) -> bool:
+    """Return whether a PNG has colours or transparency of 16 bits, of which Pillow keeps 8."""
+    return picture.format == "PNG" and picture.mode in ("RGB", "RGBA", "LA") and any(
+        ";16" in str(tile[3]) for tile in picture.tile)
 
 
 def _is_whole(picture: Image.Image, path: Path) -> bool:
@@ -124,6 +137,11 @@ def _to_array(picture: Image.Image, path: Path) -> np.ndarray:
     raw = _raw_pixels(picture, path)
     if raw is not None:
         return raw
+    if _is_deep(picture):
+        if picture.getexif().get(ORIENTATION, 1) != 1:
+            raise ReadError(f"{path}: is a PNG of 16 bits that its EXIF turns; save it upright")
+        values = imagecodecs.png_decode(path.read_bytes())
+        return values[..., 0] if values.shape[-1] == 2 else grey_if_equal(values[..., :3])
     picture = ImageOps.exif_transpose(picture)
     if picture.mode in ("L", "1"):
         return np.array(picture.convert("L"))
@@ -189,104 +207,3 @@ def _check_types(types: set[str], path: Path) -> None:
     if len(types) > 1:
         raise ReadError(f"{path}: slices differ in type ({', '.join(sorted(types))}), expected the "
                         "same number of bits in all")
-
-
-def read_tiff_volume(path: Path, pick: Pick | None = None) -> Volume:
-    """Read a multi-page TIFF; its pages are the slices.
-
-    Raises:
-        ReadError: missing, damaged, of one page, or of pages that differ in size.
-    """
-    return _with_pages(path, lambda pages: Volume(
-        check_values(_read_pages(pages, path, pick), path), _tiff_spacing(pages)))
-
-
-def tiff_volume_header(path: Path) -> Header:
-    """Return the header of a multi-page TIFF.
-
-    Raises:
-        ReadError: see `read_tiff_volume`.
-    """
-    def look(pages: tifffile.TiffFile) -> Header:
-        series, page = pages.series[0], pages.pages[0]
-        count = int(np.prod(series.shape)) // int(np.prod(page.shape))
-        colour = (3,) if page.samplesperpixel >= 3 or page.photometric == 3 else ()
-        return Header("tiff", (count, page.imagelength, page.imagewidth, *colour),
-                      "uint8" if page.bitspersample == 1 else str(series.dtype),
-                      _tiff_spacing(pages))
-
-    return _with_pages(path, look)
-
-
-def _with_pages(path: Path, look: callable) -> object:
-    try:
-        with tifffile.TiffFile(path) as pages:
-            if len(pages.series) != 1:
-                raise ReadError(f"{path}: its pages differ in size or kind ({len(pages.series)} "
-                                "series), expected one size a volume")
-            _check_whole(pages, path)
-            series = pages.series[0]
-            if np.prod(series.shape) == np.prod(pages.pages[0].shape):
-                raise ReadError(f"{path}: has one page, expected a page for every slice (or name "
-                                "the folder of the slices)")
-            return look(pages)
-    except FileNotFoundError:
-        raise ReadError(f"{path}: does not exist") from None
-    except ReadError:
-        raise
-    except Exception as error:  # tifffile and its codecs raise a dozen kinds for a damaged file
-        raise ReadError(f"{path}: cannot be read as a TIFF ({reason(error, path)})") from None
-
-
-def _check_whole(pages: tifffile.TiffFile, path: Path) -> None:
-    """Refuse a file that ends before its pages do, or whose list of pages leads beyond its end."""
-    ends = [start + count for page in pages.pages for start, count
-            in zip(page.dataoffsets, page.databytecounts, strict=True)]
-    ends += [one.dataoffset + one.nbytes for one in pages.series if one.dataoffset is not None]
-    last, layout, file = pages.pages[-1], pages.tiff, pages.filehandle
-    file.seek(last.offset)
-    tags, = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))
-    file.seek(last.offset + layout.tagnosize + tags * layout.tagsize)
-    ends += struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
-    size = path.stat().st_size
-    if max(ends) > size:
-        raise ReadError(f"{path}: is cut off: {size} bytes, expected {max(ends)} or more")
-
-
-def _read_pages(pages: tifffile.TiffFile, path: Path, pick: Pick | None) -> np.ndarray:
-    """Return pages as (N, H, W) or (N, H, W, 3)."""
-    page, series = pages.pages[0], pages.series[0]
-    count = int(np.prod(series.shape)) // int(np.prod(page.shape))
-    wanted = picked(count, pick)
-    if len(pages.pages) == count:
-        values = pages.asarray(key=list(wanted)).reshape(len(wanted), *page.shape)
-    else:  # ImageJ stores the rest of a stack behind its first page
-        values = series.asarray().reshape(count, *page.shape)[wanted]
-    if page.planarconfig == 2 and page.samplesperpixel > 1:
-        values = np.moveaxis(values, 1, -1)
-    if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-        colours = (np.asarray(page.colormap) >> 8).astype(np.uint8)
-        return grey_if_equal(np.moveaxis(colours[:, values], 0, -1))
-    if values.dtype == bool:
-        values = values.astype(np.uint8) * 255
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        values = ~values if values.dtype.kind in "ui" else -values
-    if values.ndim == 4:
-        values = values[..., 0] if values.shape[-1] < 3 else grey_if_equal(values[..., :3])
-    if values.dtype.kind not in "uif":
-        raise ReadError(f"{path}: holds {values.dtype}, expected numbers")
-    return values
-
-
-def _tiff_spacing(pages: tifffile.TiffFile) -> tuple[float, float, float] | None:
-    """Return what ImageJ wrote of the voxel size, where its unit is one of length."""
-    about = pages.imagej_metadata or {}
-    scale = {"mm": 1.0, "millimeter": 1.0, "micron": 1e-3, "um": 1e-3, "\\u00B5m": 1e-3,
-             "µm": 1e-3, "cm": 10.0}.get(about.get("unit"))
-    tags = pages.pages[0].tags
-    if scale is None or "spacing" not in about or "XResolution" not in tags:
-        return None
-    sides = [tags[name].value for name in ("YResolution", "XResolution")]
-    if any(not numerator for numerator, _ in sides):
-        return None
-    return (abs(about["spacing"]) * scale, *(scale * low / high for high, low in sides))
