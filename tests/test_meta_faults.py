@@ -161,7 +161,8 @@ def test_patients_that_are_written_alike_are_warned_of(read, messages, first, se
     low, high = sorted((first, second))
     where = {first: "train", second: "test"}
     assert ("1 groups of patients differ only by case, blanks, leading zeros or the like, and "
-            f"count as different ones: {low!r} ({where[low]}) and {high!r} ({where[high]})") in said[0]
+            f"count as different ones: {low!r} ({where[low]}) and {high!r} ({where[high]})"
+            ) in said[0]
     messages.clear()
     read(text.format("train,1.05", "test,1.5"))
     assert not any("count as different" in text for text in messages)
