@@ -15,31 +15,31 @@ import contextlib
 from itertools import chain
 
 if __name__ == "__main__":  # before the imports, which take seconds
-    from slivit.stopping import end_at_signals
+    from slivit.utils.signals import end_at_signals
 
     end_at_signals()
 
 import numpy as np
 
-from slivit import option_types as types
-from slivit import options
-from slivit.assumptions import assumed, load_evidence, settle
-from slivit.checkpoint import Card
-from slivit.errors import UserError, listing, run_script
-from slivit.files import write_json
-from slivit.headers import check_headers
-from slivit.measured import ReportOptions
-from slivit.meta import single_scan
-from slivit.model import require_slice_tokens
-from slivit.named import MEDMNIST_SIZES, known_sets
-from slivit.output_dir import open_out_dir
-from slivit.patient_key import KEY_FILE, known_patients
+from slivit.checkpoints.checkpoint import Card
+from slivit.checkpoints.original.assumptions import assumed, load_evidence, settle
+from slivit.checkpoints.patient_key import KEY_FILE, known_patients
+from slivit.cli import arguments as options
+from slivit.cli import types
+from slivit.data.header_check import check_headers
+from slivit.data.meta_csv import single_scan
+from slivit.data.named_sets import MEDMNIST_SIZES, known_sets
+from slivit.data.scan_table import Scans, match_names
+from slivit.data.targets import check_splits, fit_to_target
+from slivit.models.slivit import require_slice_tokens
 from slivit.prediction import TestTime, Trained, check_test_time, read_any, restore_trained
-from slivit.report import measure
-from slivit.runtime import LOG, versions
-from slivit.scans import Scans, match_names
-from slivit.session import Session, open_session
-from slivit.tasks import check_splits, fit_to_target
+from slivit.report.evaluation import ReportOptions
+from slivit.report.writer import measure
+from slivit.utils.errors import UserError, listing, run_script
+from slivit.utils.files import write_json
+from slivit.utils.output_dir import open_out_dir
+from slivit.utils.runtime import LOG, versions
+from slivit.utils.session import Session, open_session
 
 
 def build_parser() -> argparse.ArgumentParser:

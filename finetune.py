@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 
 if __name__ == "__main__":  # before the imports, which take seconds
-    from slivit.stopping import end_at_signals
+    from slivit.utils.signals import end_at_signals
 
     end_at_signals()
 
@@ -23,37 +23,39 @@ import numpy as np
 import torch
 from torch import nn
 
-from slivit import checkpoint, options, training_options
-from slivit import option_types as types
-from slivit.backbone import for_scratch
-from slivit.calibration import temperature_of
-from slivit.checkpoint import Card, Validation
+from slivit.checkpoints import checkpoint
+from slivit.checkpoints.checkpoint import Card, Validation
+from slivit.checkpoints.model_card import training_facts
+from slivit.checkpoints.patient_key import patient_key, write_key
+from slivit.checkpoints.pretrained import choose_start, read_start
+from slivit.cli import arguments as options
+from slivit.cli import training_arguments as training_options
+from slivit.cli import types
 from slivit.config import TASKS, Augmentation, Target
-from slivit.cross_validation import cross_validate
-from slivit.datasets import scan_training_set
-from slivit.engine import fit
-from slivit.errors import UserError, run_script, together
-from slivit.features import FeatureOptions, frozen_training_set
-from slivit.files import scratch_dir, write_json
-from slivit.headers import check_headers
-from slivit.measured import ReportOptions
-from slivit.model import SLIViT
-from slivit.model_card import training_facts
-from slivit.optim import backbone_groups, parameter_groups
-from slivit.output_dir import open_out_dir
-from slivit.patient_key import patient_key, write_key
+from slivit.data.datasets import scan_training_set
+from slivit.data.header_check import check_headers
+from slivit.data.scan_table import Scans, summarise
+from slivit.data.subsets import take_fraction
+from slivit.data.targets import check_splits, divide_labels, resolve_with_auxiliary
+from slivit.models.backbone import for_scratch
+from slivit.models.slivit import SLIViT
 from slivit.prediction import load_trained
-from slivit.progress import Plan
-from slivit.report import closing_split, measure
-from slivit.runtime import LOG, versions
-from slivit.scans import Scans, summarise
-from slivit.session import Session, open_session
-from slivit.state import find_state
-from slivit.steps import Phase
-from slivit.subsets import take_fraction
-from slivit.tasks import check_splits, divide_labels, resolve_with_auxiliary
-from slivit.trackers import check_trackers, open_trackers
-from slivit.weights import choose_start, read_start
+from slivit.report.evaluation import ReportOptions
+from slivit.report.writer import closing_split, measure
+from slivit.training.calibration import temperature_of
+from slivit.training.cross_validation import cross_validate
+from slivit.training.frozen_features import FeatureOptions, frozen_training_set
+from slivit.training.optim import backbone_groups, parameter_groups
+from slivit.training.progress import Plan
+from slivit.training.resume import find_state
+from slivit.training.trackers import check_trackers, open_trackers
+from slivit.training.train_step import Phase
+from slivit.training.trainer import fit
+from slivit.utils.errors import UserError, run_script, together
+from slivit.utils.files import scratch_dir, write_json
+from slivit.utils.output_dir import open_out_dir
+from slivit.utils.runtime import LOG, versions
+from slivit.utils.session import Session, open_session
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ from benchmarks.accuracy_summary import summarise
 from benchmarks.jobs import Benchmark, Job
 from benchmarks.methods import METHODS
 from benchmarks.tasks import Task
-from slivit.errors import run_script
+from slivit.utils.errors import run_script
 
 
 def make_task(job: Job, scratch: Path, quick: bool) -> Task:

@@ -7,11 +7,11 @@ import pandas as pd
 
 from benchmarks.jobs import Done, pooled
 from benchmarks.nodules import LABEL, TARGET
-from slivit.compare import compare, holm
-from slivit.files import whole_file
-from slivit.metrics import evaluate, score_text
-from slivit.plot_figure import new_figure
-from slivit.scores import point_scores
+from slivit.metrics.comparison import compare, holm
+from slivit.metrics.evaluation import evaluate, score_text
+from slivit.metrics.scores import point_scores
+from slivit.report.plots.style import new_figure
+from slivit.utils.files import whole_file
 
 REFERENCE = "slivit"
 

@@ -23,10 +23,10 @@ from benchmarks.accuracy import BENCHMARK
 from benchmarks.accuracy_summary import flat
 from benchmarks.nodules import LABEL, TARGET
 from data import build_nodule_shapes as builder
-from slivit import option_types as types
-from slivit.errors import UserError, run_script
-from slivit.files import whole_file
-from slivit.metrics import evaluate
+from slivit.cli import types
+from slivit.metrics.evaluation import evaluate
+from slivit.utils.errors import UserError, run_script
+from slivit.utils.files import whole_file
 
 NETWORKS = ("slivit", "resnet18_narrow", "densenet")
 METHODS = (*NETWORKS, "volume")

@@ -8,10 +8,10 @@ from matplotlib.ticker import NullLocator
 from sklearn.isotonic import IsotonicRegression
 
 from benchmarks.jobs import Done, pooled
-from slivit import bootstrap, weighted
-from slivit.files import whole_file, write_json
-from slivit.metrics import N_BOOT, score_text
-from slivit.plot_figure import new_figure, save_figure
+from slivit.metrics import bootstrap, weighted
+from slivit.metrics.evaluation import N_BOOT, score_text
+from slivit.report.plots.style import new_figure, save_figure
+from slivit.utils.files import whole_file, write_json
 
 OURS = "plain"  # of SLIViT's recipes, the one for few volumes
 THEIRS = ("resnet18_narrow", "resnet18_half_rate", "densenet")

@@ -16,11 +16,11 @@ import numpy as np
 from sklearn import metrics as sk
 
 from benchmarks.loading import in_turn
-from slivit import option_types as types
+from slivit.cli import types
 from slivit.config import Target
-from slivit.metrics import N_BOOT, evaluate
-from slivit.operating import Threshold, choose, parse_rule
-from slivit.scores import expected_calibration_error
+from slivit.metrics.evaluation import N_BOOT, evaluate
+from slivit.metrics.operating_point import Threshold, choose, parse_rule
+from slivit.metrics.scores import expected_calibration_error
 
 
 def build_parser() -> argparse.ArgumentParser:

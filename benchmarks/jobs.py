@@ -19,11 +19,11 @@ import pandas as pd
 
 from benchmarks import nodules
 from benchmarks.tasks import BACKBONE, Method, Task, pretrain
-from slivit import option_types as types
-from slivit.errors import RunError, UserError
-from slivit.files import whole_file, write_json
-from slivit.named import DATA_DIR
-from slivit.runtime import versions
+from slivit.cli import types
+from slivit.data.named_sets import DATA_DIR
+from slivit.utils.errors import RunError, UserError
+from slivit.utils.files import whole_file, write_json
+from slivit.utils.runtime import versions
 
 FEW = 150  # scans of a quick run
 

@@ -21,7 +21,7 @@ from benchmarks.curve_summary import summarise
 from benchmarks.jobs import Benchmark, Done, Job
 from benchmarks.methods import METHODS, plain
 from benchmarks.tasks import Method, Result, Task
-from slivit.errors import UserError, run_script
+from slivit.utils.errors import UserError, run_script
 
 SIZES = (25, 50, 100, 200, 400, 800)
 LEAST = 8  # volumes; two of them for validation

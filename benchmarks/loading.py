@@ -25,15 +25,15 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from torchvision import transforms
 
-from slivit import option_types as types
-from slivit.cache import cached
+from slivit.cli import types
 from slivit.config import Preprocess
-from slivit.datasets import Collate, Item, model_slices, prepare
-from slivit.readers.base import natural_key
-from slivit.runtime import usable_cpus
-from slivit.scans import Scans
-from slivit.sources import ArraySource, FileSource
-from slivit.transforms import to_input
+from slivit.data.cache import cached
+from slivit.data.datasets import Collate, Item, model_slices, prepare
+from slivit.data.readers.base import natural_key
+from slivit.data.scan_table import Scans
+from slivit.data.sources import ArraySource, FileSource
+from slivit.data.transforms import to_input
+from slivit.utils.runtime import usable_cpus
 
 SIZE = 256
 MEAN = STD = (0.5, 0.5, 0.5)

@@ -31,13 +31,13 @@ from benchmarks.tasks import (
     pretrain,
     run_script,
 )
+from slivit.checkpoints.pretrained import read_start
+from slivit.cli.training_arguments import make_integrator_config
 from slivit.config import Preprocess
-from slivit.datasets import Batch, ScanDataset, make_loader
-from slivit.features import FeatureOptions, frozen_training_set
-from slivit.model import SLIViT
-from slivit.optim import parameter_groups
-from slivit.training_options import make_integrator_config
-from slivit.weights import read_start
+from slivit.data.datasets import Batch, ScanDataset, make_loader
+from slivit.models.slivit import SLIViT
+from slivit.training.frozen_features import FeatureOptions, frozen_training_set
+from slivit.training.optim import parameter_groups
 
 WHOLE = ("--n_epochs 8 --patience 0 --b_size 16 --lr 5e-4 --bb_lr 3e-4 --drop_path 0 "
          "--select loss --ema 0.99 --channels adjacent")  # end to end

@@ -11,7 +11,7 @@ from torch import nn
 
 from benchmarks.nodules import Fold, as_scans
 from slivit.config import FitOptions, Preprocess
-from slivit.datasets import (
+from slivit.data.datasets import (
     Batch,
     ScanDataset,
     TrainingSet,
@@ -19,12 +19,12 @@ from slivit.datasets import (
     model_slices,
     scan_training_set,
 )
-from slivit.engine import fit, predict
-from slivit.objective import Objective
-from slivit.optim import parameter_groups
-from slivit.session import Session
-from slivit.steps import Phase
-from slivit.tasks import resolve_task, to_predictions
+from slivit.data.targets import resolve_task, to_predictions
+from slivit.training.losses import Objective
+from slivit.training.optim import parameter_groups
+from slivit.training.train_step import Phase
+from slivit.training.trainer import fit, predict
+from slivit.utils.session import Session
 
 CPU = torch.device("cpu")
 WEIGHT_DECAY = 0.05

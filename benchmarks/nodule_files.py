@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.nodules import IMAGE_LABELS, Fold, image_table, largest_slice
-from slivit.files import whole_file
-from slivit.scans import SPLITS
+from slivit.data.scan_table import SPLITS
+from slivit.utils.files import whole_file
 
 
 def write_images(fold: Fold, folder: Path, shared: Path) -> Path:

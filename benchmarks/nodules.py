@@ -15,11 +15,11 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from data.build_nodule_shapes import label_nodules
 from slivit.config import Augmentation, Target
-from slivit.named import DATA_DIR
+from slivit.data.named_sets import DATA_DIR
+from slivit.data.scan_table import SPLITS, Scans
+from slivit.data.sources import ArraySource
 from slivit.nodule_tables import CUTS, above_cuts
-from slivit.runtime import derive_seed
-from slivit.scans import SPLITS, Scans
-from slivit.sources import ArraySource
+from slivit.utils.runtime import derive_seed
 
 N_FOLDS = 5
 VAL_PARTS = 8  # one of so many parts of a fold's other patients is its validation part

@@ -26,9 +26,9 @@ from benchmarks.methods import METHODS
 from benchmarks.nodules import RATING
 from benchmarks.tasks import PLAIN_IMAGES, QUICK, SMALLEST, Method, Result, Task, count, run_script
 from slivit.config import Preprocess, Target
-from slivit.errors import run_script as run_main
-from slivit.files import whole_file
-from slivit.metrics import evaluate, score_text
+from slivit.metrics.evaluation import evaluate, score_text
+from slivit.utils.errors import run_script as run_main
+from slivit.utils.files import whole_file
 
 IMAGES = "image_"
 LABELS = Target("multilabel", nodules.IMAGE_LABELS)
@@ -45,7 +45,7 @@ def image_backbone(task: Task) -> Result:
 
 
 def image_backbone_bn(task: Task) -> Result:
-    """The same with BatchNorm and larger initial weights (slivit.backbone.create_backbone)."""
+    """The same with BatchNorm and larger initial weights (see models.backbone)."""
     return run_script(task, "image_backbone_bn", bb_train.main,
                       SCRATCH + (f" {SMALLEST}_bn {QUICK}" if task.quick else ""))
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from slivit import option_types as types
-from slivit.errors import UserError, run_script
-from slivit.files import whole_file
-from slivit.named import DATA_DIR
+from slivit.cli import types
+from slivit.data.named_sets import DATA_DIR
+from slivit.utils.errors import UserError, run_script
+from slivit.utils.files import whole_file
 
 BEGIN, END = "<!-- results: written by make results -->", "<!-- end of results -->"
 NAMES = {

@@ -26,8 +26,8 @@ from benchmarks.jobs import Benchmark, Done, Job, pooled
 from benchmarks.networks import Recipe
 from benchmarks.nodules import LABEL, Fold
 from benchmarks.tasks import Method, Result, Task, count
-from slivit.errors import run_script as run_main
-from slivit.files import whole_file
+from slivit.utils.errors import run_script as run_main
+from slivit.utils.files import whole_file
 
 N_FOLDS = 3
 RATES = {f"{network}_lr{k}": k * 1e-3 for network, rates in

@@ -35,10 +35,10 @@ from benchmarks.speed_growth import growth
 from benchmarks.speed_profile import profile
 from benchmarks.speed_recipes import frozen, recipes
 from benchmarks.speed_steps import steps
-from slivit import option_types as types
-from slivit.errors import UserError, run_script
-from slivit.files import whole_file
-from slivit.runtime import usable_cpus
+from slivit.cli import types
+from slivit.utils.errors import UserError, run_script
+from slivit.utils.files import whole_file
+from slivit.utils.runtime import usable_cpus
 
 PARTS = {"steps": steps, "frozen": frozen, "recipes": recipes, "growth": growth,
          "profile": profile}

@@ -11,10 +11,10 @@ import torch
 
 from benchmarks.memory import peak_memory
 from slivit.config import IntegratorConfig, Preprocess
-from slivit.datasets import ScanDataset, make_loader
-from slivit.engine import predict
-from slivit.meta import read_meta
-from slivit.model import SLIViT
+from slivit.data.datasets import ScanDataset, make_loader
+from slivit.data.meta_csv import read_meta
+from slivit.models.slivit import SLIViT
+from slivit.training.trainer import predict
 
 SIZE, BACKBONE = 32, "convnext_zepto_rms"
 MEAN = STD = (0.5, 0.5, 0.5)

@@ -6,7 +6,7 @@ from torch.profiler import profile as record
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.loading import in_turn
-from slivit.backbone import create_backbone
+from slivit.models.backbone import create_backbone
 
 TOP = 8  # operators listed
 

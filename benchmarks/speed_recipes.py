@@ -17,14 +17,14 @@ import finetune
 from benchmarks import nodules
 from benchmarks.nodules import as_scans
 from benchmarks.speed_steps import MEAN, STD
+from slivit.cli.training_arguments import make_integrator_config
 from slivit.config import Preprocess
-from slivit.datasets import TrainingSet, scan_training_set
+from slivit.data.datasets import TrainingSet, scan_training_set
+from slivit.data.named_sets import DATA_DIR
 from slivit.demo import FINETUNE, PRETRAIN
-from slivit.features import FeatureOptions, frozen_training_set
-from slivit.model import SLIViT
-from slivit.named import DATA_DIR
-from slivit.objective import Objective, loss_sum
-from slivit.training_options import make_integrator_config
+from slivit.models.slivit import SLIViT
+from slivit.training.frozen_features import FeatureOptions, frozen_training_set
+from slivit.training.losses import Objective, loss_sum
 
 CPU = torch.device("cpu")
 QUICK = "--n_epochs 1 --backbone convnext_zepto_rms"

@@ -11,9 +11,9 @@ from torchvision.models.video import r3d_18
 
 from benchmarks.memory import peak_memory
 from slivit.config import IntegratorConfig, Preprocess
-from slivit.datasets import Batch
-from slivit.model import SLIViT
-from slivit.transforms import to_input
+from slivit.data.datasets import Batch
+from slivit.data.transforms import to_input
+from slivit.models.slivit import SLIViT
 
 MEAN = STD = (0.5, 0.5, 0.5)
 WAYS = ("slivit", "slivit, 4 slices at a time", "tiled picture", "3D ResNet-18")

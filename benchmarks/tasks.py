@@ -15,9 +15,9 @@ import finetune
 from benchmarks import nodule_files
 from benchmarks.networks import CPU
 from benchmarks.nodules import Fold
-from slivit.cells import read_table
-from slivit.files import write_json
 from slivit.prediction import load_trained
+from slivit.utils.cells import read_table
+from slivit.utils.files import write_json
 
 BACKBONE = "backbone"  # the job that pre-trains, before those of the methods
 COMMON = "--pid_col patient --window full --jitter 0 --n_cpu 0 --gpu_id cpu --quiet --overwrite"

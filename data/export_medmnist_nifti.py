@@ -18,7 +18,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # the packages of the repository lie one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from slivit.stopping import end_at_signals
+    from slivit.utils.signals import end_at_signals
 
     end_at_signals()  # before the imports, which take seconds
 
@@ -26,14 +26,14 @@ import nibabel
 import numpy as np
 import pandas as pd
 
-from slivit import option_types as types
-from slivit.cells import write_table
-from slivit.errors import UserError, run_script
-from slivit.files import whole_file
-from slivit.named import EMBEDDED, load_named
-from slivit.output_dir import check_out_dir, open_out_dir
-from slivit.runtime import LOG, setup_logging
-from slivit.scans import Scans
+from slivit.cli import types
+from slivit.data.named_sets import EMBEDDED, load_named
+from slivit.data.scan_table import Scans
+from slivit.utils.cells import write_table
+from slivit.utils.errors import UserError, run_script
+from slivit.utils.files import whole_file
+from slivit.utils.output_dir import check_out_dir, open_out_dir
+from slivit.utils.runtime import LOG, setup_logging
 
 SPLITS = ("train", "val", "test")
 

@@ -17,15 +17,15 @@ from pathlib import Path
 
 if __name__ == "__main__":  # the packages of the repository lie one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from slivit.stopping import end_at_signals
+    from slivit.utils.signals import end_at_signals
 
     end_at_signals()  # before the imports, which take seconds
 
 import pandas as pd
 from meta_table import check_out, path_cells, table_parser, write_table
 
-from slivit.errors import UserError, listing, run_script
-from slivit.runtime import LOG, setup_logging
+from slivit.utils.errors import UserError, listing, run_script
+from slivit.utils.runtime import LOG, setup_logging
 
 COLUMNS = ("FileName", "EF", "Split")
 SPLITS = ("train", "val", "test")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from slivit import cells
-from slivit import option_types as types
-from slivit.errors import NotWritten, UserError, listing
-from slivit.files import check_replaceable
-from slivit.runtime import LOG
+from slivit.cli import types
+from slivit.utils import cells
+from slivit.utils.errors import NotWritten, UserError, listing
+from slivit.utils.files import check_replaceable
+from slivit.utils.runtime import LOG
 
 BEGINNING = b"F_Name,Path"  # of the tables written here
 

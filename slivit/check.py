@@ -17,28 +17,28 @@ from itertools import chain
 from pathlib import Path
 
 if __name__ == "__main__":  # before the imports, which take seconds
-    from slivit.stopping import end_at_signals
+    from slivit.utils.signals import end_at_signals
 
     end_at_signals()
 
 import numpy as np
 import pandas as pd
 
-from slivit import option_types as types
-from slivit import options
-from slivit.cells import write_table
-from slivit.contact_sheet import Row, draw_sheet
-from slivit.errors import UserError, listing, run_script
-from slivit.headers import default_window, describe, in_threads
-from slivit.meta import read_meta
-from slivit.named import known_sets
-from slivit.output_dir import check_out_dir, open_out_dir
-from slivit.readers import Header, ReadError, scan_ndim
-from slivit.runtime import LOG, setup_logging
-from slivit.scans import Scans, summarise
-from slivit.sources import FileSource
-from slivit.splits import in_several, parse_ratio
-from slivit.transforms import pick_slices, to_uint8, window_range
+from slivit.cli import arguments as options
+from slivit.cli import types
+from slivit.data.header_check import default_window, describe, in_threads
+from slivit.data.meta_csv import read_meta
+from slivit.data.named_sets import known_sets
+from slivit.data.readers import Header, ReadError, scan_ndim
+from slivit.data.scan_table import Scans, summarise
+from slivit.data.sources import FileSource
+from slivit.data.splits import in_several, parse_ratio
+from slivit.data.transforms import pick_slices, to_uint8, window_range
+from slivit.report.contact_sheet import Row, draw_sheet
+from slivit.utils.cells import write_table
+from slivit.utils.errors import UserError, listing, run_script
+from slivit.utils.output_dir import check_out_dir, open_out_dir
+from slivit.utils.runtime import LOG, setup_logging
 
 GUESS_ROWS = 20    # looked at to tell images from volumes
 SHEET_SLICES = 8   # of a volume, on the contact sheet

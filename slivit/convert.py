@@ -12,19 +12,19 @@ import dataclasses
 import os
 
 if __name__ == "__main__":  # before the imports, which take seconds
-    from slivit.stopping import end_at_signals
+    from slivit.utils.signals import end_at_signals
 
     end_at_signals()
 
-from slivit import checkpoint
-from slivit import option_types as types
-from slivit.checkpoint import Card
+from slivit.checkpoints import checkpoint
+from slivit.checkpoints.checkpoint import Card
+from slivit.checkpoints.original.reader import UNNAMED, make_target, read_original
+from slivit.checkpoints.tensor_files import is_safetensors
+from slivit.cli import types
 from slivit.config import TILINGS, label_name_faults
-from slivit.errors import UserError, run_script
-from slivit.files import check_replaceable
-from slivit.original import UNNAMED, make_target, read_original
-from slivit.runtime import LOG, setup_logging
-from slivit.tensor_files import is_safetensors
+from slivit.utils.errors import UserError, run_script
+from slivit.utils.files import check_replaceable
+from slivit.utils.runtime import LOG, setup_logging
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -15,21 +15,21 @@ import time
 from pathlib import Path
 
 if __name__ == "__main__":  # before the imports, which take seconds
-    from slivit.stopping import end_at_signals
+    from slivit.utils.signals import end_at_signals
 
     end_at_signals()
 
 import numpy as np
 import pandas as pd
 
-from slivit import option_types as types
-from slivit.cells import read_table
-from slivit.compare import compare
+from slivit.cli import types
 from slivit.config import Target
-from slivit.errors import RunError, run_script
-from slivit.metrics import evaluate, score_text
-from slivit.named import DATA_DIR
-from slivit.stopping import Stopped
+from slivit.data.named_sets import DATA_DIR
+from slivit.metrics.comparison import compare
+from slivit.metrics.evaluation import evaluate, score_text
+from slivit.utils.cells import read_table
+from slivit.utils.errors import RunError, run_script
+from slivit.utils.signals import Stopped
 
 PRETRAIN = ("--window full --flips hv --jitter 0 --backbone convnext_atto_bn --weights none "
             "--img_size 64 --drop_path 0 --n_epochs 3 --patience 0 --b_size 32 --lr 2e-3 "

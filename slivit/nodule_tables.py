@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 if __name__ == "__main__":  # before the imports, which take seconds
-    from slivit.stopping import end_at_signals
+    from slivit.utils.signals import end_at_signals
 
     end_at_signals()
 
@@ -20,12 +20,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from slivit import option_types as types
-from slivit.errors import run_script
-from slivit.files import whole_file
-from slivit.named import DATA_DIR, load_named
-from slivit.output_dir import check_out_dir, open_out_dir
-from slivit.runtime import LOG, setup_logging
+from slivit.cli import types
+from slivit.data.named_sets import DATA_DIR, load_named
+from slivit.utils.errors import run_script
+from slivit.utils.files import whole_file
+from slivit.utils.output_dir import check_out_dir, open_out_dir
+from slivit.utils.runtime import LOG, setup_logging
 
 CUTS = {"malignancy": (1.7, 2.3, 2.7, 3.3, 3.7, 4.3), "spiculation": (1.2, 1.7, 2.2, 3),
         "lobulation": (1.2, 1.7, 2.2, 3), "sphericity": (2.9, 3.4, 3.9, 4.4),

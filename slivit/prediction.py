@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from slivit import checkpoint
-from slivit.checkpoint import Card, Validation
-from slivit.datasets import Batch, ScanDataset, make_loader
-from slivit.engine import predict
-from slivit.errors import RunError, UserError, listing
-from slivit.model import SLIViT
-from slivit.original import read_original
-from slivit.runtime import derive_seed
-from slivit.sampling import interleave
-from slivit.scans import Scans
-from slivit.session import Session
-from slivit.tasks import to_predictions
-from slivit.tensor_files import is_safetensors
+from slivit.checkpoints import checkpoint
+from slivit.checkpoints.checkpoint import Card, Validation
+from slivit.checkpoints.original.reader import read_original
+from slivit.checkpoints.tensor_files import is_safetensors
+from slivit.data.datasets import Batch, ScanDataset, make_loader
+from slivit.data.samplers import interleave
+from slivit.data.scan_table import Scans
+from slivit.data.targets import to_predictions
+from slivit.models.slivit import SLIViT
+from slivit.training.trainer import predict
+from slivit.utils.errors import RunError, UserError, listing
+from slivit.utils.runtime import derive_seed
+from slivit.utils.session import Session
 
 
 @dataclass(frozen=True)

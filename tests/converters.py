@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from slivit.errors import UserError
-from slivit.meta import read_meta
+from slivit.data.meta_csv import read_meta
+from slivit.utils.errors import UserError
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 NAMES = ("make_kermany_meta", "make_echonet_meta", "make_folder_meta", "export_medmnist_nifti")

@@ -10,8 +10,8 @@ from PIL import Image
 
 import evaluate
 from slivit.config import IntegratorConfig, Preprocess
-from slivit.scans import Scans
-from slivit.sources import ArraySource
+from slivit.data.scan_table import Scans
+from slivit.data.sources import ArraySource
 
 HALF = (0.5, 0.5, 0.5)
 BACKBONE = "convnext_zepto_rms"

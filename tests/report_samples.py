@@ -8,8 +8,8 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from slivit.config import Target
-from slivit.html_report import Case, Report
-from slivit.plots import plot_scores
+from slivit.report.html import Case, Report
+from slivit.report.plots.draw import plot_scores
 
 POINT = ("sensitivity", "specificity", "ppv", "npv", "f1", "accuracy", "balanced_accuracy")
 VALUES = ("r2", "pearson", "spearman", "mae", "rmse")

@@ -11,7 +11,7 @@ from pydicom.data.data_manager import DATA_ROOT
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from slivit.readers import ReadError, Volume, read_volume, volume_header
+from slivit.data.readers import ReadError, Volume, read_volume, volume_header
 
 # Where rows and columns run to in DICOM's patient coordinates (left, back, head).
 DIRECTIONS = {"axial": ((1, 0, 0), (0, 1, 0)), "coronal": ((1, 0, 0), (0, 0, -1)),

@@ -10,7 +10,7 @@ from scan_files import (
     read_both,
 )
 
-from slivit.readers import ReadError, read_image, read_volume, volume_header
+from slivit.data.readers import ReadError, read_image, read_volume, volume_header
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])

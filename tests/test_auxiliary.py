@@ -10,10 +10,10 @@ from helpers import RUN_3D
 import evaluate
 import finetune
 from slivit.config import Target
-from slivit.errors import UserError
-from slivit.meta import read_meta
-from slivit.subsets import make_folds, take_fraction
-from slivit.tasks import divide_labels, resolve_with_auxiliary
+from slivit.data.meta_csv import read_meta
+from slivit.data.subsets import make_folds, take_fraction
+from slivit.data.targets import divide_labels, resolve_with_auxiliary
+from slivit.utils.errors import UserError
 
 ONE_EPOCH = [*RUN_3D, "--n_epochs", "1"]
 

@@ -7,9 +7,9 @@ from safetensors.torch import load_file
 
 import bb_train
 import finetune
-from slivit.backbone import create_backbone
-from slivit.errors import UserError
-from slivit.weights import choose_start, read_start
+from slivit.checkpoints.pretrained import choose_start, read_start
+from slivit.models.backbone import create_backbone
+from slivit.utils.errors import UserError
 
 
 @torch.no_grad()

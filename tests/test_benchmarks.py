@@ -10,9 +10,9 @@ from benchmarks.methods import METHODS
 from benchmarks.shapes import shape_features
 from benchmarks.tasks import Method
 from slivit.config import Preprocess
-from slivit.datasets import Batch
-from slivit.errors import UserError
-from slivit.files import write_json
+from slivit.data.datasets import Batch
+from slivit.utils.errors import UserError
+from slivit.utils.files import write_json
 
 
 @pytest.fixture(scope="module")

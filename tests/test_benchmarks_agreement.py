@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import agreement, results
 from benchmarks.accuracy_summary import flat
-from slivit.errors import UserError
+from slivit.utils.errors import UserError
 
 SQUARE = np.array([[0, 0], [0, 4], [4, 4], [4, 0], [0, 0]]) + 100
 

@@ -19,8 +19,8 @@ from benchmarks import (
 )
 from benchmarks.jobs import Done, Job
 from benchmarks.shapes import shape_features
-from slivit.errors import UserError
-from slivit.files import write_json
+from slivit.utils.errors import UserError
+from slivit.utils.files import write_json
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from slivit import bootstrap
+from slivit.metrics import bootstrap
 
 
 def test_no_replicate_lacks_the_rare_class():

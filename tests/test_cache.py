@@ -19,10 +19,10 @@ from helpers import (
 )
 
 import finetune
-from slivit import sources
-from slivit.datasets import prepare
-from slivit.errors import RunError, UserError, run_script
-from slivit.sources import FileSource
+from slivit.data import sources
+from slivit.data.datasets import prepare
+from slivit.data.sources import FileSource
+from slivit.utils.errors import RunError, UserError, run_script
 
 VOLUME = np.random.default_rng(0).integers(0, 255, (9, 40, 50), dtype=np.uint8)
 

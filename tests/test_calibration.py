@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from slivit.calibration import RANGE, fit_temperature
 from slivit.config import Target
-from slivit.objective import plain_loss
+from slivit.training.calibration import RANGE, fit_temperature
+from slivit.training.losses import plain_loss
 
 BINARY = Target("binary", ("a",))
 MULTI = Target("multilabel", ("a", "b"))

@@ -10,11 +10,11 @@ from helpers import BACKBONE, TINY_VIT, preprocess
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from slivit import checkpoint
-from slivit.checkpoint import Card, Validation
+from slivit.checkpoints import checkpoint
+from slivit.checkpoints.checkpoint import Card, Validation
 from slivit.config import IntegratorConfig, Preprocess, Target, label_name_faults
-from slivit.errors import RunError, UserError
-from slivit.records import Misfit, check
+from slivit.utils.errors import RunError, UserError
+from slivit.utils.records import Misfit, check
 
 DATA = {"name": "made up", "fingerprint": "f", "split_ratio": "0.7,0.15,0.15", "split_seed": 0,
         "patients": ["p"]}

@@ -9,8 +9,8 @@ from converters import GREY, run
 from helpers import RUN_2D, run_evaluate, write_image, write_image_table
 
 import bb_train
-from slivit.cells import escape, read_table, unescape, write_table
-from slivit.meta import read_meta
+from slivit.data.meta_csv import read_meta
+from slivit.utils.cells import escape, read_table, unescape, write_table
 
 FORMULAS = ("=cmd|' /C calc'!A0", "=1+1", "+1+1", "-1-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1",
             " =1", "＝1", "+", "-P7", "-inf", "+49 30 1234", "--5", "-5 ", "-1_000", "'=1", "''=1",

@@ -8,7 +8,7 @@ from PIL import Image
 from scan_files import write_nifti
 
 from slivit import check
-from slivit.errors import UserError
+from slivit.utils.errors import UserError
 
 RNG = np.random.default_rng(0)
 

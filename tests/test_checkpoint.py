@@ -9,11 +9,11 @@ from helpers import BACKBONE, TINY_VIT, preprocess
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from slivit import checkpoint
-from slivit.checkpoint import Card
+from slivit.checkpoints import checkpoint
+from slivit.checkpoints.checkpoint import Card
 from slivit.config import Target
-from slivit.datasets import Batch
-from slivit.errors import UserError
+from slivit.data.datasets import Batch
+from slivit.utils.errors import UserError
 
 CARD = Card("slivit", BACKBONE, TINY_VIT,
             Target("regression", ("a", "b"), mean=(1.0, 2.0), std=(3.0, 4.0)),

@@ -24,7 +24,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 import bb_train
 import evaluate
 import finetune
-from slivit.errors import UserError
+from slivit.utils.errors import UserError
 
 TRAINING_FILES = {"manifest.csv", "config.json", "patient_key.txt", "split.csv", "log.csv",
                   "history.png", "last.pt", "metrics.json", "predictions.csv", "roc.png", "pr.png",

@@ -12,7 +12,7 @@ from helpers import RUN_2D, content, run_evaluate, write_meta
 import bb_train
 import evaluate
 import finetune
-from slivit.errors import RunError, UserError, run_script
+from slivit.utils.errors import RunError, UserError, run_script
 
 ROOT = Path(__file__).resolve().parents[1]
 ONE_EPOCH = ["--n_epochs", "1"]

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from slivit import delong
-from slivit.compare import bootstrap_p, compare, format_comparison, holm
 from slivit.config import Target
-from slivit.metrics import evaluate
+from slivit.metrics import delong
+from slivit.metrics.comparison import bootstrap_p, compare, format_comparison, holm
+from slivit.metrics.evaluation import evaluate
 
 BINARY = Target("binary", ("a",))
 VALUES = Target("regression", ("v",))

@@ -11,7 +11,7 @@ import pytest
 from converters import DATA, GREY, NAMES, read, refused, run
 from helpers import content, write_image, write_medmnist
 
-from slivit.named import load_named
+from slivit.data.named_sets import load_named
 
 
 def slices_of(path):

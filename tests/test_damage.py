@@ -11,16 +11,18 @@ from helpers import array_scans, run_evaluate
 from original_files import random_model
 from safetensors.torch import load_file, save_file
 
-from slivit import checkpoint, options, prediction
-from slivit.errors import RunError, UserError
-from slivit.original import read_original
-from slivit.original_options import Hints, find_hints
-from slivit.parallel import World
-from slivit.progress import Plan, Progress
-from slivit.session import Session
-from slivit.state import load_state, restore, save_state
-from slivit.tensor_files import is_safetensors
-from slivit.weights import read_start, read_tensors
+from slivit import prediction
+from slivit.checkpoints import checkpoint
+from slivit.checkpoints.original.options_file import Hints, find_hints
+from slivit.checkpoints.original.reader import read_original
+from slivit.checkpoints.pretrained import read_start, read_tensors
+from slivit.checkpoints.tensor_files import is_safetensors
+from slivit.cli import arguments as options
+from slivit.training.progress import Plan, Progress
+from slivit.training.resume import load_state, restore, save_state
+from slivit.utils.distributed import World
+from slivit.utils.errors import RunError, UserError
+from slivit.utils.session import Session
 
 CPU = torch.device("cpu")
 ROW = {"epoch": 1, "lr": 0.1, "train_loss": 0.7, "val_loss": 0.6, "val_roc_auc": 0.5, "best": True,

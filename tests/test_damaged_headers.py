@@ -16,7 +16,7 @@ from scan_files import (
     write_nifti,
 )
 
-from slivit.readers import ReadError, image_header, read_volume, volume_header
+from slivit.data.readers import ReadError, image_header, read_volume, volume_header
 
 
 @pytest.mark.parametrize(("field", "value", "message"), [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from slivit.delong import auc_interval, compare_auc
+from slivit.metrics.delong import auc_interval, compare_auc
 
 # Aneurysmal subarachnoid haemorrhage, 113 patients: outcome (1 is poor), WFNS grade, S100beta and
 # NDKA (Turck et al. 2010), data set aSAH of the R package pROC (Robin et al. 2011), in its order.

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from slivit.config import Target
+from slivit.data.named_sets import DATA_DIR
 from slivit.demo import FINETUNE, PRETRAIN, summary
-from slivit.metrics import evaluate
-from slivit.named import DATA_DIR
+from slivit.metrics.evaluation import evaluate
 
 
 def test_settings_are_options_of_the_scripts():

@@ -3,8 +3,8 @@ import timm
 import torch
 from torch import nn
 
-from slivit.backbone import create_backbone
-from slivit.depthwise import LARGEST_MAP, DepthwiseConv
+from slivit.models.backbone import create_backbone
+from slivit.models.depthwise import LARGEST_MAP, DepthwiseConv
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (4, 4), (2, 3), (5, 5)])

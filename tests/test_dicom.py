@@ -21,7 +21,7 @@ from scan_files import (
     write_dicom_series,
 )
 
-from slivit.readers import ReadError, image_header, read_image, read_volume, volume_header
+from slivit.data.readers import ReadError, image_header, read_image, read_volume, volume_header
 
 
 @pytest.mark.parametrize("plane", DIRECTIONS)

@@ -12,7 +12,7 @@ from scan_files import (
     write_frames,
 )
 
-from slivit.readers import ReadError, image_header, read_image, read_volume, volume_header
+from slivit.data.readers import ReadError, image_header, read_image, read_volume, volume_header
 
 
 def test_frames_are_sorted_by_their_positions_and_rescaled_each(tmp_path):

@@ -8,17 +8,17 @@ from helpers import BACKBONE, RUN_3D, TINY_VIT, array_scans, preprocess, scan_pi
 from safetensors.torch import load_file
 
 import finetune
-from slivit import engine
 from slivit.config import Augmentation, FitOptions, Target
-from slivit.datasets import Batch, TrainingSet, scan_training_set
-from slivit.engine import fit, predict
-from slivit.errors import RunError, UserError
-from slivit.model import SLIViT
-from slivit.objective import Objective
-from slivit.optim import lr_factor, parameter_groups
-from slivit.session import Session
-from slivit.steps import Phase
-from slivit.tasks import to_predictions
+from slivit.data.datasets import Batch, TrainingSet, scan_training_set
+from slivit.data.targets import to_predictions
+from slivit.models.slivit import SLIViT
+from slivit.training import trainer as engine
+from slivit.training.losses import Objective
+from slivit.training.optim import lr_factor, parameter_groups
+from slivit.training.train_step import Phase
+from slivit.training.trainer import fit, predict
+from slivit.utils.errors import RunError, UserError
+from slivit.utils.session import Session
 
 CPU = torch.device("cpu")
 BINARY = Target("binary", ("a",))

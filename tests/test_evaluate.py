@@ -9,11 +9,11 @@ import torch
 from helpers import run_evaluate, scan_pixels, write_meta
 
 import evaluate
-from slivit import checkpoint
-from slivit.calibration import fit_temperature
-from slivit.errors import UserError
+from slivit.checkpoints import checkpoint
+from slivit.data.targets import to_predictions
 from slivit.prediction import flip_transforms
-from slivit.tasks import to_predictions
+from slivit.training.calibration import fit_temperature
+from slivit.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from helpers import BACKBONE, TINY_VIT, preprocess
 from scipy.stats import spearmanr
 
-from slivit.datasets import Batch
-from slivit.model import ImageClassifier, SLIViT
-from slivit.saliency import explain, grad_cam, recorded_attention, relevance, rollout
+from slivit.data.datasets import Batch
+from slivit.explain.saliency import explain, grad_cam, recorded_attention, relevance, rollout
+from slivit.models.slivit import ImageClassifier, SLIViT
 
 SLICES = torch.randint(0, 255, (1, 6, 1, 64, 64), dtype=torch.uint8,
                        generator=torch.Generator().manual_seed(0))

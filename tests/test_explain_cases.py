@@ -11,10 +11,10 @@ from PIL import Image
 from scan_files import scan_affine, write_dicom, write_nifti
 
 from slivit.config import Target
-from slivit.explain import choose_cases, write_explanations
-from slivit.model import ImageClassifier, SLIViT
-from slivit.session import Session
-from slivit.sources import FileSource
+from slivit.data.sources import FileSource
+from slivit.explain.cases import choose_cases, write_explanations
+from slivit.models.slivit import ImageClassifier, SLIViT
+from slivit.utils.session import Session
 
 RUN = Session(torch.device("cpu"))
 RNG = np.random.default_rng(0)

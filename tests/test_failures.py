@@ -14,9 +14,9 @@ from helpers import RUN_3D
 from safetensors.torch import load_file
 
 import finetune
-from slivit.errors import NotWritten, RunError, UserError
-from slivit.failures import explain
-from slivit.sources import FileSource
+from slivit.data.sources import FileSource
+from slivit.utils.errors import NotWritten, RunError, UserError
+from slivit.utils.failures import explain
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,13 +12,13 @@ from helpers import RUN_3D, run_evaluate
 from safetensors.torch import load_file
 
 import finetune
-from slivit import checkpoint
+from slivit.checkpoints import checkpoint
 from slivit.config import Augmentation
-from slivit.datasets import Batch, ScanDataset, make_loader
-from slivit.features import FeatureOptions, fill, frozen_training_set, open_stores
-from slivit.meta import read_meta
-from slivit.model import SLIViT
-from slivit.tasks import to_predictions
+from slivit.data.datasets import Batch, ScanDataset, make_loader
+from slivit.data.meta_csv import read_meta
+from slivit.data.targets import to_predictions
+from slivit.models.slivit import SLIViT
+from slivit.training.frozen_features import FeatureOptions, fill, frozen_training_set, open_stores
 
 CPU = torch.device("cpu")
 

@@ -9,9 +9,9 @@ import torch
 from helpers import array_scans, preprocess
 
 from slivit.config import Augmentation, IntegratorConfig
-from slivit.errors import RunError
-from slivit.features import FeatureOptions, fill, open_stores
-from slivit.model import SLIViT
+from slivit.models.slivit import SLIViT
+from slivit.training.frozen_features import FeatureOptions, fill, open_stores
+from slivit.utils.errors import RunError
 
 CPU = torch.device("cpu")
 OPTIONS = FeatureOptions(0, 5, Augmentation(), 4, 0, quiet=True)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from slivit.errors import NotWritten, UserError
-from slivit.files import whole_file
+from slivit.utils.errors import NotWritten, UserError
+from slivit.utils.files import whole_file
 
 ROOT = Path(__file__).resolve().parents[1]
 

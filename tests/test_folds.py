@@ -8,7 +8,7 @@ import pytest
 from helpers import RUN_3D, run_evaluate
 
 import finetune
-from slivit.errors import UserError
+from slivit.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

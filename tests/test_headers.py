@@ -10,12 +10,12 @@ from scan_files import write_dicom, write_dicom_series, write_nifti, write_video
 
 import bb_train
 import finetune
-from slivit import checkpoint
-from slivit.datasets import prepare
-from slivit.errors import UserError, run_script
-from slivit.headers import check_headers
-from slivit.readers import image_header, read_volume
-from slivit.sources import FileSource
+from slivit.checkpoints import checkpoint
+from slivit.data.datasets import prepare
+from slivit.data.header_check import check_headers
+from slivit.data.readers import image_header, read_volume
+from slivit.data.sources import FileSource
+from slivit.utils.errors import UserError, run_script
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (20, 31), dtype=np.uint8)
 

@@ -7,13 +7,13 @@ import torch
 from helpers import BACKBONE, TINY_VIT, array_scans, preprocess
 from scan_files import DIRECTIONS, dicom_of, write_dicom, write_dicom_series, write_nifti
 
-from slivit.datasets import ScanDataset, make_loader
-from slivit.explain import by_view
-from slivit.heatmaps import enlarge, heat_volume, save_heat
-from slivit.model import SLIViT
-from slivit.readers.grid import scan_grid
-from slivit.saliency import Saliency
-from slivit.sources import FileSource
+from slivit.data.datasets import ScanDataset, make_loader
+from slivit.data.readers.voxel_grid import scan_grid
+from slivit.data.sources import FileSource
+from slivit.explain.cases import by_view
+from slivit.explain.heatmaps import enlarge, heat_volume, save_heat
+from slivit.explain.saliency import Saliency
+from slivit.models.slivit import SLIViT
 
 CPU = torch.device("cpu")
 CELL = 4  # of the 64 pixels of a slice, in the pretended maps

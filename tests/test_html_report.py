@@ -13,7 +13,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 from slivit.config import Target
-from slivit.html_report import Case, write_html, write_markdown
+from slivit.report.html import Case, write_html, write_markdown
 
 NASTY = '<script>alert(1)</script> & "quoted" \'single\' | pipe ' + "長い名前" * 30
 ORGANS = ("liver", "kidney right", "kidney left", "femur right", "femur left", "bladder", "heart",

@@ -14,8 +14,8 @@ import pytest
 import torch
 from helpers import array_scans, preprocess
 
-from slivit.datasets import ScanDataset, make_loader
-from slivit.headers import in_threads
+from slivit.data.datasets import ScanDataset, make_loader
+from slivit.data.header_check import in_threads
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = """
@@ -23,9 +23,9 @@ import sys, time
 import numpy as np, torch
 sys.path.insert(0, "tests")
 from helpers import array_scans, preprocess
-from slivit.datasets import ScanDataset, make_loader
-from slivit.errors import Stopped
-from slivit.stopping import stop_signals
+from slivit.data.datasets import ScanDataset, make_loader
+from slivit.utils.errors import Stopped
+from slivit.utils.signals import stop_signals
 scans = array_scans(np.ones((6, 3, 8, 8), np.uint8), range(6))
 dataset = ScanDataset(scans, np.arange(6), preprocess(3))
 try:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from slivit.errors import UserError
-from slivit.meta import read_meta
+from slivit.data.meta_csv import read_meta
+from slivit.utils.errors import UserError
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from helpers import RUN_2D, RUN_3D, write_image, write_meta
 
 import bb_train
 import finetune
-from slivit.errors import UserError
-from slivit.meta import read_meta, single_scan
-from slivit.tasks import fit_to_target, resolve_task
+from slivit.data.meta_csv import read_meta, single_scan
+from slivit.data.targets import fit_to_target, resolve_task
+from slivit.utils.errors import UserError
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from helpers import label_scans
 from scipy.stats import norm, spearmanr
 from sklearn import metrics as sk
 
-from slivit import delong
 from slivit.config import Target
-from slivit.metrics import evaluate, format_scores, predictions_table
-from slivit.operating import RATES, Threshold
+from slivit.metrics import delong
+from slivit.metrics.evaluation import evaluate, format_scores, predictions_table
+from slivit.metrics.operating_point import RATES, Threshold
 
 RNG = np.random.default_rng(0)
 BINARY = Target("binary", ("a",))

@@ -6,10 +6,10 @@ import pytest
 import torch
 from helpers import BACKBONE, TINY_VIT, preprocess
 
-from slivit.backbone import create_backbone, feature_shape
-from slivit.datasets import Batch
-from slivit.integrator import Integrator
-from slivit.model import ImageClassifier, SLIViT
+from slivit.data.datasets import Batch
+from slivit.models.backbone import create_backbone, feature_shape
+from slivit.models.integrator import Integrator
+from slivit.models.slivit import ImageClassifier, SLIViT
 
 SLICES = torch.randint(0, 255, (2, 4, 1, 32, 32), dtype=torch.uint8,
                        generator=torch.Generator().manual_seed(0))

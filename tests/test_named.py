@@ -5,9 +5,9 @@ import pytest
 from helpers import write_medmnist
 from medmnist import INFO
 
-from slivit.errors import UserError
-from slivit.named import load_named
-from slivit.tasks import resolve_task
+from slivit.data.named_sets import load_named
+from slivit.data.targets import resolve_task
+from slivit.utils.errors import UserError
 
 
 @pytest.mark.parametrize("flag", sorted(INFO))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from helpers import write_medmnist
 
-from slivit.errors import UserError
-from slivit.named import load_named
+from slivit.data.named_sets import load_named
+from slivit.utils.errors import UserError
 
 
 def rewrite(folder, **arrays):

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from slivit import nodule_tables
-from slivit.errors import UserError
-from slivit.meta import read_meta
-from slivit.named import DATA_DIR
+from slivit.data.meta_csv import read_meta
+from slivit.data.named_sets import DATA_DIR
+from slivit.utils.errors import UserError
 
 EVERY = 90  # only so many nodules are written
 

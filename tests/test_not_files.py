@@ -8,10 +8,10 @@ import pytest
 from helpers import write_image
 from scan_files import PIXELS, STACK, refused, write_dicom_series
 
-from slivit.errors import UserError
-from slivit.headers import check_headers
-from slivit.meta import single_scan
-from slivit.readers import ReadError, image_header, is_scan, read_image, volume_header
+from slivit.data.header_check import check_headers
+from slivit.data.meta_csv import single_scan
+from slivit.data.readers import ReadError, image_header, is_scan, read_image, volume_header
+from slivit.utils.errors import UserError
 
 NAMES = ("x", "x.dcm", "x.nii", "x.nii.gz", "x.tif", "x.npy", "x.npz", "x.avi")
 

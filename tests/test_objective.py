@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from slivit import training_options
+from slivit.cli import training_arguments as training_options
 from slivit.config import Target
-from slivit.errors import UserError
-from slivit.objective import (
+from slivit.data.targets import to_predictions
+from slivit.training.losses import (
     Objective,
     auto_pos_weight,
     known_count,
@@ -15,7 +15,7 @@ from slivit.objective import (
     loss_sum,
     row_weights,
 )
-from slivit.tasks import to_predictions
+from slivit.utils.errors import UserError
 
 NAN = float("nan")
 RNG = np.random.default_rng(0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
-from slivit.operating import Rule, Threshold, choose, parse_rule, point
+from slivit.metrics.operating_point import Rule, Threshold, choose, parse_rule, point
 
 RNG = np.random.default_rng(0)
 NAN = float("nan")

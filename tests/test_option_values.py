@@ -12,8 +12,8 @@ import bb_train
 import evaluate
 import finetune
 from slivit import check, convert, demo, nodule_tables
-from slivit import option_types as types
-from slivit.splits import parse_ratio
+from slivit.cli import types
+from slivit.data.splits import parse_ratio
 
 sys.path.insert(0, str(DATA))  # where the converters find meta_table
 

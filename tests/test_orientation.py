@@ -19,11 +19,11 @@ from scan_files import (
 )
 
 from slivit.config import Augmentation
-from slivit.datasets import prepare
-from slivit.readers import read_volume
-from slivit.readers.orientation import axes_of, cut
-from slivit.sources import FileSource
-from slivit.transforms import augment, draw_transform
+from slivit.data.datasets import prepare
+from slivit.data.readers import read_volume
+from slivit.data.readers.orientation import axes_of, cut
+from slivit.data.sources import FileSource
+from slivit.data.transforms import augment, draw_transform
 
 STORED = np.random.default_rng(0).integers(0, 2000, (6, 9, 11)).astype(np.int16)
 HOUNSFIELD = STORED * 2 - 1024

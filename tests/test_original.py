@@ -7,12 +7,12 @@ import pytest
 import torch
 from original_files import random_model, reference_logits
 
-from slivit import checkpoint
+from slivit.checkpoints import checkpoint
+from slivit.checkpoints.original.reader import read_original
 from slivit.config import TILINGS
-from slivit.datasets import Batch
-from slivit.errors import UserError
-from slivit.model import SLIViT
-from slivit.original import read_original
+from slivit.data.datasets import Batch
+from slivit.models.slivit import SLIViT
+from slivit.utils.errors import UserError
 
 TOLERANCE = 1e-4  # of a logit
 
@@ -169,7 +169,7 @@ LAYER = "feature_extractor.1.stages.2.layers.8"
     (lambda _: {"conv1.weight": torch.zeros(1)}, ["is no model of the original", "conv1.weight"]),
 ])
 def test_other_tensors_are_refused(state, path, monkeypatch, change, messages):
-    monkeypatch.setattr("slivit.original.read_tensors", lambda _: change(state))
+    monkeypatch.setattr("slivit.checkpoints.original.reader.read_tensors", lambda _: change(state))
     with pytest.raises(UserError) as error:
         read_original(path)
     assert [text for text in ["slivit.pth: ", *messages] if text not in str(error.value)] == []

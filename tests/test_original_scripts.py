@@ -12,9 +12,10 @@ from safetensors.torch import save_file
 
 import evaluate
 import finetune
-from slivit import checkpoint, convert
-from slivit.errors import UserError
-from slivit.original_options import Hints, find_hints, parse_options
+from slivit import convert
+from slivit.checkpoints import checkpoint
+from slivit.checkpoints.original.options_file import Hints, find_hints, parse_options
+from slivit.utils.errors import UserError
 
 SIDE = 32
 

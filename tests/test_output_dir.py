@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 from helpers import content
 
-from slivit.errors import UserError
-from slivit.files import scratch_dir, whole_file, write_json
-from slivit.manifest import HEADER, Manifest, read_manifest
-from slivit.output_dir import check_out_dir, open_out_dir
+from slivit.utils.errors import UserError
+from slivit.utils.files import scratch_dir, whole_file, write_json
+from slivit.utils.manifest import HEADER, Manifest, read_manifest
+from slivit.utils.output_dir import check_out_dir, open_out_dir
 
-HOLD = ("import sys; from pathlib import Path; from slivit.output_dir import open_out_dir\n"
+HOLD = ("import sys; from pathlib import Path; from slivit.utils.output_dir import open_out_dir\n"
         "with open_out_dir(Path(sys.argv[1])):\n    print('open', flush=True); sys.stdin.read()")
 DIE = """
 import os, sys
 from pathlib import Path
-from slivit.files import scratch_dir, whole_file
-from slivit.output_dir import open_out_dir
+from slivit.utils.files import scratch_dir, whole_file
+from slivit.utils.output_dir import open_out_dir
 out = Path(sys.argv[1])
 with open_out_dir(out, resume=True), scratch_dir(out) as folder, whole_file(out / "b") as part:
     part.write_text("half")

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from helpers import RUN_3D
 
-from slivit.parallel import World
-from slivit.sampling import interleave, make_batches
+from slivit.data.samplers import interleave, make_batches
+from slivit.utils.distributed import World
 
 ROOT = Path(__file__).resolve().parents[1]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port"]

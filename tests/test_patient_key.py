@@ -12,10 +12,8 @@ from helpers import RUN_3D, content, run_evaluate
 
 import evaluate
 import finetune
-from slivit import checkpoint
-from slivit.errors import UserError
-from slivit.meta import read_meta
-from slivit.patient_key import (
+from slivit.checkpoints import checkpoint
+from slivit.checkpoints.patient_key import (
     check_key,
     hashed_patients,
     known_patients,
@@ -23,6 +21,8 @@ from slivit.patient_key import (
     read_key,
     write_key,
 )
+from slivit.data.meta_csv import read_meta
+from slivit.utils.errors import UserError
 
 KEY, OTHER = bytes(range(32)), bytes(32)
 WARNING = "of 8 patients have ids that stand in the training"

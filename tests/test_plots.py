@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 from report_samples import binary_scores, draw_data, metrics_of
 
-from slivit import plot_curves
 from slivit.config import Target
-from slivit.plot_curves import Column
-from slivit.plots import plot_scores
+from slivit.report.plots import curves as plot_curves
+from slivit.report.plots.curves import Column
+from slivit.report.plots.draw import plot_scores
 
 CURVES = ["roc.png", "pr.png", "calibration.png"]
 ONE_CLASS = Target("multilabel", ("a", "b"))

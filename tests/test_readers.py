@@ -18,8 +18,8 @@ from scan_files import (
     write_video,
 )
 
-from slivit.readers import ReadError, image_header, read_image, read_volume, volume_header
-from slivit.readers.base import natural_key
+from slivit.data.readers import ReadError, image_header, read_image, read_volume, volume_header
+from slivit.data.readers.base import natural_key
 
 
 @pytest.mark.parametrize(("mode", "suffix", "expected"), [

@@ -14,8 +14,8 @@ from helpers import RUN_3D, without_key
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCH = ("import sys; sys.path.insert(0, {root!r}); sys.argv[0] = 'finetune.py'; "
-          "import slivit.steps; slivit.steps.SAVE_SECONDS = 0; import finetune; "
-          "from slivit.errors import run_script; run_script(finetune.main)")
+          "import slivit.training.train_step; slivit.training.train_step.SAVE_SECONDS = 0; import finetune; "
+          "from slivit.utils.errors import run_script; run_script(finetune.main)")
 
 
 @pytest.fixture(scope="module")

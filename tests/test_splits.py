@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from helpers import write_meta
 
-from slivit.errors import UserError
-from slivit.meta import read_meta
-from slivit.splits import parse_ratio, split_by_group
+from slivit.data.meta_csv import read_meta
+from slivit.data.splits import parse_ratio, split_by_group
+from slivit.utils.errors import UserError
 
 
 @pytest.fixture

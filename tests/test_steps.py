@@ -9,14 +9,14 @@ from helpers import BACKBONE, TINY_VIT, array_scans, preprocess, scan_pixels
 from test_engine import options
 
 from slivit.config import Target
-from slivit.datasets import Batch, ScanDataset, make_loader
-from slivit.mixup import mix
-from slivit.model import SLIViT
-from slivit.objective import Objective
-from slivit.optim import backbone_groups, moving_average, parameter_groups
-from slivit.progress import Progress
-from slivit.session import Session
-from slivit.steps import Phase, compute_gradient, start_phase, update_weights
+from slivit.data.datasets import Batch, ScanDataset, make_loader
+from slivit.models.slivit import SLIViT
+from slivit.training.losses import Objective
+from slivit.training.mixup import mix
+from slivit.training.optim import backbone_groups, moving_average, parameter_groups
+from slivit.training.progress import Progress
+from slivit.training.train_step import Phase, compute_gradient, start_phase, update_weights
+from slivit.utils.session import Session
 
 CPU = torch.device("cpu")
 TARGET = Target("multilabel", ("a", "b"))
@@ -67,7 +67,7 @@ def test_a_cpu_takes_few_slices_at_a_time(token, most, monkeypatch):
     model.backbone.stem.register_forward_pre_hook(
         lambda _, args: slices.append(args[0][:, 0].numel() // 32 ** 2))
     whole = model.token_features(batch)[0]
-    monkeypatch.setattr("slivit.model.CPU_PIXELS", 3 * 32 ** 2)
+    monkeypatch.setattr("slivit.models.slivit.CPU_PIXELS", 3 * 32 ** 2)
     torch.testing.assert_close(model.token_features(batch)[0], whole)
     assert slices[0] > max(slices[1:]) == most
 

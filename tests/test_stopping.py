@@ -19,10 +19,11 @@ from helpers import RUN_3D
 from safetensors.torch import load_file
 
 import finetune
-from slivit import engine, steps
-from slivit.errors import UserError
-from slivit.parallel import World
-from slivit.stopping import Stopped, stop_signals
+from slivit.training import train_step as steps
+from slivit.training import trainer as engine
+from slivit.utils.distributed import World
+from slivit.utils.errors import UserError
+from slivit.utils.signals import Stopped, stop_signals
 
 ROOT = Path(__file__).resolve().parents[1]
 ALONE = World()
@@ -138,16 +139,16 @@ def test_blocks_within_each_other_share_the_signal():
 
 LATE = """
 import os, signal
-from slivit.stopping import end_at_signals
+from slivit.utils.signals import end_at_signals
 end_at_signals()
-from slivit.errors import run_script
+from slivit.utils.errors import run_script
 class Late:
     def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGTERM):
         kill(pid, number)  # Python has given its handlers back
 late = Late()
 def main():
     if {fails}:
-        from slivit.errors import UserError
+        from slivit.utils.errors import UserError
         raise UserError("wrong")
 if __name__ == "__main__":
     run_script(main)
@@ -163,9 +164,9 @@ def test_when_all_is_done_a_signal_changes_nothing(fails):
 
 THREE = """
 import signal, time
-from slivit.errors import run_script
+from slivit.utils.errors import run_script
 def main():
-    from slivit.stopping import stop_signals
+    from slivit.utils.signals import stop_signals
     with stop_signals() as stop, stop.deferred():
         print("ready", flush=True)
         while True:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from helpers import label_scans
 
-from slivit.errors import UserError
-from slivit.subsets import UNUSED, make_folds, take_fraction
+from slivit.data.subsets import UNUSED, make_folds, take_fraction
+from slivit.utils.errors import UserError
 
 N = 200
 LABELS = (np.arange(N) % 5 == 0).astype(float)[:, None]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from slivit.errors import UserError
-from slivit.meta import read_meta
-from slivit.tables import column_names
+from slivit.data.csv_table import column_names
+from slivit.data.meta_csv import read_meta
+from slivit.utils.errors import UserError
 
 ROWS = "F_Name,Path,A,note\none,a.png,1,\"x, y; z\"\ntwo,b.png,0,\n"
 UNREADABLE = "--meta_csv .*meta.csv: cannot be read as a CSV table"

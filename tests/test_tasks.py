@@ -6,15 +6,15 @@ import torch
 from helpers import label_scans
 
 from slivit.config import Target
-from slivit.errors import UserError
-from slivit.objective import Objective, known_count, loss_sum
-from slivit.tasks import (
+from slivit.data.targets import (
     check_splits,
     expand_classes,
     fit_to_target,
     resolve_task,
     to_predictions,
 )
+from slivit.training.losses import Objective, known_count, loss_sum
+from slivit.utils.errors import UserError
 
 NAN = float("nan")
 

@@ -11,7 +11,7 @@ from scan_files import (
     read_both,
 )
 
-from slivit.readers import ReadError, image_header, read_image, read_volume, volume_header
+from slivit.data.readers import ReadError, image_header, read_image, read_volume, volume_header
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int32, np.float32, ">u2"])

@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from helpers import array_scans
 
 from slivit.config import Augmentation, Preprocess
-from slivit.datasets import Collate, Item, ScanDataset, make_loader, model_slices, prepare
-from slivit.errors import UserError
-from slivit.transforms import (
+from slivit.data.datasets import Collate, Item, ScanDataset, make_loader, model_slices, prepare
+from slivit.data.transforms import (
     augment,
     draw_transform,
     parse_window,
@@ -19,6 +18,7 @@ from slivit.transforms import (
     to_uint8,
     window_range,
 )
+from slivit.utils.errors import UserError
 
 RNG = np.random.default_rng(0)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scan_files import read_both, write_video
 
-from slivit.readers import ReadError, read_volume, volume_header
+from slivit.data.readers import ReadError, read_volume, volume_header
 
 GREY = np.random.default_rng(0).integers(0, 255, (9, 32, 48), dtype=np.uint8)
 STEPS = np.stack([np.full((32, 48), 20 + 25 * k, np.uint8) for k in range(9)])

@@ -13,13 +13,13 @@ from scan_files import scan_affine, write_nifti
 
 import finetune
 from slivit.config import Augmentation
-from slivit.datasets import Batch, ScanDataset, make_loader, model_slices
-from slivit.errors import UserError
-from slivit.integrator import Integrator
-from slivit.model import SLIViT
-from slivit.optim import parameter_groups
-from slivit.sources import FileSource
-from slivit.transforms import adjacent
+from slivit.data.datasets import Batch, ScanDataset, make_loader, model_slices
+from slivit.data.sources import FileSource
+from slivit.data.transforms import adjacent
+from slivit.models.integrator import Integrator
+from slivit.models.slivit import SLIViT
+from slivit.training.optim import parameter_groups
+from slivit.utils.errors import UserError
 
 CPU = torch.device("cpu")
 VIEWS = ("axial", "coronal", "sagittal")

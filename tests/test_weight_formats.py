@@ -19,9 +19,9 @@ from transformers import (
     ConvNextV2ForImageClassification,
 )
 
-from slivit.backbone import check_name, create_backbone
-from slivit.errors import UserError
-from slivit.weight_formats import architecture_of, recognise, shapes_of
+from slivit.checkpoints.convnext_formats import architecture_of, recognise, shapes_of
+from slivit.models.backbone import check_name, create_backbone
+from slivit.utils.errors import UserError
 
 TOLERANCE = 1e-5
 ATTO = {"depths": [2, 2, 6, 2], "hidden_sizes": [40, 80, 160, 320]}

@@ -5,9 +5,9 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 from sklearn import metrics as sk
 
-from slivit import weighted
-from slivit.metrics import class_scores
-from slivit.scores import point_scores
+from slivit.metrics import weighted
+from slivit.metrics.evaluation import class_scores
+from slivit.metrics.scores import point_scores
 
 RNG = np.random.default_rng(0)
 WEIGHTS = RNG.integers(0, 4, (12, 60)).astype(float)

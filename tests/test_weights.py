@@ -17,9 +17,9 @@ from transformers import ConvNextConfig, ConvNextForImageClassification
 
 import bb_train
 import finetune
-from slivit.backbone import create_backbone, input_statistics
-from slivit.errors import UserError, first_line, run_script
-from slivit.weights import choose_start, read_start, read_tensors
+from slivit.checkpoints.pretrained import choose_start, read_start, read_tensors
+from slivit.models.backbone import create_backbone, input_statistics
+from slivit.utils.errors import UserError, first_line, run_script
 
 UNTRAINED = ["--lr", "1e-12", "--n_epochs", "1"]
 

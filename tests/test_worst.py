@@ -6,8 +6,8 @@ from helpers import array_scans, preprocess
 from PIL import Image
 
 from slivit.config import Target
-from slivit.operating import Threshold
-from slivit.worst import worst_cases
+from slivit.metrics.operating_point import Threshold
+from slivit.report.worst_errors import worst_cases
 
 NAN = np.nan
 

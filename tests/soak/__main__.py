@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from slivit.errors import RunError, UserError, run_script
+from slivit.utils.errors import RunError, UserError, run_script
 from tests.soak import damage, signals, tamper, twice
 from tests.soak.folders import broken_files
 from tests.soak.inputs import write_inputs

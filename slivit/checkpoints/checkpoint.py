@@ -1,0 +1,214 @@
+"""Checkpoints: safetensors weights whose header says everything needed to rebuild the model."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from slivit.checkpoints.header import FORMAT, Card, Header, Validation
+from slivit.checkpoints.patient_key import hashed_patients
+from slivit.checkpoints.tensor_files import check_file, check_tensors
+from slivit.data.scan_table import Scans
+from slivit.models.slivit import ImageClassifier, SLIViT
+from slivit.utils.errors import RunError, UserError, listing
+from slivit.utils.files import whole_file
+from slivit.utils.records import Misfit, parse, parse_object
+
+KEY = "slivit"  # of all metadata: safetensors writes several keys in any order
+MOST_LISTED = 20
+NOT_FINITE = ("The training that made it has failed, or the file is damaged; use weights of "
+              "another run, or copy the file again")
+NEWER = ("A newer version of SLIViT has written it; update SLIViT, or use a file that this version "
+         "has written")
+CHANGED = ("It is damaged, or was changed after it was written; use the file as finetune.py or "
+           "bb_train.py has written it")
+
+
+def data_facts(scans: Scans, fingerprint: str, split_ratio: str | None, seed: int) -> dict:
+    """Return what a run and its checkpoints remember of the data.
+
+    Name, fingerprint, ratio and seed of the split of a table that has none; a checkpoint adds
+    `patient_facts`. (Models of the original SLIViT have under `assumed` what no file tells.)
+    """
+    return {"name": scans.name, "fingerprint": fingerprint, "split_ratio": split_ratio,
+            "split_seed": seed}
+
+
+def patient_facts(scans: Scans, key: bytes) -> dict:
+    """Return what a checkpoint remembers of the patients in training and validation.
+
+    Hashes with the run's key, by which an evaluation that has the key as well notices that it meets
+    them again, and a mark of the key. (Models of the original SLIViT have no hashes, those of
+    earlier versions hashes without a key.)
+    """
+    return hashed_patients(scans.patients_of("train", "val"), key)
+
+
+def build(card: Card, drop_path: float = 0.0) -> ImageClassifier | SLIViT:
+    """Create the model a card describes, with random weights."""
+    outputs = len(card.target.labels)
+    if card.kind == "backbone":
+        return ImageClassifier(card.backbone, outputs, card.preprocess, drop_path)
+    return SLIViT(card.backbone, outputs, card.preprocess, card.integrator, drop_path)
+
+
+def save(path: Path, model: nn.Module, card: Card, validation: Validation | None = None) -> None:
+    """Write model, card and what it gave on validation, whole or not at all.
+
+    A backbone's tensors have timm's own names, so that timm can load the file as well. Outputs of
+    the integrator beyond the card's labels are left out.
+    """
+    module = model.backbone if card.kind == "backbone" else model
+    outputs = len(card.target.labels)
+    state = {key: (tensor[:outputs] if key.startswith("integrator.head.") else tensor
+                   ).detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
+    content = {"format": FORMAT, **dataclasses.asdict(card)}
+    if validation is not None:
+        content["validation"] = {name: _to_lists(values)
+                                 for name, values in vars(validation).items()}
+    text = json.dumps(content, allow_nan=False)
+    try:
+        parse(Header, text)
+    except Misfit as error:
+        raise RunError(f"{path}: is not written, since it could not be read again:\n"
+                       f"{listing(error.faults, MOST_LISTED)}") from None
+    with whole_file(path) as part:
+        save_file(state, part, metadata={KEY: text})
+
+
+def _to_lists(values: np.ndarray) -> list[list[float | None]]:
+    """Return numbers (n, K) to seven digits, None for NaN."""
+    return [[None if np.isnan(value) else float(f"{value:.7g}") for value in row]
+            for row in values]
+
+
+def read_validation(path: Path) -> Validation | None:
+    """Return what the model gave on validation; None in files of earlier versions.
+
+    Raises:
+        UserError: see `read`.
+    """
+    with _opened(path) as file:
+        found = _read_header(path, file).validation
+    if found is None:
+        return None
+    return Validation(*(np.array(values, dtype=np.float32)
+                        for values in (found.logits, found.labels)))
+
+
+def read(path: Path, kind: str | None = None) -> tuple[Card, dict[str, torch.Tensor]]:
+    """Read card and tensors.
+
+    Args:
+        path: the file.
+        kind: the only kind to accept; None for any.
+
+    Raises:
+        UserError: missing, truncated, not a checkpoint of this project, of another kind, of a newer
+            version, or with a header or numbers that cannot be.
+    """
+    with _opened(path) as file:
+        header = _read_header(path, file)
+        card = Card(**{field.name: getattr(header, field.name)
+                       for field in dataclasses.fields(Card)})
+        if kind is not None and card.kind != kind:
+            raise UserError(f"{path}: is a {card.kind} checkpoint, expected a {kind} checkpoint")
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    check_tensors(path, state.items(), NOT_FINITE)
+    return card, state
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
+    """Open a checkpoint.
+
+    Raises:
+        UserError: missing or truncated.
+    """
+    check_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: is not a whole safetensors file ({error}); expected a "
+                        "slivit.safetensors or backbone.safetensors of this project") from None
+
+
+def _read_header(path: Path, file: safe_open) -> Header:
+    """Return what the header says, every field of it checked.
+
+    Raises:
+        UserError: one message on all that does not fit.
+    """
+    text = (file.metadata() or {}).get(KEY)
+    foreign = (f"{path}: is a safetensors file without this project's header{{}}; expected a "
+               "slivit.safetensors or backbone.safetensors written by finetune.py or bb_train.py")
+    if text is None:
+        raise UserError(foreign.format(""))
+    try:
+        found = parse_object(text).get("format")
+    except Misfit as error:
+        raise UserError(foreign.format(f" ({error})")) from None
+    if type(found) is int and found != FORMAT:
+        raise UserError(f"{path}: has format {found}, this version reads {FORMAT}"
+                        + f". {NEWER}" * (found > FORMAT))
+    try:
+        return parse(Header, text)
+    except Misfit as error:
+        raise UserError(f"{path}: its header does not fit:\n"
+                        f"{listing(error.faults, MOST_LISTED)}\n"
+                        f"{NEWER if error.unknown else CHANGED}") from None
+
+
+def load(path: Path) -> tuple[Card, ImageClassifier | SLIViT]:
+    """Rebuild a trained model from its file alone, ready for evaluation.
+
+    Raises:
+        UserError: see `read` and `restore`.
+    """
+    card, state = read(path)
+    return card, restore(path, card, state)
+
+
+def restore(path: Path, card: Card, state: dict[str, torch.Tensor]) -> ImageClassifier | SLIViT:
+    """Return the model of a card and tensors that were read from `path`, ready for evaluation.
+
+    No memory is taken before they are found to fit.
+
+    Raises:
+        UserError: tensors that do not fit the card.
+    """
+    blocks = {key.split(".")[2] for key in state if key.startswith("integrator.blocks.")}
+    if card.integrator is not None and card.integrator.depth != len(blocks):
+        bad = [f"integrator.depth: found {card.integrator.depth}, and the tensors of {len(blocks)} "
+               "blocks"]
+    else:
+        with torch.device("meta"):
+            model = build(card)
+        module = model.backbone if card.kind == "backbone" else model
+        own = module.state_dict()
+        bad = _differences(state, own)
+    if bad:
+        raise UserError(f"{path}: tensors do not fit the header:\n{listing(bad, MOST_LISTED)}\n"
+                        f"{CHANGED}")
+    model.to_empty(device="cpu")
+    module.load_state_dict(state)
+    return model.eval()
+
+
+def _differences(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return a line on each tensor that is missing, unknown, or of another shape or kind."""
+    bad = [f"missing: {key}" for key in own if key not in state]
+    bad += [f"unknown: {key}" for key in state if key not in own]
+    both = [(key, state[key], tensor) for key, tensor in own.items() if key in state]
+    bad += [f"{key}: found {tuple(found.shape)}, expected {tuple(tensor.shape)}"
+            for key, found, tensor in both if found.shape != tensor.shape]
+    return bad + [f"{key}: found {found.dtype}, expected {tensor.dtype}" for key, found, tensor
+                  in both if found.is_floating_point() != tensor.is_floating_point()]

@@ -1,0 +1,133 @@
+"""What a model was made of, for its checkpoint and for reports (Mitchell et al. 2019)."""
+
+import dataclasses
+import hashlib
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from slivit.checkpoints.checkpoint import Card
+from slivit.config import Augmentation, Target
+from slivit.data.scan_table import SPLITS, Scans
+from slivit.utils.runtime import versions
+
+OPTIONS = ("lr", "bb_lr", "b_size", "accumulate", "n_epochs", "weight_decay", "warmup_epochs",
+           "patience", "select", "drop_path", "label_smoothing", "pos_weight", "balanced_sampling",
+           "layer_decay", "ema", "mixup", "train_fraction", "amp", "freeze_backbone",
+           "unfreeze_after", "feature_augments", "auxiliary", "weights")
+
+
+def training_facts(scans: Scans, target: Target, augmentation: Augmentation, options: dict,
+                   starts_from: str | None = None) -> dict:
+    """Return what a checkpoint says of its training, JSON-serialisable.
+
+    Args:
+        scans: with the label columns of the target.
+        target: what is predicted.
+        augmentation: random transforms of training scans.
+        options: of the script; those that shape the training are kept.
+        starts_from: what the backbone was trained on, where that was a checkpoint.
+    """
+    return {"cohort": {split: cohort(scans, scans.rows(split), target) for split in SPLITS
+                       if len(scans.rows(split))},
+            "augmentation": dataclasses.asdict(augmentation), "backbone_data": starts_from,
+            "options": {key: options[key] for key in OPTIONS if key in options}}
+
+
+def cohort(scans: Scans, rows: np.ndarray, target: Target) -> dict:
+    """Return counts of some rows: scans, patients, and of each label what is known."""
+    labels = {}
+    for name, column in zip(target.labels, scans.labels[rows].T, strict=True):
+        known = column[~np.isnan(column)].astype(np.float64)
+        labels[name] = {"known": len(known)}
+        if target.task == "regression":
+            labels[name] |= {"mean": float(known.mean()) if len(known) else None,
+                             "sd": float(known.std()) if len(known) else None}
+        else:
+            labels[name]["positive"] = int(known.sum())
+    patients = None
+    if scans.patients is not None:
+        patients = len({scans.patients[row] for row in rows})
+    return {"scans": len(rows), "patients": patients, "labels": labels}
+
+
+def cohort_table(cohorts: dict[str, dict], target: Target) -> pd.DataFrame:
+    """Return cohorts as a table to print: a row per count (the index), a column per cohort."""
+    table = {}
+    for name, facts in cohorts.items():
+        column = {"scans": str(facts["scans"]),
+                  "patients": "unknown" if facts["patients"] is None else str(facts["patients"])}
+        for label in target.labels:
+            found = facts["labels"].get(label, {"known": 0})
+            column[label] = _label_text(found, target)
+        table[name] = column
+    return pd.DataFrame(table).rename_axis("Count of")
+
+
+def _label_text(found: dict, target: Target) -> str:
+    known = found["known"]
+    if not known:
+        return "unknown"
+    if target.task == "regression":
+        return f"{found['mean']:.4g} ± {found['sd']:.3g} (of {known})"
+    return f"{found['positive']} of {known} ({100 * found['positive'] / known:.1f} %)"
+
+
+def card_rows(card: Card) -> tuple[tuple[str, str], ...]:
+    """Return what a checkpoint says of itself, as names and values to print."""
+    preprocess, training = card.preprocess, card.training
+    rows = [
+        ("Model", _model_text(card)),
+        ("Predicts", f"{card.target.task} of {', '.join(card.target.labels)}"),
+        ("Input", f"{preprocess.img_size} pixels a side, grey values: {preprocess.window}"
+         + (f", {preprocess.n_slices} slices ({preprocess.slice_sampling}) of "
+            f"{', '.join(preprocess.views)}" if preprocess.n_slices else "")
+         + (", adjacent slices as channels" if preprocess.channels == "adjacent" else "")),
+        ("Trained on", card.data["name"]),
+        ("Epoch kept", f"{card.epoch}, by validation: " + ", ".join(
+            f"{name} {value:.4g}" for name, value in card.score.items() if value is not None)
+         if card.score else "unknown")]
+    if training.get("backbone_data"):
+        rows.append(("Backbone pre-trained on", training["backbone_data"]))
+    if training.get("augmentation"):
+        rows.append(("Augmentation", f"flips {training['augmentation']['flips'] or 'none'}, jitter "
+                                     f"{training['augmentation']['jitter']:g}"))
+    if training.get("options"):
+        rows.append(("Options", ", ".join(f"{key} {value}" for key, value in
+                                          training["options"].items() if value is not None)))
+    if card.temperature is not None:
+        rows.append(("Temperature", f"{card.temperature:.4g} (used with --calibrate)"))
+    rows += [("Seed", str(card.seed)),
+             ("Made with", ", ".join(f"{name} {value}" for name, value in card.versions.items())),
+             ("Intended use", "Research. Not a medical device; its scores hold for scans like "
+                              "those it was measured on.")]
+    return tuple(rows)
+
+
+def _model_text(card: Card) -> str:
+    """Return what a model is made of, in words."""
+    if not card.integrator:
+        return f"{card.backbone}, a 2D classifier"
+    seen = "single slices"
+    if not card.integrator.tokens_are_slices:
+        seen = ("slices tiled into one picture (of the original SLIViT, "
+                f"{card.integrator.token})")
+    return (f"{card.backbone} over {seen}, integrator of {card.integrator.depth} transformer "
+            f"blocks, width {card.integrator.dim}")
+
+
+def provenance(paths: Sequence[Path], fingerprint: str) -> tuple[tuple[str, str], ...]:
+    """Return what identifies a measurement: checkpoints, data, versions, command."""
+    files = []
+    for path in paths:
+        with path.open("rb") as file:
+            files.append((f"SHA-256 of {path.name}",
+                          f"{hashlib.file_digest(file, 'sha256').hexdigest()} ({path})"))
+    command = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
+    return (*files, ("Data fingerprint", fingerprint),
+            ("Versions", ", ".join(f"{name} {value}" for name, value in versions().items())),
+            ("Command", command))

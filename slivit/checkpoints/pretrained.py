@@ -1,0 +1,234 @@
+"""Weights that a backbone starts from: ImageNet's from timm, or from a file."""
+
+import contextlib
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from slivit.checkpoints import checkpoint
+from slivit.checkpoints.convnext_formats import body, recognise, shapes_of
+from slivit.checkpoints.tensor_files import (
+    PICKLE,
+    ZIP,
+    Unreadable,
+    beginning,
+    check_file,
+    check_tensors,
+    is_safetensors,
+    load_torch,
+)
+from slivit.models.backbone import check_name, for_scratch, input_statistics
+from slivit.utils.errors import UserError, first_line, listing
+from slivit.utils.runtime import LOG
+
+HUB_TIMEOUT = 10  # seconds
+DEFAULT = "convnext_tiny"
+AGAIN = "Copy or download it again"
+ADVICE = ("Expected tensors alone, in a safetensors file or as torch.save(model.state_dict()) "
+          "writes them")
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a backbone starts from.
+
+    Attributes:
+        backbone: timm's name.
+        mean, std: per channel (0..1 scale), of the input that the weights are used to.
+        source: `imagenet`, `none`, or the file.
+        state: tensors in timm's names, of a file.
+        n_classes: outputs of the file's classifier; 0 for none.
+        trained_on: what the file was trained on, as reports say it; None without a file.
+    """
+
+    backbone: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+    state: dict[str, torch.Tensor] | None = None
+    n_classes: int = 0
+    trained_on: str | None = None
+
+    def load_into(self, backbone: nn.Module) -> None:
+        """Give the weights to a backbone of `create_backbone`; log what becomes of a classifier.
+
+        Raises:
+            UserError: see load_imagenet and load_into.
+        """
+        if self.state is None:
+            if self.source == "imagenet":
+                load_imagenet(backbone, self.backbone)
+            return
+        load_into(backbone, self.state, self.source)
+        own = backbone.state_dict()
+        if self.n_classes:
+            wanted = len(own["head.fc.weight"]) if "head.fc.weight" in own else 0
+            LOG.info("%s: %s", self.source,
+                     "the classifier is kept" if wanted == self.n_classes else
+                     f"its classifier of {self.n_classes} classes is left out: this task has "
+                     f"{wanted}" if wanted else "the classifier is left out: SLIViT has its own")
+        if "head.norm.weight" in own and "head.norm.weight" not in self.state:
+            LOG.info("%s: has no norm before the classifier, which starts anew", self.source)
+
+
+def choose_start(source: str, name: str | None) -> Start:
+    """Return what `--weights` and `--backbone` name.
+
+    Args:
+        source: `imagenet`, `none` (random weights) or a file.
+        name: timm's name; None for what the file holds, else convnext_tiny.
+
+    Raises:
+        UserError: an unknown name, or see read_start.
+    """
+    if source in ("imagenet", "none"):
+        name = name or DEFAULT
+        return Start(name, *input_statistics(name), source)
+    return read_start(Path(source), name)
+
+
+def read_start(path: Path, name: str | None = None) -> Start:
+    """Read a backbone from a file, and log what it was recognised as.
+
+    Args:
+        path: a backbone.safetensors of this project, or a file of weight_formats.
+        name: the only architecture to accept, with or without a tag; None for any.
+
+    Raises:
+        UserError: an unknown name; a file that holds no backbone, or one of another architecture.
+    """
+    if name is not None:
+        check_name(name)
+    check_file(path, "weights")
+    if _has_card(path):
+        card, state = checkpoint.read(path, "backbone")
+        found, title, trained_on = card.backbone, "backbone of this project", card.data["name"]
+        mean, std, n_classes = card.preprocess.mean, card.preprocess.std, len(card.target.labels)
+    else:
+        one = recognise(read_tensors(path), str(path))
+        found, state, n_classes = one.architecture, one.state, one.n_classes
+        title, mean, std = one.format.title, one.format.mean, one.format.std
+        trained_on = f"unknown data ({title})"
+    if name is not None and (for_scratch(name) != for_scratch(found)
+                             or body(shapes_of(name)) != body(shapes_of(found))):
+        raise UserError(f"--backbone {name} and {path} contradict each other: the file holds a "
+                        f"{found} ({title}). Leave --backbone away, which takes the architecture "
+                        "from the file")
+    if mean is None:
+        mean, std = input_statistics(name or found)
+    LOG.info("%s: %s, %s, %s, for input of mean %s and std %s", path, title, name or found,
+             f"{n_classes} classes" if n_classes else "no classifier",
+             *(" ".join(f"{value:.3g}" for value in values) for values in (mean, std)))
+    return Start(name or found, tuple(mean), tuple(std), str(path), state, n_classes, trained_on)
+
+
+def _has_card(path: Path) -> bool:
+    """Return whether a file is a checkpoint of this project."""
+    with contextlib.suppress(SafetensorError, OSError), safe_open(path, framework="pt") as file:
+        return checkpoint.KEY in (file.metadata() or {})
+    return False
+
+
+def load_imagenet(backbone: nn.Module, name: str) -> None:
+    """Load timm's ImageNet weights into the backbone, downloading them unless cached.
+
+    Raises:
+        UserError: there are none for this name, or the hub cannot be reached.
+    """
+    config = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
+    if config is None or not config.has_weights:
+        raise UserError(f"--weights imagenet: timm has no weights for {name}; use --weights none "
+                        "or a file")
+    hub_id, url = config.hf_hub_id, config.url
+    cached = False
+    if hub_id:
+        from huggingface_hub import hf_hub_url, try_to_load_from_cache
+
+        cached = any(isinstance(try_to_load_from_cache(hub_id, file), str)
+                     for file in ("model.safetensors", "pytorch_model.bin"))
+        url = hf_hub_url(hub_id, "model.safetensors")
+    elif url:
+        cached = (Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name).exists()
+    try:
+        if not cached:  # a quick look first: the hub's client tries again for a minute
+            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"),
+                                        timeout=HUB_TIMEOUT):
+                pass
+        pretrained = timm.create_model(name, pretrained=True, num_classes=0)
+    except (OSError, urllib.error.URLError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "reason", None) or first_line(error)
+        raise UserError(
+            f"--weights imagenet: could not get the weights of {name} from {url} ({reason}). "
+            "Fetch that file on a machine with a network and give it as --weights FILE, or train "
+            "from random weights with --weights none") from None
+    load_into(backbone, pretrained.state_dict(), f"ImageNet weights of {name}")
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read the tensors of a safetensors or torch file, whatever its name, running nothing it holds.
+
+    Returns:
+        The state dict; of `{"model": ...}` or `{"state_dict": ...}`, that one.
+
+    Raises:
+        UserError: missing, truncated, of another kind, a pickle that holds more than tensors, or
+            numbers that are not finite.
+    """
+    check_file(path)
+    start = beginning(path)
+    try:
+        if start.startswith((ZIP, PICKLE)):
+            state = load_torch(path)
+        elif is_safetensors(path):
+            state = load_file(path)
+        else:
+            kind = "is empty" if not path.stat().st_size else "cannot be read" if not start else (
+                f"is no file of weights (it begins with the bytes {start[:4].hex(' ')})")
+            raise UserError(f"{path}: {kind}. {ADVICE}")
+    except SafetensorError as error:
+        raise UserError(f"{path}: is not a whole safetensors file ({error}). {AGAIN}") from None
+    except Unreadable as error:
+        raise UserError(f"{path}: cannot be read as weights: {error}. "
+                        + (AGAIN if error.damaged else ADVICE)) from None
+    for key in ("model", "state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not state or not all(
+            isinstance(key, str) and torch.is_tensor(value) for key, value in state.items()):
+        raise UserError(f"{path}: holds no state dict of tensors. {ADVICE}")
+    check_tensors(path, state.items(), checkpoint.NOT_FINITE)
+    return state
+
+
+def load_into(backbone: nn.Module, state: dict[str, torch.Tensor], what: str) -> None:
+    """Load a timm ConvNeXt state dict; a classifier of another size is left out.
+
+    Raises:
+        UserError: any other tensor is missing, unknown or of another shape, listing them.
+    """
+    own = backbone.state_dict()
+    heads = tuple(key for key in set(own) | set(state) if key.startswith("head.fc."))
+    if any(key not in state or key not in own or state[key].shape != own[key].shape
+           for key in heads):
+        state = {key: tensor for key, tensor in state.items() if key not in heads}
+    else:
+        heads = ()
+    if "head.norm.weight" not in own:
+        state = {key: tensor for key, tensor in state.items() if not key.startswith("head.")}
+    elif "head.norm.weight" not in state:
+        heads += ("head.norm.weight", "head.norm.bias")
+    bad = [f"missing: {key}" for key in own if key not in state and key not in heads]
+    bad += [f"unknown: {key}" for key in state if key not in own]
+    bad += [f"{key}: found {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
+            for key in state if key in own and state[key].shape != own[key].shape]
+    if bad:
+        raise UserError(f"{what} does not fit this backbone:\n{listing(bad, 10)}\n"
+                        "Give the --backbone that the file was made with.")
+    backbone.load_state_dict(state, strict=False)

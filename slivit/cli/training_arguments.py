@@ -1,0 +1,171 @@
+"""Command-line options of training and of the integrator, and the records made of them."""
+
+import argparse
+import dataclasses
+
+import numpy as np
+import torch
+
+from slivit.cli import types
+from slivit.config import Augmentation, FitOptions, IntegratorConfig, Target
+from slivit.data.scan_table import Scans
+from slivit.training.losses import Objective, auto_pos_weight, logit_shift, row_weights
+from slivit.utils.errors import UserError
+
+
+def add_training_options(parser: argparse.ArgumentParser, *, b_size: int, n_epochs: int,
+                         lr: float, patience: int) -> argparse._ArgumentGroup:
+    """Add the options of the training loop; return their group."""
+    group = parser.add_argument_group("training")
+    group.add_argument("--b_size", type=types.positive_int, default=b_size, metavar="N",
+                       help="scans per batch, over all processes (default %(default)s)")
+    group.add_argument("--accumulate", type=types.positive_int, default=1, metavar="N",
+                       help="batches per step: the gradient of N batches in the memory of one "
+                            "(default %(default)s)")
+    group.add_argument("--n_epochs", type=types.positive_int, default=n_epochs, metavar="N",
+                       help="most epochs (default %(default)s)")
+    group.add_argument("--lr", type=types.positive, default=lr, metavar="X",
+                       help="peak learning rate of AdamW (default %(default)s)")
+    group.add_argument("--weight_decay", type=types.non_negative, default=0.05, metavar="X",
+                       help="on matrices only (default %(default)s)")
+    group.add_argument("--warmup_epochs", type=types.non_negative, default=1.0, metavar="X",
+                       help="of linear warm-up, before the cosine (default %(default)s)")
+    group.add_argument("--patience", type=types.natural, default=patience, metavar="N",
+                       help="stop after N epochs without a better validation score; 0: never "
+                            "(default %(default)s)")
+    group.add_argument("--select", choices=("score", "loss"), default="score",
+                       help="keep the epoch with the best validation score (mean ROC-AUC or R2) or "
+                            "the lowest validation loss, which is steadier where validation is "
+                            "small (default %(default)s)")
+    group.add_argument("--drop_path", type=types.rate, default=0.1, metavar="X",
+                       help="stochastic depth of the backbone (default %(default)s)")
+    group.add_argument("--flips", type=types.flip_axes, metavar="AXES",
+                       help="random flips in training: letters of h (left-right), v (up-down), "
+                            "z (order of slices), or none (default h; hvz for the embedded sets)")
+    group.add_argument("--jitter", type=types.strength, metavar="X",
+                       help="strength of random rotation, scale, shift and brightness; 0: none "
+                            "(default 1; 0 for the embedded sets, where size is the signal)")
+    group.add_argument("--label_smoothing", type=types.rate, default=0.0, metavar="X",
+                       help="share of each label spread over all its values (default %(default)s)")
+    group.add_argument("--pos_weight", type=types.pos_weight, metavar="W",
+                       help="weight of positives in the loss: a number, or auto for negatives per "
+                            "positive of each label (default: none)")
+    group.add_argument("--balanced_sampling", action="store_true",
+                       help="draw training scans so that the classes come equally often")
+    group.add_argument("--layer_decay", type=types.share, default=1.0, metavar="X",
+                       help="factor on the backbone's learning rate from each layer to the one "
+                            "before it; 1: none (default %(default)s)")
+    group.add_argument("--ema", type=types.rate, default=0.0, metavar="X",
+                       help="decay of a moving average of the weights, which is validated and kept "
+                            "instead of them; 0: none (default %(default)s)")
+    group.add_argument("--mixup", type=types.non_negative, default=0.0, metavar="A",
+                       help="blend pairs of scans and labels, shares from Beta(A, A); 0: none "
+                            "(default %(default)s)")
+    group.add_argument("--train_fraction", type=types.share, default=1.0, metavar="X",
+                       help="train on this share of the training patients only; a smaller share "
+                            "is part of a larger one (default %(default)s)")
+    group.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off",
+                       help="mixed precision: bf16 (recent GPUs, CPUs) or fp16 (GPUs) (default "
+                            "%(default)s)")
+    group.add_argument("--compile", action="store_true", help="use torch.compile")
+    group.add_argument("--tensorboard", action="store_true",
+                       help="write the log for TensorBoard too, in --out_dir/tensorboard")
+    group.add_argument("--wandb", type=types.text, metavar="PROJECT",
+                       help="send the log to this project of Weights & Biases too")
+    group.add_argument("--quiet", action="store_true", help="a line per epoch, no progress bars")
+    return group
+
+
+def add_integrator_options(parser: argparse.ArgumentParser) -> None:
+    """Add the sizes of the integrator."""
+    group = parser.add_argument_group("integrator")
+    default = IntegratorConfig()
+    group.add_argument("--token", choices=("flatten", "pool"), default=default.token,
+                       help="a slice's token comes from its whole feature map, as in the paper, or "
+                            "from the map's average (default %(default)s)")
+    for flag, what in (("dim", "width of the tokens"), ("depth", "transformer blocks"),
+                       ("heads", "attention heads"), ("head_dim", "width of a head"),
+                       ("mlp_dim", "hidden width of the MLP")):
+        group.add_argument(f"--vit_{flag}", type=types.size, default=getattr(default, flag),
+                           metavar="N", help=f"{what} (default %(default)s)")
+    group.add_argument("--dropout", type=types.rate, default=default.dropout, metavar="X",
+                       help="in attention and MLP (default %(default)s)")
+    group.add_argument("--emb_dropout", type=types.rate, default=default.emb_dropout, metavar="X",
+                       help="of the tokens (default %(default)s)")
+
+
+def make_integrator_config(args: argparse.Namespace) -> IntegratorConfig:
+    """Gather the sizes of the integrator."""
+    return IntegratorConfig(token=args.token, dim=args.vit_dim, depth=args.vit_depth,
+                            heads=args.vit_heads, head_dim=args.vit_head_dim,
+                            mlp_dim=args.vit_mlp_dim, dropout=args.dropout,
+                            emb_dropout=args.emb_dropout)
+
+
+def make_augmentation(args: argparse.Namespace, scans: Scans) -> Augmentation:
+    """Resolve the augmentation options against what suits the data set."""
+    return Augmentation(
+        flips=scans.augmentation.flips if args.flips is None else args.flips,
+        jitter=scans.augmentation.jitter if args.jitter is None else args.jitter)
+
+
+def make_fit_options(args: argparse.Namespace) -> FitOptions:
+    """Gather the options of the loop."""
+    return FitOptions(n_epochs=args.n_epochs, b_size=args.b_size,
+                      warmup_epochs=args.warmup_epochs, patience=args.patience, seed=args.seed,
+                      select=args.select, accumulate=args.accumulate, amp=args.amp,
+                      compile=args.compile, ema=args.ema, mixup=args.mixup)
+
+
+def check_training_options(args: argparse.Namespace, world_size: int, device: torch.device) -> None:
+    """Refuse training options that cannot be had.
+
+    Raises:
+        UserError: saying which, and what to do.
+    """
+    if args.b_size < world_size:
+        raise UserError(f"--b_size {args.b_size}: is divided among {world_size} processes, of "
+                        "which each needs a scan at least")
+    if args.pos_weight == "auto" and args.balanced_sampling:
+        raise UserError("--pos_weight auto and --balanced_sampling contradict each other: each "
+                        "balances the classes, both together would favour the rare one; give one")
+    if args.amp == "fp16" and device.type != "cuda":
+        raise UserError("--amp fp16 needs a GPU; use bf16 or off")
+
+
+def make_objective(args: argparse.Namespace, scans: Scans, target: Target, auxiliary: int = 0
+                   ) -> tuple[Objective, Target, np.ndarray | None]:
+    """Resolve the options on few and skewed labels.
+
+    Args:
+        args: of the script.
+        scans: with the labels of the target.
+        target: all that is learned.
+        auxiliary: how many of its last labels are auxiliary (see Objective).
+
+    Returns:
+        The objective; the target without them, which says what weighting adds to the logits; the
+        weight of each training scan in sampling, or None.
+
+    Raises:
+        UserError: an option that does not go with the task.
+    """
+    labels = scans.labels[scans.rows("train")]
+    weighted = args.pos_weight is not None
+    if target.task == "regression":
+        for flag, given in (("pos_weight", weighted), ("label_smoothing", args.label_smoothing),
+                            ("balanced_sampling", args.balanced_sampling)):
+            if given:
+                raise UserError(f"--{flag} is for labels of 0 and 1; the task is regression")
+    if target.task == "multiclass" and weighted:
+        raise UserError("--pos_weight goes with binary and multi-label tasks; for one of several "
+                        "classes use --balanced_sampling")
+    pos_weight = ()
+    if weighted:
+        pos_weight = (auto_pos_weight(labels) if args.pos_weight == "auto"
+                      else (args.pos_weight,) * len(target.labels))
+    own = labels[:, :len(target.labels) - auxiliary]
+    weights = row_weights(own, target) if args.balanced_sampling else None
+    target = dataclasses.replace(target, shift=logit_shift(labels, target, pos_weight, weights))
+    objective = Objective(target, pos_weight, args.label_smoothing, auxiliary)
+    return objective, objective.scored, weights

@@ -1,0 +1,290 @@
+"""Scans as a torch Dataset, batches with padded and masked slices, and their loaders."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from slivit.config import Augmentation, Preprocess
+from slivit.data.cache import Prepared, cached
+from slivit.data.readers.orientation import cut
+from slivit.data.samplers import balanced, make_batches, shuffled
+from slivit.data.scan_table import Scans
+from slivit.data.sources import FileSource
+from slivit.data.transforms import (
+    adjacent,
+    augment,
+    draw_transform,
+    has_fixed_range,
+    pick_slices,
+    resize,
+    to_uint8,
+    window_range,
+)
+from slivit.utils.distributed import World
+from slivit.utils.errors import RunError, UserError
+from slivit.utils.runtime import derive_seed
+from slivit.utils.signals import SIGNALS
+
+
+@dataclass
+class Batch:
+    """A batch of B scans, as it is sent to the device.
+
+    Attributes:
+        x: uint8 (B, S, C, h, w); slices not yet resized, padded with 0 at the end of each view.
+            S is the number of views times `n_slices`, 1 for images. With a frozen backbone, the
+            slices' features instead: float32 (B, S, F).
+        mask: bool (B, S), True where a slice is real.
+        y: float32 (B, K), NaN where unknown.
+        transforms: float64 (B, 9) on the CPU, the random transform of each scan, or None.
+    """
+
+    x: torch.Tensor
+    mask: torch.Tensor
+    y: torch.Tensor
+    transforms: torch.Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on another device."""
+        return Batch(self.x.to(device, non_blocking=True), self.mask.to(device, non_blocking=True),
+                     self.y.to(device, non_blocking=True), self.transforms)
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in pinned memory (called by the loader)."""
+        return Batch(self.x.pin_memory(), self.mask.pin_memory(), self.y.pin_memory(),
+                     self.transforms)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One prepared scan, its label (K,), and its random transform (9,) or None."""
+
+    prepared: Prepared
+    label: torch.Tensor
+    transform: torch.Tensor | None
+
+
+class ScanDataset(Dataset):
+    """Some rows of a table, pre-processed: Item, or the error of a scan that cannot be read.
+
+    The random transform of an item depends on (seed, row) alone, so neither workers nor a restart
+    change it.
+    """
+
+    def __init__(self, scans: Scans, rows: np.ndarray, preprocess: Preprocess,
+                 augmentation: Augmentation | None = None, seed: int = 0) -> None:
+        self.scans = scans
+        self.rows = rows
+        self.preprocess = preprocess
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Item | UserError | RunError:
+        """Return an item; that of ~index is the same without its label."""
+        row = int(self.rows[index if index >= 0 else ~index])
+        try:
+            prepared = prepare(self.scans, row, self.preprocess)
+        except (UserError, RunError) as error:  # raised in the main process, see Loader
+            return error
+        transform = None
+        if self.augmentation is not None:
+            rng = np.random.default_rng(derive_seed(self.seed, row))
+            transform = draw_transform(rng, self.augmentation)
+        label = torch.from_numpy(self.scans.labels[row])
+        return Item(prepared, label if index >= 0 else torch.full_like(label, torch.nan), transform)
+
+
+def prepare(scans: Scans, row: int, preprocess: Preprocess) -> Prepared:
+    """Return a scan's slices as they are sent to the device, from the cache where there is one.
+
+    Slices larger than the model's input are made as small here; smaller ones are enlarged on the
+    device (see `model_slices`).
+
+    Raises:
+        ReadError: the scan cannot be read.
+        RunError: the cache cannot be written.
+    """
+    if scans.cache_dir is None or not isinstance(scans.read, FileSource):
+        return _prepare(scans, row, preprocess)
+    return cached(scans.cache_dir, scans.read.paths[row], scans.read.identity(row), preprocess,
+                  lambda: _prepare(scans, row, preprocess))
+
+
+def _prepare(scans: Scans, row: int, preprocess: Preprocess) -> Prepared:
+    """Read, cut the views, choose slices, map grey values over the whole scan, shrink."""
+    def pick(found: int) -> np.ndarray:
+        wanted = preprocess.n_slices or 1
+        return pick_slices(found, wanted, preprocess.slice_sampling)
+
+    few = preprocess.views == ("acquisition",) and preprocess.window != "percentile"
+    volume = scans.read(row, pick if few else None)
+    if few and preprocess.window == "full" and not has_fixed_range(volume.slices.dtype):
+        few, volume = False, scans.read(row)  # here the whole scan's range is the window
+    low, high = window_range(volume.slices, preprocess.window)
+    views = [cut(volume.slices, volume.axes, view) for view in preprocess.views]
+    views = [view if few else view[pick(len(view))] for view in views]
+    views = [_channels_first(to_uint8(view, low, high)) for view in views]
+    size = preprocess.img_size
+    one_shape = len({view.shape[2:] for view in views}) == 1
+    views = [resize(view, size) if view.shape[2] * view.shape[3] > size ** 2 or not one_shape
+             else view for view in views]
+    return Prepared(torch.cat(views).numpy(), tuple(map(len, views)))
+
+
+def _channels_first(slices: np.ndarray) -> torch.Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(slices))
+    return tensor[:, None] if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2).contiguous()
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Make a Batch of items, or pass on the first error among them."""
+
+    preprocess: Preprocess
+
+    def __call__(self, items: list[Item | UserError | RunError]) -> Batch | UserError | RunError:
+        for item in items:
+            if not isinstance(item, Item):
+                return item
+        stacks = [torch.from_numpy(item.prepared.slices) for item in items]
+        if len({stack.shape[2:] for stack in stacks}) > 1:
+            stacks = [resize(stack, self.preprocess.img_size) for stack in stacks]
+        length = self.preprocess.n_slices or 1
+        total = length * len(self.preprocess.views)
+        channels = max(stack.shape[1] for stack in stacks)
+        x = torch.zeros((len(items), total, channels, *stacks[0].shape[2:]), dtype=torch.uint8)
+        mask = torch.zeros((len(items), total), dtype=torch.bool)
+        for i, (item, stack) in enumerate(zip(items, stacks, strict=True)):
+            for view, part in enumerate(stack.split(list(item.prepared.counts))):
+                x[i, view * length:view * length + len(part)] = part
+                mask[i, view * length:view * length + len(part)] = True
+        transforms = None
+        if items[0].transform is not None:
+            transforms = torch.stack([item.transform for item in items])
+        return Batch(x, mask, torch.stack([item.label for item in items]), transforms)
+
+
+@torch.no_grad()
+def model_slices(batch: Batch, preprocess: Preprocess) -> torch.Tensor:
+    """Return the real slices of a batch, resized and augmented on the batch's device.
+
+    Returns:
+        uint8 (n, C, img_size, img_size), n slices where the mask is True, in its order.
+    """
+    slices = resize(batch.x[batch.mask], preprocess.img_size)
+    beside = preprocess.channels == "adjacent"
+    if batch.transforms is None and not beside:
+        return slices
+    views = preprocess.views
+    counts = batch.mask.view(len(batch.mask), len(views), -1).sum(dim=2).tolist()
+    parts = slices.split([count for row in counts for count in row])
+    if batch.transforms is not None:
+        drawn = [(transform, view) for transform in batch.transforms for view in views]
+        parts = [augment(part, *how) for part, how in zip(parts, drawn, strict=True)]
+    return torch.cat([adjacent(part) for part in parts] if beside else parts)
+
+
+@contextlib.contextmanager
+def held(signals: Iterable[int]) -> Iterator[None]:
+    """Let signals wait; processes that are started within this block begin so."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_signals(worker: int) -> None:
+    """Leave a signal to the main process, which decides what becomes of this worker.
+
+    Ctrl-C and `timeout` send theirs to a whole group of processes, of which a worker is no member
+    then. SIGTERM to it alone, which is how it is ended, ends it.
+    """
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Batches of a data set; a scan that cannot be read ends them with its error."""
+
+    batches: DataLoader
+
+    def __iter__(self) -> Iterator[Batch]:
+        with held(SIGNALS if self.batches.num_workers else ()):
+            batches = iter(self.batches)
+        for batch in batches:
+            if not isinstance(batch, Batch):
+                raise batch
+            yield batch
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def make_loader(dataset: ScanDataset, batches: list[list[int]] | int, n_workers: int,
+                device: torch.device) -> Loader:
+    """Return a loader of Batch.
+
+    Args:
+        dataset: the scans.
+        batches: positions in `dataset` of each batch; or a number, that many at a time in order.
+        n_workers: loading processes; 0 for none.
+        device: on which the batches will go.
+    """
+    if isinstance(batches, int):
+        batches = make_batches(range(len(dataset)), batches, World())
+    return Loader(DataLoader(dataset, batch_sampler=batches, num_workers=n_workers,
+                             generator=torch.Generator(),  # leaves torch's own one alone
+                             collate_fn=Collate(dataset.preprocess), worker_init_fn=leave_signals,
+                             pin_memory=device.type == "cuda"))
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Where the loop's batches come from.
+
+    Attributes:
+        batches: (epoch from 1, batches that are done) -> the other batches of the epoch, already
+            shuffled and augmented; the same for the same epoch, whatever ran before.
+        count: batches in an epoch.
+        validation: this process's share of the validation scans, in order.
+    """
+
+    batches: Callable[[int, int], Iterable[Batch]]
+    count: int
+    validation: Callable[[], Iterable[Batch]]
+
+
+def scan_training_set(scans: Scans, preprocess: Preprocess, b_size: int, seed: int,
+                      augmentation: Augmentation, n_workers: int, device: torch.device,
+                      weights: np.ndarray | None = None, world: World = World()  # noqa: B008
+                      ) -> TrainingSet:
+    """Return batches of scans, shuffled and augmented anew in each epoch.
+
+    With `weights`, of the training scans, as many are drawn with replacement in proportion to them.
+    """
+    rows = scans.rows("train")
+    validation = ScanDataset(scans, world.share(scans.rows("val")), preprocess)
+
+    def batches(epoch: int, done: int) -> Loader:
+        epoch_seed = derive_seed(seed, epoch)
+        order = (shuffled(len(rows), epoch_seed) if weights is None
+                 else balanced(weights, epoch_seed))
+        dataset = ScanDataset(scans, rows, preprocess, augmentation, epoch_seed)
+        return make_loader(dataset, make_batches(order, b_size, world, done), n_workers, device)
+
+    return TrainingSet(batches, -(-len(rows) // b_size),
+                       lambda: make_loader(validation, b_size, n_workers, device))

@@ -1,0 +1,119 @@
+"""The check at the start of a run: every scan's header, none of its pixels."""
+
+import concurrent.futures
+import dataclasses
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from tqdm import tqdm
+
+from slivit.data.readers import Header, ReadError, missing_or_unreadable
+from slivit.data.scan_table import Scans
+from slivit.data.sources import ArraySource
+from slivit.utils.runtime import LOG, usable_cpus
+
+CT_WINDOW = "-1000,1000"  # Hounsfield units, air to dense bone
+THICK = 3.0  # times the pixel, from which other views than the acquisition's are coarse
+
+
+def check_headers(scans: Scans, rows: np.ndarray | None = None,
+                  views: tuple[str, ...] = ()) -> Scans:
+    """Read the header of every scan, say what was found, and return the scans with their window.
+
+    The default window follows from the files: `-1000,1000` (Hounsfield units) where all are CT in
+    DICOM, `full` where all are videos, else `percentile`. Scans in memory keep theirs; the blank
+    ones among them are named.
+
+    Args:
+        scans: the table.
+        rows: rows to look at; default all.
+        views: that are going to be cut; coarse ones are warned of.
+
+    Raises:
+        UserError: listing every scan that is missing or cannot be read.
+    """
+    rows = np.arange(len(scans)) if rows is None else rows
+    if isinstance(scans.read, ArraySource):
+        _warn_of_blank(scans, rows)
+        return scans
+    found = in_threads(lambda row: _header(scans, row), rows, "headers")
+    errors = [answer for answer in found if isinstance(answer, ReadError)]
+    if errors:
+        raise missing_or_unreadable(errors, len(rows))
+    for line in describe(found):
+        LOG.info("  %s", line)
+    odd = [(scans.ids[row], note) for row, header in zip(rows, found, strict=True)
+           for note in header.notes]
+    if odd:
+        LOG.warning("warning: %d scans are odd: %s", len(odd), "; ".join(
+            f"{name}: {note}" for name, note in odd[:5]) + "; ..." * (len(odd) > 5))
+    coarse = [header for header in found if header.spacing and header.spacing[0]
+              > THICK * min(header.spacing[1:])]
+    if coarse and set(views) - {"acquisition", "0"}:
+        LOG.warning("warning: in %d of %d scans the slices are more than %g times as far apart as "
+                    "the pixels; views across them are coarse", len(coarse), len(found), THICK)
+    return dataclasses.replace(scans, window=default_window(found))
+
+
+def default_window(headers: Iterable[Header]) -> str:
+    """Return the window that suits files of these kinds; see check_headers."""
+    kinds = {"ct" if header.modality == "CT" else header.kind for header in headers}
+    return {frozenset({"ct"}): CT_WINDOW, frozenset({"video"}): "full"}.get(frozenset(kinds),
+                                                                           "percentile")
+
+
+def describe(headers: list[Header]) -> list[str]:
+    """Return a line each on kinds, sizes and spacing."""
+    if not headers:
+        return []
+    kinds = Counter(f"{header.modality or ''} {header.kind}".strip() for header in headers)
+    lines = ["files: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())]
+    volumes = [header.shape for header in headers if header.kind != "memory"
+               and len(header.shape) - (header.shape[-1] == 3) == 3]
+    if volumes:
+        lines.append(f"slices: {_range([shape[0] for shape in volumes])}")
+    first = 1 if volumes else 0
+    lines.append(f"height: {_range([header.shape[first] for header in headers])}, "
+                 f"width: {_range([header.shape[first + 1] for header in headers])} pixels")
+    known = [header.spacing for header in headers if header.spacing]
+    if known:
+        lines.append(f"spacing: {_range([s[0] for s in known])} mm between slices, "
+                     f"{_range([side for s in known for side in s[1:]])} mm between pixels "
+                     f"({len(known)} of {len(headers)} scans say)")
+    return lines
+
+
+def in_threads(look: Callable[[int], object], rows: Iterable[int], what: str) -> list:
+    """Return `look(row)` of every row, in order, read in parallel with a progress bar.
+
+    An error, or a signal, does not wait for the rows that others are looking at.
+    """
+    rows = list(rows)
+    pool = concurrent.futures.ThreadPoolExecutor(usable_cpus())
+    try:
+        return list(tqdm(pool.map(look, rows), total=len(rows), desc=what, leave=False,
+                         disable=LOG.level >= logging.ERROR or None))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _header(scans: Scans, row: int) -> Header | ReadError:
+    try:
+        return scans.read.header(row)
+    except ReadError as error:
+        return error
+
+
+def _warn_of_blank(scans: Scans, rows: np.ndarray) -> None:
+    blank = [row for row in rows if not scans.read(row).slices.any()]
+    if blank:
+        LOG.warning("warning: %d of %d scans are blank (all zero) and are kept: %s", len(blank),
+                    len(rows), ", ".join(f"{scans.split[row]} {scans.ids[row]}"
+                                         for row in blank[:10]) + ", ..." * (len(blank) > 10))
+
+
+def _range(values: list[float]) -> str:
+    low, high = f"{min(values):.4g}", f"{max(values):.4g}"
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,198 @@
+"""Read a scan from whatever is at its path.
+
+An image: a picture or DICOM file or an array. A volume: a folder of pictures or of DICOM files, a
+multi-page TIFF, a multi-frame DICOM, NIfTI or video file, or an array. To add a kind of file, write
+its `header` and `read` and list them in `volume_readers`.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from slivit.data.readers import arrays, dicom, nifti, pictures, tiff, video
+from slivit.data.readers.base import (
+    Header,
+    Pick,
+    Reader,
+    ReadError,
+    Volume,
+    kind_at,
+    visible_files,
+)
+from slivit.utils.errors import UserError, listing
+
+__all__ = ["Header", "Pick", "ReadError", "Volume", "files_of", "image_header", "is_scan",
+           "missing_or_unreadable", "read_image", "read_volume", "scan_ndim", "volume_header",
+           "volume_suffixes"]
+
+
+def volume_readers() -> tuple[Reader, ...]:
+    """Return the readers of volume files, by suffix."""
+    return (Reader("tiff", tiff.TIFF_SUFFIXES, tiff.tiff_volume_header,
+                   tiff.read_tiff_volume),
+            Reader("dicom", dicom.SUFFIXES, dicom.header, dicom.read),
+            Reader("nifti", nifti.SUFFIXES, nifti.header, nifti.read),
+            Reader("video", video.SUFFIXES, video.header, video.read),
+            Reader("array", arrays.SUFFIXES, arrays.header, arrays.read))
+
+
+def volume_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of volume files."""
+    return tuple(suffix for reader in volume_readers() for suffix in reader.suffixes)
+
+
+def read_volume(path: Path, pick: Pick | None = None) -> Volume:
+    """Read a volume.
+
+    Args:
+        path: a folder of slices, or one volume file; `file.npz:NAME` for one of several arrays.
+        pick: number of slices -> numbers of those wanted; others are not decoded where the kind
+            of file allows. Default all.
+
+    Raises:
+        ReadError: missing, damaged, or not a volume; the message says what was found.
+    """
+    return _reader(Path(path)).read(Path(path), pick)
+
+
+def volume_header(path: Path) -> Header:
+    """Return what is known of a volume from the headers and lengths of its files.
+
+    Raises:
+        ReadError: see `read_volume`, as far as it shows without decoding the pixels.
+    """
+    return _reader(Path(path)).header(Path(path))
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read an image: a picture (see pictures.read_picture), a DICOM file, or an array.
+
+    Returns:
+        (H, W) for grey or (H, W, 3) for colour, of the file's own type.
+
+    Raises:
+        ReadError: missing, damaged, or not one image.
+    """
+    path = _image_file(path)
+    if _is_array(path):
+        return arrays.read_image(path)
+    if path.suffix.lower() not in pictures.PICTURE_SUFFIXES and dicom.is_dicom(path):
+        return dicom.read_image(path)
+    _check_image_suffix(path)
+    return pictures.read_picture(path)
+
+
+def image_header(path: Path) -> Header:
+    """Return what is known of an image without decoding it; errors as `read_image`."""
+    path = _image_file(path)
+    if _is_array(path):
+        return arrays.header(path, ndim=2)
+    if path.suffix.lower() not in pictures.PICTURE_SUFFIXES and dicom.is_dicom(path):
+        return dicom.image_header(path)
+    _check_image_suffix(path)
+    return pictures.picture_header(path)
+
+
+def is_scan(path: Path) -> bool:
+    """Return whether a file looks like a scan, by its suffix or as DICOM."""
+    file = arrays.split_key(path)[0]
+    known = (*pictures.PICTURE_SUFFIXES, *volume_suffixes())
+    return file.is_file() and (file.name.lower().endswith(known) or dicom.is_dicom(path))
+
+
+def scan_ndim(path: Path) -> int:
+    """Return 2 where an image is at a path, 3 for a volume; of a TIFF, DICOM or array its header
+    tells, of others their kind.
+
+    Raises:
+        ReadError: neither is there.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        name = path.name.lower()
+        if name.endswith((*nifti.SUFFIXES, *video.SUFFIXES)):
+            return 3
+        if name.endswith(pictures.PICTURE_SUFFIXES) and not name.endswith(pictures.TIFF_SUFFIXES):
+            return 2
+        try:
+            volume_header(path)
+        except ReadError:
+            image_header(path)
+            return 2
+        return 3
+    _folder_reader(path)
+    return 3
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files that make up a scan: those of its folder, or itself."""
+    try:
+        return visible_files(path) if path.is_dir() else [arrays.split_key(path)[0]]
+    except OSError:
+        return [path]
+
+
+def missing_or_unreadable(errors: list[ReadError], total: int) -> UserError:
+    """Return the one error that lists every scan that could not be read."""
+    windows = (" Paths with backslashes are those of Windows: write /, and the paths of this "
+               "machine.") * any("\\" in str(error).partition(": ")[0] for error in errors)
+    return UserError(f"{len(errors)} of {total} scans cannot be read:\n"
+                     f"{listing(errors)}\nCorrect the paths (column Path, or --volume) or the "
+                     f"files.{windows}")
+
+
+def _is_array(path: Path) -> bool:
+    return arrays.split_key(path)[0].suffix.lower() in arrays.SUFFIXES
+
+
+def _check_image_suffix(path: Path) -> None:
+    if path.suffix.lower() not in pictures.PICTURE_SUFFIXES:
+        known = ", ".join((*pictures.PICTURE_SUFFIXES, *dicom.SUFFIXES, *arrays.SUFFIXES))
+        raise ReadError(f"{path}: is not one of {known}")
+
+
+def _image_file(path: Path) -> Path:
+    """Return the path of an image; refuse what is no file."""
+    path = Path(path)
+    if kind_at(arrays.split_key(path)[0]) == "folder":
+        raise ReadError(f"{path}: is a folder, expected one image")
+    return path
+
+
+def _reader(path: Path) -> Reader:
+    """Return the reader for what is at a path."""
+    if (kind := kind_at(path)) == "folder":
+        try:
+            return _folder_reader(path)
+        except OSError as error:
+            raise ReadError(f"{path}: cannot be read ({error.strerror})") from None
+    file, key = arrays.split_key(path)
+    if key and kind_at(file) == "folder":
+        raise ReadError(f"{path}: {file.name} is a folder, expected a file of arrays")
+    for reader in volume_readers():
+        if file.name.lower().endswith(reader.suffixes):
+            return reader
+    if kind and dicom.is_dicom(path):
+        return Reader("dicom", (), dicom.header, dicom.read)
+    if not kind:
+        what = "is a symbolic link that leads nowhere" if path.is_symlink() else "does not exist"
+        raise ReadError(f"{path}: {what}")
+    raise ReadError(f"{path}: is not a folder of slices nor one of {', '.join(volume_suffixes())}")
+
+
+def _folder_reader(path: Path) -> Reader:
+    files = [file for file in visible_files(path) if kind_at(file) != "folder"]
+    images = [file for file in files if file.suffix.lower() in pictures.PICTURE_SUFFIXES]
+    series = [file for file in files if file.suffix.lower() not in pictures.PICTURE_SUFFIXES
+              and dicom.is_dicom(file)]
+    if images and series:
+        raise ReadError(f"{path}: holds {len(series)} DICOM files and {len(images)} pictures (such "
+                        f"as {images[0].name}), expected one kind")
+    if images:
+        return Reader("pictures", (), lambda _: pictures.picture_folder_header(path, images),
+                      lambda _, pick: pictures.read_picture_folder(path, images, pick))
+    if series:
+        return Reader("dicom", (), lambda _: dicom.folder_header(path, series),
+                      lambda _, pick: dicom.read_folder(path, series, pick))
+    there = ", ".join(file.name for file in visible_files(path)[:5]) or "it is empty"
+    raise ReadError(f"{path}: holds no slices (neither pictures nor DICOM files): {there}")

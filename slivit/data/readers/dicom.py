@@ -1,0 +1,283 @@
+"""DICOM: folders of single slices, and multi-frame files, by pydicom."""
+
+import functools
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+
+from slivit.data.readers.base import (
+    Header,
+    Pick,
+    ReadError,
+    Volume,
+    check_same_size,
+    check_values,
+    grey_if_equal,
+    picked,
+    reason,
+)
+from slivit.data.readers.dicom_check import (
+    check_length,
+    check_pixel_fields,
+    count_frames,
+    image_shape,
+)
+from slivit.data.readers.dicom_geometry import Geometry, frame_geometry, slice_geometry
+
+SUFFIXES = (".dcm", ".dicom", ".ima")
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+
+def is_dicom(path: Path) -> bool:
+    """Return whether a file is DICOM by its suffix, or by the four letters at byte 128."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM" and path.name.upper() != "DICOMDIR"
+    except OSError:
+        return False
+
+
+def _refuse_damage(look: Callable) -> Callable:
+    """Turn what damaged header values lead to into a ReadError that names the file or folder."""
+    @functools.wraps(look)
+    def guarded(path: Path, *args: object) -> object:
+        try:
+            return look(path, *args)
+        except ReadError:
+            raise
+        except Exception as error:  # pydicom raises many kinds for a damaged header
+            raise ReadError(f"{path}: its DICOM header is damaged ({reason(error, path)})"
+                            ) from None
+    return guarded
+
+
+@_refuse_damage
+def folder_header(path: Path, files: list[Path]) -> Header:
+    """Return the header of a folder that holds one series.
+
+    Raises:
+        ReadError: a file that is cut off or not DICOM; several series, sizes or orientations;
+            two slices at one place.
+    """
+    if len(slices := _open_series(path, files)) == 1 and count_frames(slices[0]) > 1:
+        return header(Path(slices[0].filename))
+    return _header(slices[0], len(slices), slice_geometry(slices, path))
+
+
+@_refuse_damage
+def read_folder(path: Path, files: list[Path], pick: Pick | None = None) -> Volume:
+    """Read the series in a folder: one slice a file, sorted by position along the slice normal.
+
+    Rows and columns stay as they are stored. Values are rescaled (CT: Hounsfield units), and
+    MONOCHROME1 is inverted.
+
+    Raises:
+        ReadError: see `folder_header`; or pixels that cannot be decoded.
+    """
+    if len(slices := _open_series(path, files)) == 1 and count_frames(slices[0]) > 1:
+        return read(Path(slices[0].filename), pick)
+    geometry = slice_geometry(slices, path)
+    slices = [slices[geometry.order[i]] for i in picked(len(slices), pick)]
+    return _volume([_pixels(piece) for piece in slices], slices, geometry, path)
+
+
+@_refuse_damage
+def header(path: Path) -> Header:
+    """Return the header of a multi-frame file.
+
+    Raises:
+        ReadError: missing, not DICOM, cut off, or of a single frame.
+    """
+    dataset = _open_frames(path)
+    return _header(dataset, count_frames(dataset), frame_geometry(dataset, path))
+
+
+@_refuse_damage
+def read(path: Path, pick: Pick | None = None) -> Volume:
+    """Read a multi-frame file (ultrasound, OCT, enhanced CT and MR).
+
+    Frames that have positions are sorted by them; others stay as they are stored.
+
+    Raises:
+        ReadError: see `header`; or pixels that cannot be decoded.
+    """
+    dataset = _open_frames(path)
+    geometry = frame_geometry(dataset, path)
+    order = geometry.order[picked(count_frames(dataset), pick)]
+    frames = _pixels(dataset)[order]
+    scales = [(geometry.scales or [dataset] * count_frames(dataset))[i] for i in order]
+    return _volume(list(frames), scales, geometry, path, dataset)
+
+
+@_refuse_damage
+def read_image(path: Path) -> np.ndarray:
+    """Read a single-frame file as an image (H, W) or (H, W, 3).
+
+    Raises:
+        ReadError: as `read`; or of several frames.
+    """
+    dataset = _open_image(path)
+    return _volume([_pixels(dataset).reshape(image_shape(dataset))], [dataset], Geometry(),
+                   path).slices[0]
+
+
+@_refuse_damage
+def image_header(path: Path) -> Header:
+    """Return the header of a single-frame file; errors as `read_image`."""
+    dataset = _open_image(path)
+    found = _header(dataset, 1, Geometry())
+    return Header("dicom", found.shape[1:], found.dtype, modality=found.modality)
+
+
+def _open(path: Path) -> Dataset:
+    """Read all but the pixels, and check that these are all there."""
+    if not path.exists():
+        raise ReadError(f"{path}: does not exist")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd but readable headers
+            forced = path.suffix.lower() in SUFFIXES  # old files have no preamble
+            dataset = pydicom.dcmread(path, defer_size=1024, force=forced)
+    except Exception as error:  # pydicom raises many kinds for a damaged file
+        raise ReadError(f"{path}: cannot be read as DICOM ({reason(error, path)})") from None
+    if "Rows" in dataset and "SamplesPerPixel" not in dataset:
+        dataset.SamplesPerPixel = 1
+    if _has_pixels(dataset):
+        check_pixel_fields(dataset, path)
+    if "Rows" in dataset and "PixelData" in dataset:
+        check_length(dataset, path)
+    return dataset
+
+
+def _has_pixels(dataset: Dataset) -> bool:
+    return "Rows" in dataset and any(name in dataset for name in PIXELS)
+
+
+def _is_something_else(dataset: Dataset) -> bool:
+    """Return whether a file says that it is no image, as reports and presentation states do."""
+    kind = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
+    return "Rows" not in dataset and kind is not None and not kind.name.endswith("Image Storage")
+
+
+def _open_frames(path: Path) -> Dataset:
+    dataset = _open(path)
+    if not _has_pixels(dataset):
+        raise ReadError(f"{path}: is not a DICOM image; it holds no pixels")
+    if count_frames(dataset) == 1:
+        raise ReadError(f"{path}: is a DICOM file of one frame, expected several; for a series of "
+                        "such files, name their folder")
+    return dataset
+
+
+def _open_image(path: Path) -> Dataset:
+    dataset = _open(path)
+    if not _has_pixels(dataset):
+        raise ReadError(f"{path}: is not a DICOM image; it holds no pixels")
+    if count_frames(dataset) > 1:
+        raise ReadError(f"{path}: has {count_frames(dataset)} frames, expected one image")
+    return dataset
+
+
+def _open_series(path: Path, files: list[Path]) -> list[Dataset]:
+    """Open the images among the files, which have to be of one series and size."""
+    found = [dataset for file in files if not _is_something_else(dataset := _open(file))]
+    empty = [dataset.filename for dataset in found if not _has_pixels(dataset)]
+    if empty:
+        raise ReadError(f"{empty[0]}: holds no pixels; it is cut off, or is no DICOM image")
+    if not found:
+        raise ReadError(f"{path}: none of its {len(files)} DICOM files is an image")
+    series = Counter(str(dataset.get("SeriesInstanceUID", "unknown")) for dataset in found)
+    if len(series) > 1:
+        first = {str(dataset.get("SeriesInstanceUID", "unknown")): dataset
+                 for dataset in reversed(found)}
+        listed = "; ".join(
+            f"{uid} ({first[uid].get('Modality', '')} "
+            f"{str(first[uid].get('SeriesDescription', '')).strip() or 'no description'}, "
+            f"{count} files, such as {Path(first[uid].filename).name})"
+            for uid, count in list(series.items())[:10])
+        raise ReadError(f"{path}: holds {len(series)} series, expected one; give each a folder of "
+                        f"its own: {listed}{'; ...' if len(series) > 10 else ''}")
+    if len(found) > 1 and any(count_frames(dataset) > 1 for dataset in found):
+        raise ReadError(f"{path}: holds {len(found)} files, some of several frames; expected one "
+                        "multi-frame file, or single slices")
+    kinds = {str(dataset.get("PhotometricInterpretation", "MONOCHROME2")) for dataset in found}
+    if len(kinds) > 1 and not all(kind.startswith(("RGB", "YBR")) for kind in kinds):
+        raise ReadError(f"{path}: slices differ in kind ({', '.join(sorted(kinds))}), expected one")
+    check_same_size([image_shape(dataset) for dataset in found], path)
+    return found
+
+
+def _header(dataset: Dataset, count: int, geometry: Geometry) -> Header:
+    bits = max(8, dataset.get("BitsAllocated", 16))  # one-bit masks are read as bytes
+    dtype = f"{'int' if dataset.get('PixelRepresentation') else 'uint'}{bits}"
+    if "PixelData" not in dataset:
+        dtype = "float32" if "FloatPixelData" in dataset else "float64"
+    shape = image_shape(dataset)
+    if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
+        shape, dtype = (*shape[:2], 3), "uint8"
+    return Header("dicom", (count, *shape), dtype, geometry.spacing, geometry.axes,
+                  str(dataset.get("Modality", "")) or None, geometry.notes)
+
+
+def _pixels(dataset: Dataset) -> np.ndarray:
+    """Return stored values, (H, W) or (N, H, W), in colour with a last axis of 3 (RGB)."""
+    path = Path(dataset.filename)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return pixel_array(dataset)
+    except Exception as error:  # pydicom and its codecs raise many kinds
+        raise ReadError(f"{path}: its pixels cannot be decoded ({reason(error, path)})") from None
+
+
+def _volume(frames: list[np.ndarray], headers: Sequence[Dataset], geometry: Geometry,
+            path: Path, about: Dataset | None = None) -> Volume:
+    """Rescale stored values, each frame by its own header; `about` says what they are."""
+    first = headers[0] if about is None else about
+    kind = str(first.get("PhotometricInterpretation", "MONOCHROME2"))
+    if kind == "PALETTE COLOR":
+        frames = [apply_color_lut(frame, first) for frame in frames]
+        return Volume(_colour(np.stack(frames)), geometry.spacing, geometry.axes)
+    values = np.stack(frames)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if values.ndim == 4:
+        return Volume(_colour(values), geometry.spacing, geometry.axes)
+    if kind == "MONOCHROME1":
+        bits = int(first.get("BitsStored", 8 * values.dtype.itemsize))
+        top = -1 if values.dtype.kind == "i" else 2 ** bits - 1
+        values = top - values if values.dtype.kind != "f" else -values
+    if any("ModalityLUTSequence" in one for one in headers):
+        values = np.stack([apply_modality_lut(frame, one)
+                           for frame, one in zip(values, headers, strict=True)])
+    else:
+        values = _rescale(values, headers)
+    return Volume(check_values(values, path), geometry.spacing, geometry.axes)
+
+
+def _rescale(values: np.ndarray, headers: Sequence[Dataset]) -> np.ndarray:
+    """Apply slope and intercept; whole numbers stay whole."""
+    slopes, intercepts = (np.array([float(default if one.get(name) in (None, "") else one.get(name))
+                                    for one in headers])
+                          for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0)))
+    if (slopes == 1).all() and (intercepts == 0).all():
+        return values
+    scaled = values * slopes[:, None, None] + intercepts[:, None, None]
+    whole = values.dtype.kind in "iu" and not (slopes % 1).any() and not (intercepts % 1).any()
+    for dtype in (np.int16, np.int32) if whole else ():
+        if np.iinfo(dtype).min <= scaled.min() and scaled.max() <= np.iinfo(dtype).max:
+            return scaled.astype(dtype)
+    return scaled.astype(np.float32)
+
+
+def _colour(values: np.ndarray) -> np.ndarray:
+    if values.dtype != np.uint8:
+        values = (values >> (8 * values.dtype.itemsize - 8)).astype(np.uint8)
+    return grey_if_equal(values)

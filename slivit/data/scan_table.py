@@ -1,0 +1,172 @@
+"""One table of scans: what every source of data is turned into."""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from slivit.config import Augmentation
+from slivit.data.sources import ArraySource, FileSource
+from slivit.utils.cells import write_table
+from slivit.utils.errors import UserError, nearest
+
+SPLITS = ("train", "val", "test")
+MOST_GROUPS = 20
+DEFAULT_SIZE = {2: 224, 3: 256}  # pixels a side, images and volumes
+
+
+@dataclass(frozen=True)
+class Scans:
+    """A table of scans; all sequences are row-aligned.
+
+    Attributes:
+        name: data set name, or the table's file name.
+        ndim: 2 for images (H, W[, 3]), 3 for volumes (N, H, W[, 3]).
+        ids: what a row is called in reports.
+        split: (n,) of `train`, `val` or `test`.
+        labels: float32 (n, K); NaN where unknown.
+        label_names: K names.
+        patients: patient of each row, or None where unknown.
+        read: gives a row's Volume, or its Header.
+        task: the task the source itself declares, or None.
+        window, img_size: pre-processing that suits the source (see config.Preprocess); of files,
+            the window is known once their headers are (headers.check_headers).
+        augmentation: random transforms that leave such scans as good.
+        drawn: whether the split was drawn by ratio and seed, for want of one in the source.
+        cache_dir: where prepared scans are kept, or None.
+        columns: other columns of the table, as text.
+        rounded: of a label whose numbers are all whole as float32, the cells of the table that
+            float32 does not hold as they are written.
+    """
+
+    name: str
+    ndim: int
+    ids: tuple[str, ...]
+    split: np.ndarray
+    labels: np.ndarray
+    label_names: tuple[str, ...]
+    patients: tuple[str, ...] | None
+    read: FileSource | ArraySource
+    task: str | None = None
+    window: str = "percentile"
+    img_size: int = 224
+    augmentation: Augmentation = Augmentation()
+    drawn: bool = False
+    cache_dir: Path | None = None
+    columns: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    rounded: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, split: str) -> np.ndarray:
+        """Return the row numbers of a split (`all` for every row), in the table's order."""
+        return np.arange(len(self)) if split == "all" else np.flatnonzero(self.split == split)
+
+    def with_labels(self, names: Sequence[str], labels: np.ndarray) -> "Scans":
+        """Return the same scans with other label columns."""
+        return dataclasses.replace(self, label_names=tuple(names), labels=labels)
+
+    def group_column(self, name: str) -> np.ndarray:
+        """Return the group (n,) of each row by a column of the table, such as site or scanner.
+
+        Raises:
+            UserError: no such column, or one with more than 20 different values.
+        """
+        known = list(self.columns)
+        if not known:
+            raise UserError(f"--group_by {name}: {self.name} has no columns to group by")
+        column = known[match_names([name], known, f"--group_by, columns of {self.name}")[0]]
+        values = np.array([value or "(empty)" for value in self.columns[column]])
+        count = len(np.unique(values))
+        if count > MOST_GROUPS:
+            raise UserError(f"--group_by {name}: has {count} different values, expected at most "
+                            f"{MOST_GROUPS}; put them into classes first")
+        return values
+
+    def groups(self) -> tuple[str, ...]:
+        """Return the unit of the bootstrap: the patient, else the row (ids may repeat)."""
+        if self.patients is not None:
+            return self.patients
+        return tuple(map(str, range(len(self))))
+
+    def select_labels(self, wanted: Sequence[str]) -> "Scans":
+        """Return the scans with the wanted label columns, in that order.
+
+        A name is matched exactly, or else without regard to case where that is unique.
+
+        Raises:
+            UserError: listing every name that is not there.
+        """
+        columns = match_names(wanted, self.label_names, f"label columns of {self.name}")
+        return self.with_labels([self.label_names[i] for i in columns], self.labels[:, columns])
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of ids, splits, labels and scans (files: by name and size)."""
+        digest = hashlib.sha256(repr((self.ids, self.patients, self.label_names)).encode())
+        digest.update("\n".join(self.split).encode() + self.labels.tobytes())
+        for row in range(len(self)):
+            digest.update(self.read.describe(row))
+        return digest.hexdigest()
+
+    def patients_of(self, *splits: str) -> set[str]:
+        """Return the patients of some splits; empty where none are known."""
+        if self.patients is None:
+            return set()
+        return {self.patients[row] for split in splits for row in self.rows(split)}
+
+    def save_split(self, path: Path) -> None:
+        """Write `split.csv`: id, patient where known, split."""
+        table = pd.DataFrame({"id": self.ids, "split": self.split})
+        if self.patients is not None:
+            table.insert(1, "patient", self.patients)
+        write_table(path, table)
+
+
+def match_names(wanted: Sequence[str], known: Sequence[str], what: str) -> list[int]:
+    """Return the positions of the wanted names among the known ones.
+
+    Raises:
+        UserError: listing every name that is missing, ambiguous but for case, or named twice.
+    """
+    positions, bad = [], []
+    for name in wanted:
+        exact = [i for i, other in enumerate(known) if other == name]
+        close = exact or [i for i, other in enumerate(known) if other.lower() == name.lower()]
+        if len(close) == 1:
+            positions.append(close[0])
+        elif close:
+            bad.append(f"{name!r} (could be any of {', '.join(known[i] for i in close)})")
+        else:
+            bad.append(f"{name!r} (nearest: {nearest(name, known)})" if known else repr(name))
+    if bad:
+        raise UserError(f"{what}: not found: {'; '.join(bad)}. There are: {', '.join(known)}")
+    if len(set(positions)) < len(positions):
+        raise UserError(f"{what}: a name is given twice in {', '.join(wanted)}")
+    return positions
+
+
+def summarise(scans: Scans) -> str:
+    """Return a line per split: scans, patients, and known and positive labels."""
+    lines = [f"{scans.name}: {len(scans)} {'images' if scans.ndim == 2 else 'volumes'}"]
+    binary = [bool(np.isin(column[~np.isnan(column)], (0, 1)).all()) for column in scans.labels.T]
+    for split in SPLITS:
+        rows = scans.rows(split)
+        text = f"  {split:5s} {len(rows):6d}"
+        if scans.patients is not None:
+            text += f" of {len({scans.patients[row] for row in rows})} patients"
+        labels = list(zip(scans.label_names, scans.labels[rows].T, binary, strict=True))
+        positive = [f"{name} {int(np.nansum(column))}/{int((~np.isnan(column)).sum())}"
+                    for name, column, is_binary in labels if is_binary]
+        values = [f"{name} {np.nanmean(column):.4g} (of {int((~np.isnan(column)).sum())})"
+                  for name, column, is_binary in labels
+                  if not is_binary and not np.isnan(column).all()]
+        if len(rows):
+            text += "; positive: " * bool(positive) + ", ".join(positive)
+            text += "; mean: " * bool(values) + ", ".join(values)
+        lines.append(text)
+    return "\n".join(lines)

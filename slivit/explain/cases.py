@@ -1,0 +1,221 @@
+"""`--explain N`: pictures and heat maps of where a model looked in the scans it is surest of."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from slivit.config import Target
+from slivit.data.datasets import Batch, ScanDataset, make_loader
+from slivit.data.readers import Volume
+from slivit.data.readers.orientation import cut
+from slivit.data.readers.voxel_grid import scan_grid
+from slivit.data.scan_table import Scans
+from slivit.data.sources import FileSource
+from slivit.data.transforms import pick_slices
+from slivit.explain.figures import draw_explanation
+from slivit.explain.heatmaps import Look, heat_volume, save_heat
+from slivit.explain.saliency import Saliency, explain
+from slivit.metrics.operating_point import Threshold
+from slivit.models.slivit import ImageClassifier, SLIViT
+from slivit.utils.session import Session
+
+LONGEST = 60  # letters of a name within a file's name
+HALF = 0.5    # the threshold where none is given
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scan to be explained.
+
+    Attributes:
+        index: of its row in the predictions.
+        label: k, of the output that is explained.
+        kind: `right`, `wrong` or, where the truth is unknown, `highest`.
+        rank: from 1, the surest.
+        about: what `kind` and `rank` mean, in words.
+    """
+
+    index: int
+    label: int
+    kind: str
+    rank: int
+    about: str
+
+
+def write_explanations(model: SLIViT | ImageClassifier, target: Target, scans: Scans,
+                       rows: np.ndarray, pred: np.ndarray,
+                       thresholds: Sequence[Threshold | None] | None, n: int, out_dir: Path,
+                       run: Session) -> list[Path]:
+    """Write a picture of each chosen scan, and a NIfTI heat map beside it where it has a grid.
+
+    `explain/LABEL_right_1_ID.png`, and `..._heat.nii.gz` of NIfTI and DICOM.
+
+    Args:
+        model: on the device of `run`.
+        target: the model's.
+        scans, rows: what was predicted.
+        pred: (len(rows), K) probabilities, or values for regression.
+        thresholds: of each label, by which a prediction counts as positive; default 0.5.
+        n: scans of each kind, at most.
+        out_dir: gets the folder `explain`.
+        run: where it runs.
+
+    Returns:
+        The pictures.
+
+    Raises:
+        ReadError: a scan cannot be read.
+    """
+    folder = out_dir / "explain"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths, taken = [], set()
+    for case in choose_cases(scans.labels[rows], pred, target, thresholds, n):
+        row = int(rows[case.index])
+        volume = scans.read(row)
+        looks = look_at(model, scans, row, volume, case.label, run)
+        path = folder / f"{_file_name(target.labels[case.label], case, scans.ids[row], taken)}.png"
+        titles = _titles(case, target, scans, row, pred[case.index])
+        draw_explanation(looks, titles, path)
+        _write_heat(scans, row, volume, looks, path.with_name(f"{path.stem}_heat.nii.gz"))
+        paths.append(path)
+    return paths
+
+
+def choose_cases(truth: np.ndarray, pred: np.ndarray, target: Target,
+                 thresholds: Sequence[Threshold | None] | None, n: int) -> list[Case]:
+    """Return the scans to explain: of each label the n surest right and the n surest wrong.
+
+    How sure: the distance of the probability from the threshold; for several classes, the
+    probability of the predicted class, whose label the scan is shown under; for regression, the
+    smallest errors are right and the largest wrong, none of them both. Where no truth is known,
+    the highest predictions.
+
+    Args:
+        truth: (m, K), NaN where unknown.
+        pred: (m, K).
+        target, thresholds, n: see write_explanations.
+    """
+    cases = []
+    for k in range(pred.shape[1]):
+        known = ~np.isnan(truth[:, k])
+        if not known.any():
+            order = np.argsort(-pred[:, k], kind="stable")[:n]
+            cases += [Case(int(i), k, "highest", rank, f"truth unknown; no. {rank} of the highest")
+                      for rank, i in enumerate(order, start=1)]
+        elif target.task == "regression":
+            cases += _by_error(truth[:, k], pred[:, k], k, n)
+        else:
+            chosen = thresholds[k] if thresholds else None
+            cut_at = HALF if chosen is None else chosen.value
+            positive, sure = pred[:, k] >= cut_at, np.abs(pred[:, k] - cut_at)
+            if target.task == "multiclass":
+                positive, sure = pred.argmax(axis=1) == k, pred[:, k]
+                known &= positive
+            right = positive == (truth[:, k] > HALF)
+            for kind, meant in (("right", known & right), ("wrong", known & ~right)):
+                found = np.flatnonzero(meant)
+                found = found[np.argsort(-sure[found], kind="stable")][:n]
+                cases += [Case(int(i), k, kind, rank, f"{kind}; no. {rank} by confidence")
+                          for rank, i in enumerate(found, start=1)]
+    return cases
+
+
+def look_at(model: SLIViT | ImageClassifier, scans: Scans, row: int, volume: Volume, output: int,
+            run: Session) -> list[Look]:
+    """Return what the model saw of each view of a scan, and how much it made of it for an output.
+
+    Args:
+        model: on the device of `run`.
+        scans, row: the scan.
+        volume: the same as read, whole.
+        output: k.
+        run: where it runs.
+    """
+    dataset = ScanDataset(scans, np.array([row]), model.preprocess)
+    batch = next(iter(make_loader(dataset, 1, 0, run.device)))
+    return by_view(batch, explain(model, batch.to(run.device), output), volume, model)
+
+
+def by_view(batch: Batch, found: Saliency, volume: Volume, model: SLIViT | ImageClassifier
+            ) -> list[Look]:
+    """Return what was found in a batch of one scan, view by view; see look_at."""
+    preprocess = model.preprocess
+    most = found.cams.max(axis=(1, 2), initial=0, keepdims=True)
+    cams = found.cams / np.where(most > 0, most, 1)
+    cell = model.backbone.feature_info[-1]["reduction"] / preprocess.img_size
+    slices = batch.x[batch.mask].numpy()
+    counts = batch.mask.view(len(preprocess.views), -1).sum(dim=1).tolist()
+    looks, start = [], 0
+    for view, count in zip(preprocess.views, counts, strict=True):
+        shape, spacing = _view_geometry(volume, view)
+        part = slice(start, start + count)
+        looks.append(Look(
+            view, shape, pick_slices(shape[0], preprocess.n_slices or 1,
+                                     preprocess.slice_sampling), slices[part],
+            (shape[1] * spacing[1], shape[2] * spacing[2]),
+            None if found.rollout is None else found.rollout[part],
+            None if found.relevance is None else found.relevance[part], cams[part], cell))
+        start += count
+    return looks
+
+
+def _view_geometry(volume: Volume, view: str) -> tuple[tuple[int, int, int], tuple[float, ...]]:
+    """Return the shape (N, H, W) of a view and its spacing (1 where unknown)."""
+    sides = volume.slices.shape[:3]
+    order = [side - 1 for side in cut(np.empty((1, 2, 3)), volume.axes, view).shape]
+    spacing = volume.spacing or (1.0, 1.0, 1.0)
+    return tuple(sides[i] for i in order), tuple(spacing[i] for i in order)
+
+
+def _by_error(truth: np.ndarray, pred: np.ndarray, k: int, n: int) -> list[Case]:
+    """Return the cases of a label of regression."""
+    known = np.flatnonzero(~np.isnan(truth))
+    order = known[np.argsort(np.abs(pred - truth)[known], kind="stable")]
+    half = -(-len(order) // 2)
+    best, worst = order[:half][:n], order[half:][::-1][:n]
+    return [Case(int(i), k, kind, rank, f"{kind}: no. {rank} of the {size} errors")
+            for kind, size, chosen in (("right", "smallest", best), ("wrong", "largest", worst))
+            for rank, i in enumerate(chosen, start=1)]
+
+
+def _titles(case: Case, target: Target, scans: Scans, row: int, pred: np.ndarray
+            ) -> tuple[str, str]:
+    """Return the two lines above a picture: which scan, and what was said of it."""
+    label, truth = target.labels[case.label], scans.labels[row]
+    known = not np.isnan(truth[case.label])
+    if target.task == "multiclass" and known:
+        text = target.labels[int(np.argmax(truth))]
+    else:
+        text = f"{truth[case.label]:.4g}" if known else "unknown"
+    value = f"{pred[case.label]:.4g}" if target.task == "regression" else f"{pred[case.label]:.3f}"
+    return scans.ids[row], f"{label}: predicted {value}, truth {text}  ({case.about})"
+
+
+def _write_heat(scans: Scans, row: int, volume: Volume, looks: list[Look], path: Path) -> None:
+    """Write the heat map of a scan in a NIfTI or DICOM file; of others, none."""
+    if not isinstance(scans.read, FileSource):
+        return
+    grid = scan_grid(scans.read.paths[row], scans.read.header(row))
+    if grid is not None:
+        save_heat(path, heat_volume(looks, volume.axes), grid)
+
+
+def _file_name(label: str, case: Case, scan: str, taken: set[str]) -> str:
+    """Return a name that any file system takes, and note it among those taken."""
+    wanted = name = f"{_plain(label)}_{case.kind}_{case.rank}_{_plain(scan)}"
+    count = 1
+    while name.lower() in taken:
+        count += 1
+        name = f"{wanted}-{count}"
+    taken.add(name.lower())
+    return name
+
+
+def _plain(text: str) -> str:
+    """Return letters, digits, dots and dashes of a name, accents and all else left away."""
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", ascii_text)[:LONGEST].strip("._-") or "scan"

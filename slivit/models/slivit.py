@@ -1,0 +1,164 @@
+"""The two models: a backbone that classifies images, and SLIViT over volumes."""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from slivit.config import TILINGS, IntegratorConfig, Preprocess
+from slivit.data.datasets import Batch, model_slices
+from slivit.data.transforms import to_input
+from slivit.models.backbone import create_backbone, feature_shape, keep_averages
+from slivit.models.integrator import Integrator
+from slivit.utils.errors import UserError
+
+CPU_PIXELS = 2 ** 18  # of slices at a time on a CPU: larger tensors fall out of its caches
+
+
+class ImageClassifier(nn.Module):
+    """Backbone with its classifier: Batch of images -> logits (B, K)."""
+
+    def __init__(self, backbone_name: str, n_outputs: int, preprocess: Preprocess,
+                 drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.preprocess = preprocess
+        self.backbone = create_backbone(backbone_name, n_outputs, drop_path)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Return the logits (B, K)."""
+        images = model_slices(batch, self.preprocess)
+        return self.backbone(to_input(images, self.preprocess.mean, self.preprocess.std))
+
+
+class SLIViT(nn.Module):
+    """Backbone over the slices, integrator over the volume.
+
+    Args:
+        backbone_name: timm's name.
+        n_outputs: K.
+        preprocess: gives img_size, n_slices, mean and std.
+        config: sizes of the integrator.
+        drop_path: stochastic depth rate of the backbone.
+
+    Attributes:
+        backbone_name, preprocess, config: as given.
+        tokens_are_slices: False of models of the original SLIViT (see IntegratorConfig.token).
+        slices_per_step: slices that the backbone takes at a time, so that training needs memory
+            for so many only; 0 for all at once (on a CPU: as many as are fastest). The result is
+            the same.
+    """
+
+    def __init__(self, backbone_name: str, n_outputs: int, preprocess: Preprocess,
+                 config: IntegratorConfig, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.preprocess = preprocess
+        self.backbone_name, self.config = backbone_name, config
+        self.token, self.tokens_are_slices = config.token, config.tokens_are_slices
+        self.slices_per_step = 0
+        self.backbone = create_backbone(backbone_name, 0, drop_path)
+        channels, height, width = feature_shape(self.backbone, preprocess.img_size)
+        self.feature_dim = channels * (1 if self.token == "pool" else height * width)
+        self.integrator = Integrator(self.feature_dim, preprocess.n_slices, n_outputs, config,
+                                     len(preprocess.views))
+
+    def train(self, mode: bool = True) -> "SLIViT":
+        """Set training or evaluation mode; a backbone's BatchNorm keeps its averages in both."""
+        super().train(mode)
+        keep_averages(self.backbone)
+        return self
+
+    def compile(self, **options) -> None:
+        """Compile backbone and integrator; which slices are looked at depends on the data."""
+        self._features = torch.compile(self._features, dynamic=False, **options)
+        self.integrator.compile(**options)
+
+    def slice_features(self, batch: Batch) -> torch.Tensor:
+        """Run the backbone over every real slice, each on its own; padding is never looked at.
+
+        Returns:
+            (B, S, feature_dim) float32: the slice's own feature map, flattened or averaged over
+            its cells (`token`); 0 for padding. Slices of zeros are all alike, so that one of
+            them is run for all.
+
+        Raises:
+            UserError: the model's tokens are not slices.
+        """
+        require_slice_tokens(self, "features of single slices")
+        slices = model_slices(batch, self.preprocess)  # (n, C, H, W)
+        full = (slices != 0).flatten(1).any(dim=1)
+        distinct = torch.cat([slices[full], slices[~full][:1]])
+        which = torch.where(full, full.cumsum(0) - 1, full.sum())
+        flat = torch.cat([self._run(part) for part in distinct.split(self._step(distinct))])
+        features = flat.new_zeros((*batch.mask.shape, self.feature_dim))
+        features[batch.mask] = flat[which]
+        return features
+
+    def _step(self, slices: torch.Tensor) -> int:
+        """Return how many slices, or pictures of them, the backbone takes at a time."""
+        if self.slices_per_step or slices.device.type != "cpu":
+            return self.slices_per_step or max(1, len(slices))
+        return max(1, CPU_PIXELS // (slices.shape[2] * slices.shape[3]))
+
+    def _run(self, slices: torch.Tensor) -> torch.Tensor:
+        """Return the features (n, feature_dim) of uint8 slices (n, C, H, W).
+
+        With `slices_per_step`, what the backbone computes on the way is thrown away and computed
+        again in the backward pass.
+        """
+        if self.slices_per_step and torch.is_grad_enabled():
+            return checkpoint(self._features, slices, use_reentrant=False)
+        return self._features(slices)
+
+    def _features(self, slices: torch.Tensor) -> torch.Tensor:
+        images = to_input(slices, self.preprocess.mean, self.preprocess.std)
+        maps = self.backbone.forward_features(images)  # (n, C, h, w)
+        return maps.flatten(1) if self.token == "flatten" else maps.mean(dim=(2, 3))
+
+    def token_features(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the tokens are made of, (B, S, feature_dim), and which are real, (B, S)."""
+        if self.tokens_are_slices:
+            return self.slice_features(batch), batch.mask
+        return self._channel_blocks(batch), torch.ones_like(batch.mask)
+
+    def _channel_blocks(self, batch: Batch) -> torch.Tensor:
+        """Return the features (B, N, feature_dim) of the original SLIViT (IntegratorConfig.token).
+
+        A volume of fewer than N slices has some of them repeated, evenly.
+        """
+        count, wanted = batch.mask.shape
+        slices = model_slices(batch, self.preprocess)  # (n, C, H, W)
+        slices = slices[_evenly(batch.mask.sum(dim=1).tolist(), wanted)]
+        volumes = slices.unflatten(0, (count, wanted))  # (B, N, C, H, W)
+        if self.token == TILINGS["height"]:
+            pictures = volumes.transpose(1, 2).flatten(2, 3)  # (B, C, N * H, W)
+        else:
+            pictures = volumes.permute(0, 2, 3, 1, 4).flatten(3)  # (B, C, H, N * W)
+        maps = [self.backbone.forward_features(to_input(part, self.preprocess.mean,
+                                                        self.preprocess.std))
+                for part in pictures.split(self._step(pictures))]
+        return torch.cat(maps).reshape(count, wanted, self.feature_dim)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Return the logits (B, K) of a batch of volumes, or of their slice features."""
+        if batch.x.is_floating_point():
+            return self.integrator(batch.x, batch.mask)
+        return self.integrator(*self.token_features(batch))
+
+
+def require_slice_tokens(model: nn.Module, what: str) -> None:
+    """Refuse what makes sense only where each token is of one slice.
+
+    Raises:
+        UserError: the model is one of the original SLIViT.
+    """
+    if not getattr(model, "tokens_are_slices", True):
+        raise UserError(f"{what}: this is a model of the original SLIViT, whose tokens are blocks "
+                        "of channels over all slices, so that nothing in it belongs to one slice; "
+                        "leave it away, or train a model with finetune.py")
+
+
+def _evenly(counts: list[int], wanted: int) -> list[int]:
+    """Return positions of `wanted` slices of each volume, whose slices follow each other."""
+    starts = np.cumsum([0, *counts[:-1]])
+    return np.concatenate([start + np.round(np.linspace(0, count - 1, wanted)).astype(int)
+                           for start, count in zip(starts, counts, strict=True)]).tolist()

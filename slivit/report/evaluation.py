@@ -1,0 +1,152 @@
+"""What was measured: predictions with what they are of, operating points, and all scores."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from slivit.config import Target
+from slivit.data.scan_table import Scans, match_names
+from slivit.data.targets import to_predictions
+from slivit.metrics import operating_point as operating
+from slivit.metrics.comparison import compare
+from slivit.metrics.evaluation import N_BOOT, evaluate
+from slivit.metrics.operating_point import Rule, Threshold
+from slivit.prediction import Prediction, TestTime, Trained
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What is to be found out, beside the scores.
+
+    Attributes:
+        seed: of the bootstrap.
+        only: labels to report; default all of the models'.
+        rule: by which the operating point is chosen on validation.
+        group_by: column of the table, for scores per group.
+        explain: figures of so many confident right and wrong scans; 0 for none.
+        how: test-time options of the predictions.
+    """
+
+    seed: int = 0
+    only: list[str] | None = None
+    rule: Rule = field(default_factory=lambda: operating.parse_rule("youden"))
+    group_by: str | None = None
+    explain: int = 0
+    how: TestTime = TestTime()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Predictions, and what they are of.
+
+    Attributes:
+        scans, rows: the table, and which of its rows; the labels are the target's.
+        target: task and labels.
+        split: as it is called.
+        found: predictions of the rows.
+        each: predictions (n, K) of every model by its name, where several are averaged.
+        thresholds: of each label.
+    """
+
+    scans: Scans
+    rows: np.ndarray
+    target: Target
+    split: str
+    found: Prediction
+    each: dict[str, np.ndarray]
+    thresholds: list[Threshold | None]
+
+    @property
+    def truth(self) -> np.ndarray:
+        """Labels (n, K) of the rows, NaN where unknown."""
+        return self.scans.labels[self.rows]
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Unit of the bootstrap (n,) of the rows."""
+        return np.asarray(self.scans.groups())[self.rows]
+
+
+def choose_thresholds(trained: list[Trained], rule: Rule,
+                      calibrate: bool = False) -> list[Threshold | None]:
+    """Choose the operating point of each label on what the models gave on their validation scans.
+
+    Of several models the validation predictions are pooled. No threshold for regression, nor where
+    a checkpoint holds no validation outputs (files of earlier versions).
+    """
+    target = trained[0].card.target
+    known = [one for one in trained if one.validation is not None]
+    if target.task == "regression" or len(known) < len(trained):
+        return [None] * len(target.labels)
+    pred = np.concatenate([
+        to_predictions(one.validation.logits, one.card.target,
+                       (one.card.temperature or 1.0) if calibrate else 1.0) for one in known])
+    labels = np.concatenate([one.validation.labels for one in known])
+    chosen = []
+    for truth, column in zip(labels.T, pred.T, strict=True):
+        seen = ~np.isnan(truth)
+        chosen.append(operating.choose(truth[seen], column[seen], rule, "validation"))
+    return chosen
+
+
+def find_scores(measured: Measured, options: ReportOptions) -> dict:
+    """Return the content of `metrics.json`."""
+    scans, truth, target = measured.scans, measured.truth, measured.target
+    found, groups = measured.found, measured.groups
+    metrics = evaluate(truth, found.pred, target, groups, measured.split, options.seed,
+                       thresholds=measured.thresholds)
+    metrics["data"] = scans.name
+    metrics["intervals_by"] = "row" if scans.patients is None else "patient"
+    metrics["blank_scans"] = [scans.ids[row] for row in measured.rows[found.blank]]
+    metrics["test_time"] = dataclasses.asdict(options.how)
+    if found.uncalibrated is not None:
+        raw = evaluate(truth, found.uncalibrated, target, groups, measured.split, options.seed)
+        metrics["uncalibrated"] = {
+            name: {key: scores[key] for key in ("brier", "brier_ci", "ece", "ece_ci")}
+            for name, scores in raw["labels"].items()}
+    metrics["comparison"] = []
+    if len(measured.each) > 1:
+        metrics["comparison"] = compare(truth, list(measured.each.values()), list(measured.each),
+                                        target, groups, options.seed, N_BOOT)
+    if options.group_by:
+        values = scans.group_column(options.group_by)[measured.rows]
+        parts = {}
+        for value in sorted(set(values)):
+            mine = values == value
+            parts[value] = evaluate(truth[mine], found.pred[mine], target, groups[mine],
+                                    measured.split, options.seed, thresholds=measured.thresholds)
+        metrics["by_group"] = {"column": options.group_by, "groups": parts}
+    return metrics
+
+
+def keep_labels(measured: Measured, only: list[str]) -> Measured:
+    """Return what was measured of some of the labels.
+
+    Some of several classes are scored each on its own, as in multi-label.
+    """
+    target, found = measured.target, measured.found
+    columns = match_names(only, target.labels, "labels of the checkpoint")
+    labels = tuple(target.labels[k] for k in columns)
+    task = "multilabel" if target.task == "multiclass" else target.task
+
+    def pick(values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else values[:, columns]
+
+    return dataclasses.replace(
+        measured, scans=measured.scans.select_labels(labels),
+        target=dataclasses.replace(target, task=task, labels=labels),
+        found=Prediction(pick(found.pred), found.blank, pick(found.uncalibrated), pick(found.std)),
+        each={name: pick(pred) for name, pred in measured.each.items()},
+        thresholds=[measured.thresholds[k] for k in columns])
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Return paths without the folders that all of them share."""
+    if len(paths) < 2:
+        return [path.name for path in paths]
+    shared = os.path.commonpath([path.absolute().parent for path in paths])
+    return [str(path.absolute().relative_to(shared)) for path in paths]

@@ -1,0 +1,203 @@
+"""Measure trained models on a split and write what was found: the end of all three scripts."""
+
+from pathlib import Path
+
+import numpy as np
+
+from slivit.checkpoints import model_card
+from slivit.data.scan_table import Scans
+from slivit.explain.cases import write_explanations
+from slivit.metrics.comparison import format_comparison
+from slivit.metrics.evaluation import format_groups, format_scores, predictions_table
+from slivit.prediction import Prediction, Trained, average, predict_scans
+from slivit.report.evaluation import (
+    Measured,
+    ReportOptions,
+    choose_thresholds,
+    find_scores,
+    keep_labels,
+    short_names,
+)
+from slivit.report.html import Report, write_html, write_markdown
+from slivit.report.plots.draw import plot_scores
+from slivit.report.worst_errors import worst_cases
+from slivit.utils.cells import write_table
+from slivit.utils.files import write_json
+from slivit.utils.manifest import read_manifest, written_by_runs
+from slivit.utils.runtime import LOG
+from slivit.utils.session import Session
+
+WRITTEN = ("predictions.csv", "metrics.json", "report.html", "report.md")  # the last one last
+LAST = "last.pt"
+KEPT = ("config.json", "split.csv", "log.csv", "slivit.safetensors", *WRITTEN)  # of a fold
+SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test", "all": "all"}
+
+
+def is_finished(out_dir: Path) -> bool:
+    """Return whether a run has written all that it ends with, and all of that is there still.
+
+    Of a run whose last.pt is gone, the pictures, which nothing can make again, need not be there.
+    """
+    sizes = read_manifest(out_dir)
+    if sizes is None:  # of an earlier version
+        return all((out_dir / name).is_file() for name in WRITTEN)
+    whole = set(written_by_runs(out_dir, sizes))
+    needed = {name for name, known in sizes.items() if known != {None}} - {LAST}
+    return set(KEPT) <= whole and (needed <= whole or LAST not in whole)
+
+
+def closing_split(scans: Scans) -> str:
+    """Return the split a finished training is measured on: test, or else validation, and say so."""
+    if len(scans.rows("test")):
+        return "test"
+    LOG.info("%s has no test split: the scores below are of the validation split, on which the "
+             "epoch was chosen", scans.name)
+    return "val"
+
+
+def measure(trained: list[Trained], scans: Scans, split: str, run: Session, b_size: int,
+            out_dir: Path, options: ReportOptions) -> None:
+    """Predict every row of a split in order; write and print what was found.
+
+    Args:
+        trained: the models; of several, the predictions are averaged.
+        scans: with the label columns of the models.
+        split: `train`, `val`, `test` or `all`.
+        run: where it runs.
+        b_size: scans at a time.
+        out_dir: gets what `write_report` writes.
+        options: see ReportOptions.
+    """
+    rows = scans.rows(split)
+    found = [predict_scans(one, scans, rows, run, b_size, split, options.how) for one in trained]
+    if not run.world.main:
+        return
+    mean = average(found)
+    if mean.blank.any():
+        LOG.warning("warning: %d of these scans show nothing in the window %s (every pixel alike) "
+                    "and are scored all the same; metrics.json names them", mean.blank.sum(),
+                    trained[0].card.preprocess.window)
+    each = {}
+    if len(trained) > 1:
+        names = short_names([one.path for one in trained])
+        each = {name: one.pred for name, one in zip(names, found, strict=True)}
+    write_report(scans, rows, mean, trained, split, out_dir, options, run, each)
+
+
+def write_report(scans: Scans, rows: np.ndarray, found: Prediction, trained: list[Trained],
+                 split: str, out_dir: Path, options: ReportOptions, run: Session,
+                 each: dict[str, np.ndarray] | None = None, facts: dict | None = None,
+                 columns: dict | None = None) -> None:
+    """Write and print what was found of predictions that are already made.
+
+    Writes `predictions.csv`, and where a label is known `metrics.json`, the plots, `report.html`
+    and `report.md`.
+
+    Args:
+        scans, rows: what they are of.
+        found: the predictions.
+        trained: the models; of the first are task and labels.
+        split: as it is to be called.
+        out_dir: where it is written.
+        options: see ReportOptions.
+        run: where explanations are made.
+        each: see Measured.
+        facts: to be recorded in `metrics.json` too.
+        columns: of `predictions.csv`, beside its own.
+    """
+    target = trained[0].card.target
+    thresholds = choose_thresholds(trained, options.rule, options.how.calibrate)
+    full = Measured(scans, rows, target, split, found, each or {}, thresholds)
+    kept = keep_labels(full, options.only) if options.only else full
+    target = kept.target
+    table = predictions_table(kept.scans, rows, kept.found.pred, target, split == "all")
+    if found.std is not None:
+        columns = {f"{name}_std": kept.found.std[:, k] for k, name in enumerate(target.labels)
+                   } | (columns or {})
+    write_table(out_dir / "predictions.csv", table.assign(**columns or {}))
+    explanations = []
+    if options.explain:
+        explanations = write_explanations(trained[0].model, full.target, scans, rows, found.pred,
+                                          thresholds, options.explain, out_dir, run)
+    if np.isnan(kept.truth).all():
+        LOG.info("%s: no labels, so no scores\n%s", scans.name, _listed(kept))
+        written = [out_dir / "predictions.csv", *explanations]
+    else:
+        metrics = find_scores(kept, options) | (facts or {})
+        metrics["models"] = len(trained)
+        write_json(out_dir / "metrics.json", metrics)
+        plots = plot_scores(kept.truth, kept.found.pred, target, metrics, out_dir,
+                            kept.found.uncalibrated)
+        LOG.info("%s, %s: %d scans, intervals by %s\n%s", scans.name, split, len(rows),
+                 metrics["intervals_by"], format_scores(metrics))
+        if metrics["comparison"]:
+            LOG.info(format_comparison(metrics["comparison"]))
+        if options.group_by:
+            LOG.info(format_groups(metrics["by_group"]))
+        report = _assemble(kept, trained, metrics, plots, explanations, out_dir)
+        write_html(report, out_dir / "report.html")
+        write_markdown(report, out_dir / "report.md")
+        written = [out_dir / name for name in WRITTEN] + plots + explanations
+    LOG.info("written to %s: %s", out_dir,
+             ", ".join(str(path.relative_to(out_dir)) for path in written))
+
+
+def _assemble(measured: Measured, trained: list[Trained], metrics: dict, plots: list[Path],
+              explanations: list[Path], out_dir: Path) -> Report:
+    """Gather what the report shows."""
+    scans, target, card = measured.scans, measured.target, trained[0].card
+    split = SPLIT_WORDS.get(measured.split, measured.split)
+    cohorts = {f"measured: {split}": model_card.cohort(scans, measured.rows, target)}
+    cohorts |= {f"model: {SPLIT_WORDS[name]}": facts
+                for name, facts in card.training.get("cohort", {}).items() if name != "test"}
+    how = metrics["test_time"]
+    about = [("Models", ", ".join(str(one.path) for one in trained)
+              + ("; predictions averaged" if len(trained) > 1 else "")),
+             ("Data", f"{scans.name}, {split}: {metrics['n']} scans"),
+             ("Task", f"{target.task} of {', '.join(target.labels)}"),
+             ("Intervals", f"95 %, {metrics['bootstrap']['replicates']} bootstrap draws by "
+                           f"{metrics['intervals_by']} ({metrics['n_groups']})"),
+             ("Test time", ", ".join(
+                 [text for text, used in (
+                     ("averaged over flips", how["flips"]),
+                     ("temperature scaling", how["calibrate"]),
+                     (f"{how['mc_dropout']} passes with dropout", how["mc_dropout"])) if used])
+              or "one plain pass")]
+    notes = []
+    if metrics["blank_scans"]:
+        notes.append(f"{len(metrics['blank_scans'])} scans show nothing in the window: "
+                     + ", ".join(metrics["blank_scans"][:20]))
+    if measured.split == "val" or (metrics["split"] == "val"):
+        notes.append("These are the validation scans: the epoch, and the operating point, were "
+                     "chosen on them, so the scores are too good.")
+    if target.task != "regression" and not any(measured.thresholds):
+        notes.append("No operating point: the checkpoint holds no validation predictions, or they "
+                     "lack a class.")
+    worst = worst_cases(scans, measured.rows, measured.found.pred, target, card.preprocess,
+                        measured.thresholds, out_dir / "worst")
+    return Report(f"SLIViT: {', '.join(target.labels)}", tuple(about),
+                  model_card.cohort_table(cohorts, target), metrics, tuple(plots), tuple(worst),
+                  tuple(path for path in explanations if path.suffix == ".png"),
+                  model_card.card_rows(card),
+                  model_card.provenance([one.path for one in trained], scans.fingerprint()),
+                  tuple(notes))
+
+
+def _listed(measured: Measured, most: int = 10) -> str:
+    """Return the first predictions, a line each."""
+    lines = []
+    for i, row in enumerate(measured.rows[:most]):
+        parts = []
+        for k, name in enumerate(measured.target.labels):
+            text = f"{name} {measured.found.pred[i, k]:.4g}"
+            if measured.found.std is not None:
+                text += f" ± {measured.found.std[i, k]:.2g}"
+            limit = measured.thresholds[k]
+            if limit is not None and measured.target.task != "multiclass":
+                side = "above" if measured.found.pred[i, k] >= limit.value else "below"
+                text += f" ({side} the operating point {limit.value:.3g})"
+            parts.append(text)
+        lines.append(f"  {measured.scans.ids[row]}: {', '.join(parts)}")
+    if len(measured.rows) > most:
+        lines.append(f"  … and {len(measured.rows) - most} more in predictions.csv")
+    return "\n".join(lines)

@@ -1,0 +1,154 @@
+"""`--folds`: train a model per fold, and pool the predictions for patients it has not seen."""
+
+import argparse
+import contextlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from slivit.cli import arguments as options
+from slivit.config import Target
+from slivit.data.scan_table import SPLITS, Scans
+from slivit.data.subsets import make_folds
+from slivit.data.targets import divide_labels, fit_to_target
+from slivit.metrics.evaluation import quick_scores
+from slivit.prediction import Prediction, load_trained
+from slivit.report.evaluation import ReportOptions
+from slivit.report.writer import is_finished, write_report
+from slivit.utils.cells import read_table, write_table
+from slivit.utils.errors import UserError, first_line
+from slivit.utils.files import write_json
+from slivit.utils.output_dir import check_out_dir, open_out_dir
+from slivit.utils.records import Misfit, from_values, parse_object
+from slivit.utils.runtime import LOG, versions
+from slivit.utils.session import Session
+
+FOLD = re.compile(r"fold_[0-9]+")
+Score = Annotated[float | None, Field(allow_inf_nan=False)]
+T = TypeVar("T")
+Train = Callable[[argparse.Namespace, Scans, Session, Path], None]
+
+
+def cross_validate(args: argparse.Namespace, scans: Scans, run: Session, train: Train) -> None:
+    """Train and measure every fold, then pool.
+
+    In `--out_dir`: `fold_1`, `fold_2`, ... each with what a training leaves; `predictions.csv` with
+    every patient predicted by the model that has not seen them, `metrics.json` and `folds.csv`.
+    A test split that the table itself has is left out of all folds. With `--resume`, folds that are
+    finished stay as they are.
+
+    Args:
+        args: of finetune.py.
+        scans: the table.
+        run: where it runs.
+        train: (args, scans, run, out_dir) trains and measures one fold.
+    """
+    keep_test = not scans.drawn or args.split_ratio is not None
+    predicted, _ = divide_labels(scans, args.auxiliary or (), args.pathologies)
+    folds = list(make_folds(scans, args.folds, args.seed, keep_test and "test" in scans.split,
+                            predicted))
+    config = options.make_config(args, script="finetune", versions=versions(),
+                                 data={"name": scans.name, "fingerprint": scans.fingerprint()})
+    folders = [args.out_dir / f"fold_{k}" for k in range(1, args.folds + 1)]
+    with contextlib.ExitStack() as stack:
+        if run.world.main:
+            if run.resume:
+                options.check_resume(args.out_dir, config)
+            inputs = [*run.inputs, *scans.read.files()]
+            for folder in (args.out_dir, *sorted({*folders, *_older_folds(args.out_dir)})):
+                check_out_dir(folder, run.resume, args.overwrite, inputs)
+            stack.enter_context(open_out_dir(args.out_dir, run.resume, args.overwrite, inputs))
+            for folder in _older_folds(args.out_dir) if args.overwrite else ():
+                with open_out_dir(folder, False, True, inputs):
+                    pass  # its files are removed
+            write_json(args.out_dir / "config.json", config)
+        run.world.wait()
+        if keep_test and len(scans.rows("test")):
+            LOG.info("%s has a test split: its %d scans are left out of the folds; measure them "
+                     "with evaluate.py", scans.name, len(scans.rows("test")))
+        for k, (fold, folder) in enumerate(zip(folds, folders, strict=True), 1):
+            if run.resume and is_finished(folder):
+                LOG.info("fold %d of %d is finished", k, args.folds)
+                continue
+            LOG.info("fold %d of %d", k, args.folds)
+            train(args, fold, run, folder)
+        if run.world.main:
+            _pool(args, folds, folders, run)
+
+
+def _older_folds(out_dir: Path) -> list[Path]:
+    """Return the folders of folds that are there."""
+    return [folder for folder in out_dir.glob("fold_*") if FOLD.fullmatch(folder.name)
+            and folder.is_dir() and not folder.is_symlink()]
+
+
+def _pool(args: argparse.Namespace, folds: list[Scans], folders: list[Path], run: Session) -> None:
+    """Write the predictions of all folds in the table's order, their scores, and a row per fold."""
+    trained = [load_trained(folder / "slivit.safetensors", run.device) for folder in folders]
+    card = trained[0].card
+    scans = fit_to_target(folds[0], card.target)
+    pred = np.full((len(scans), len(card.target.labels)), np.nan)
+    number = np.zeros(len(scans), dtype=int)
+    table = []
+    for k, (fold, folder) in enumerate(zip(folds, folders, strict=True), 1):
+        rows = fold.rows("test")
+        pred[rows] = read_back(folder / "predictions.csv", lambda path, fold=fold: _predictions(
+            path, fold, card.target))
+        number[rows] = k
+        scores = read_back(folder / "metrics.json", lambda path, rows=rows: _mean_scores(
+            path, quick_scores(scans.labels[rows], pred[rows], card.target)))
+        table.append({"fold": k, **{split: len(fold.rows(split)) for split in SPLITS}, **scores})
+    rows = np.flatnonzero(number)
+    write_table(args.out_dir / "folds.csv", pd.DataFrame(table))
+    LOG.info("\n%s", pd.DataFrame(table).to_string(index=False, float_format="%.3f"))
+    found = Prediction(pred[rows], np.zeros(len(rows), dtype=bool))
+    write_report(scans, rows, found, trained, "out-of-fold", args.out_dir, ReportOptions(args.seed),
+                 run, facts={"folds": args.folds}, columns={"fold": number[rows]})
+    LOG.info("models: %s", " ".join(str(folder / "slivit.safetensors") for folder in folders))
+
+
+def read_back(path: Path, read: Callable[[Path], T]) -> T:
+    """Return what a fold has written.
+
+    Raises:
+        UserError: it has been damaged since.
+    """
+    try:
+        return read(path)
+    except (OSError, ValueError, KeyError, Misfit) as error:
+        raise UserError(f"{path}: is not what its fold has written ({first_line(error)[:200]}). "
+                        "Remove it, and go on with --resume: the fold is measured again") from None
+
+
+def _predictions(path: Path, fold: Scans, target: Target) -> np.ndarray:
+    """Return the predictions (n, K) of a fold's test scans."""
+    found = read_table(path)  # as text: floats to the last digit
+    if found["id"].tolist() != [fold.ids[row] for row in fold.rows("test")]:
+        raise ValueError("its ids are not those of the scans that the fold measures")
+    pred = found[[f"{name}_pred" for name in target.labels]].astype(float).to_numpy()
+    low, high = (-np.inf, np.inf) if target.task == "regression" else (0, 1)
+    if not np.isfinite(pred).all() or pred.min() < low or pred.max() > high:
+        raise ValueError("it holds predictions that cannot be")
+    return pred
+
+
+def _mean_scores(path: Path, expected: dict[str, float | None]) -> dict[str, float | None]:
+    """Return the scores of a fold, the mean over its labels, without intervals.
+
+    `expected` are those that its predictions.csv gives.
+    """
+    content = parse_object(path.read_bytes())
+    scores = from_values(dict[str, Score], {key: value for key, value in content["mean"].items()
+                                            if not key.endswith("_ci")})
+    if bad := [key for key, value in expected.items() if not _same(scores.get(key), value)]:
+        raise ValueError(f"its {', '.join(bad)} are not those of the predictions.csv beside it")
+    return scores
+
+
+def _same(a: float | None, b: float | None) -> bool:
+    return a is b if a is None or b is None else bool(np.isclose(a, b, rtol=1e-6, atol=1e-9))

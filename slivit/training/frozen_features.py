@@ -1,0 +1,303 @@
+"""Frozen backbone: the features of every volume, computed once, then batches of them.
+
+A store is one file with a record per volume, each with a checksum of its own, which is what makes
+the volume count as done. So a record that a killed run has left half-written, or that has been
+damaged since, is computed again, and a file of the right size is always a good one. It is computed
+in the batch that it was in, since the last digits depend on the volumes beside it. Runs that share
+a store may fill it at once: what one has written, another leaves as it is.
+"""
+
+import contextlib
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from slivit.config import Augmentation
+from slivit.data.datasets import Batch, ScanDataset, TrainingSet, make_loader
+from slivit.data.header_check import in_threads
+from slivit.data.samplers import balanced, make_batches
+from slivit.data.scan_table import Scans
+from slivit.data.sources import FileSource
+from slivit.models.slivit import SLIViT
+from slivit.utils.distributed import World
+from slivit.utils.errors import RunError
+from slivit.utils.runtime import LOG, derive_seed
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+FORMAT = 2         # of a store's file
+DONE = 1 << 32     # beside the checksum, which may be 0
+
+
+@dataclass(frozen=True)
+class Store:
+    """The slice features of all volumes of a table, plain or augmented, as far as they are known.
+
+    Attributes:
+        file: where they lie.
+        records: (n,), memory-mapped: `x` float32 (S, F), `mask` bool (S,), in which `batch` they
+            were computed, how many records are of it (`size`), and `sum`, the checksum of all that,
+            0 where a volume is not done yet.
+        dataset: the volumes, all rows.
+    """
+
+    file: BinaryIO
+    records: np.ndarray
+    dataset: ScanDataset
+
+    @property
+    def x(self) -> np.ndarray:
+        """Return the features, float32 (n, S, F)."""
+        return self.records["x"]
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Return which slices are real, bool (n, S)."""
+        return self.records["mask"]
+
+    def is_done(self, row: int) -> bool:
+        """Return whether a volume's record is whole."""
+        record = self.records[row]
+        return bool(record["sum"] and record["sum"] == _checksum(row, record))
+
+    def torn(self, bad: list[int]) -> np.ndarray:
+        """Return the volumes that are done, but were computed in a batch with some of the bad."""
+        whole = self.records["sum"] != 0
+        whole[bad] = False
+        _, batch, count = np.unique(self.records["batch"][whole], return_inverse=True,
+                                    return_counts=True)
+        return np.flatnonzero(whole)[count[batch] < self.records["size"][whole]]
+
+    def write(self, rows: list[int], x: np.ndarray, mask: np.ndarray) -> None:
+        """Write the features (B, S, F) and masks (B, S) of volumes that are not done yet.
+
+        Raises:
+            RunError: they cannot be written.
+        """
+        record = np.zeros((), self.records.dtype)
+        record["batch"] = zlib.crc32(np.array(rows))
+        try:
+            with _locked(self.file):
+                done = [self.is_done(row) for row in rows]  # before, or by a run that shares it
+                others = self.records["batch"][rows] != record["batch"]
+                record["size"] = len(rows) - np.sum(done & others)
+                for i, row in enumerate(rows):
+                    if done[i]:
+                        continue
+                    record["x"], record["mask"] = x[i], mask[i]
+                    record["sum"] = _checksum(row, record)
+                    self.file.seek(row * record.nbytes)
+                    self.file.write(record.tobytes())
+                self.file.flush()
+        except OSError as error:
+            raise _unwritable(self.file.name, error.strerror) from None
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """How features are made: augmented versions beside the plain one, and what they depend on.
+
+    `quiet` leaves the progress bar away.
+    """
+
+    copies: int
+    seed: int
+    augmentation: Augmentation
+    b_size: int
+    n_workers: int
+    quiet: bool = False
+
+
+def open_stores(model: SLIViT, scans: Scans, options: FeatureOptions, folder: Path,
+                world: World = World()) -> list[Store]:  # noqa: B008
+    """Open the stores of the plain volumes and of each augmented version.
+
+    A store's name tells weights, data and pre-processing apart, so that it serves later runs, and
+    the folds of a cross-validation.
+
+    Args:
+        model: gives the weights of the backbone.
+        scans: the table.
+        options: see FeatureOptions.
+        folder: where they lie.
+        world: the processes.
+
+    Raises:
+        RunError: they cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    key = _key(model, scans)
+    stores = []
+    rows = np.arange(len(scans))
+    slices = model.preprocess.n_slices * len(model.preprocess.views)
+    for copy in range(options.copies + 1):
+        augmentation = options.augmentation if copy else None
+        seed = derive_seed(options.seed, copy - 1) if copy else 0
+        dataset = ScanDataset(scans, rows, model.preprocess, augmentation, seed)
+        name = "plain" if not copy else hashlib.sha256(json.dumps(
+            [asdict(options.augmentation), seed]).encode()).hexdigest()[:16]
+        path = folder / f"{key}.{name}.features"
+        record = np.dtype([("x", np.float32, (slices, model.feature_dim)),
+                           ("mask", bool, (slices,)), ("batch", np.uint32),
+                           ("size", np.uint32), ("sum", np.uint64)], align=True)
+        if world.main:
+            _make(path, len(scans) * record.itemsize)
+        world.wait()
+        stores.append(_open(path, len(scans), record, dataset))
+    return stores
+
+
+def _make(path: Path, size: int) -> None:
+    """Make a file of zeros, if there is not one of that size; it takes room as it is filled."""
+    if path.exists() and not path.is_file():
+        raise _unwritable(path, "it is no regular file")
+    try:
+        with path.open("ab") as file:
+            if file.seek(0, 2) != size:
+                file.truncate(size)
+    except OSError as error:
+        raise _unwritable(path, error.strerror) from None
+
+
+def _open(path: Path, count: int, record: np.dtype, dataset: ScanDataset) -> Store:
+    try:
+        file = path.open("r+b")
+        return Store(file, np.memmap(file, record, mode="r", shape=(count,)), dataset)
+    except (OSError, ValueError) as error:  # of numpy: another process has made the file shorter
+        raise _unwritable(path, getattr(error, "strerror", None) or error) from None
+
+
+def _unwritable(path: Path | str, why: object) -> RunError:
+    return RunError(f"slice features: cannot write {path} ({why}); make room, or name another "
+                    "--cache_dir")
+
+
+@contextlib.contextmanager
+def _locked(file: BinaryIO) -> Iterator[None]:
+    """Keep other processes from writing, where the system and the file system know locks."""
+    _lock(file, "LOCK_EX")
+    try:
+        yield
+    finally:
+        _lock(file, "LOCK_UN")
+
+
+def _lock(file: BinaryIO, how: str) -> None:
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, getattr(fcntl, how))
+
+
+def _checksum(row: int, record: np.ndarray) -> int:
+    about = np.array([row, record["batch"], record["size"]])
+    return DONE | zlib.crc32(record["x"], zlib.crc32(record["mask"], zlib.crc32(about)))
+
+
+def _key(model: SLIViT, scans: Scans) -> str:
+    """Return a hash of all that the plain features depend on."""
+    digest = hashlib.sha256(json.dumps(
+        [FORMAT, asdict(model.preprocess), model.token, model.feature_dim]).encode())
+    for name, tensor in sorted(model.backbone.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    in_files = isinstance(scans.read, FileSource)
+    for row in range(len(scans)):
+        if in_files:
+            digest.update(str(scans.read.paths[row].absolute()).encode())
+        digest.update(scans.read.identity(row) if in_files else scans.read.describe(row))
+    return digest.hexdigest()[:32]
+
+
+@torch.no_grad()
+def fill(store: Store, rows: np.ndarray, model: SLIViT, options: FeatureOptions,
+         device: torch.device, world: World = World()) -> None:  # noqa: B008
+    """Run the backbone, in evaluation mode, over the volumes of these rows that are not done.
+
+    Raises:
+        RunError: the features cannot be written.
+    """
+    model.eval()
+    missing = world.share(_missing(store, rows, world))
+    batches = [missing[i:i + options.b_size] for i in range(0, len(missing), options.b_size)]
+    loader = make_loader(store.dataset, batches, options.n_workers, device)
+    with tqdm(total=len(missing), desc="slice features", unit="vol", leave=False,
+              disable=options.quiet or not world.main or None) as bar:
+        for numbers, batch in zip(batches, loader, strict=True):
+            features = model.slice_features(batch.to(device)).float().cpu().numpy()
+            store.write(numbers, features, batch.mask.numpy())
+            bar.update(len(numbers))
+    world.wait()
+
+
+def _missing(store: Store, rows: np.ndarray, world: World) -> list[int]:
+    """Return the rows that are not done, with those of their batches; processes share the work."""
+    share = world.share(rows)
+    done = in_threads(store.is_done, share, "stored features")
+    mine = [int(row) for row, whole in zip(share, done, strict=True) if not whole]
+    bad = [row for part in world.join(mine) for row in part]
+    damaged = int(np.count_nonzero(store.records["sum"][bad]))
+    if damaged and world.main:
+        LOG.warning("warning: the stored slice features of %d volumes are damaged; they are "
+                    "computed again", damaged)
+    missing = sorted({*bad, *np.intersect1d(store.torn(bad), rows).tolist()}) if bad else []
+    return world.join(missing)[0]  # others may have begun to write
+
+
+def frozen_training_set(model: SLIViT, scans: Scans, options: FeatureOptions, b_size: int,
+                        seed: int, device: torch.device, folder: Path,
+                        weights: np.ndarray | None = None,
+                        world: World = World()) -> TrainingSet:  # noqa: B008
+    """Compute the features of training and validation volumes and return batches of them.
+
+    Args:
+        model: on `device`.
+        scans: the volumes.
+        options: how features are made.
+        b_size: volumes per batch.
+        seed: of the order and of the version of each volume in an epoch.
+        device: where the backbone runs.
+        folder: where the features lie.
+        weights: of the training volumes, by which they are drawn; None for each once.
+        world: the processes.
+    """
+    stores = open_stores(model, scans, options, folder, world)
+    training, validation = scans.rows("train"), scans.rows("val")
+    for store in stores:
+        fill(store, training, model, options, device, world)
+    fill(stores[0], validation, model, options, device, world)
+
+    def batches(epoch: int, done: int) -> Iterator[Batch]:
+        epoch_seed = derive_seed(seed, epoch)
+        rng = np.random.default_rng(epoch_seed)
+        order = rng.permutation(len(training))
+        copy = rng.integers(len(stores), size=len(training))
+        if weights is not None:
+            order = balanced(weights, epoch_seed)
+        for batch in make_batches(order, b_size, world, done):
+            known = [index if index >= 0 else ~index for index in batch]
+            y = torch.from_numpy(scans.labels[training[known]])
+            y[[index < 0 for index in batch]] = torch.nan
+            yield _batch([stores[k] for k in copy[known]], training[known], y)
+
+    def validate() -> Iterator[Batch]:
+        rows = world.share(validation)
+        for start in range(0, len(rows), b_size):
+            part = rows[start:start + b_size]
+            yield _batch([stores[0]] * len(part), part, torch.from_numpy(scans.labels[part]))
+
+    return TrainingSet(batches, -(-len(training) // b_size), validate)
+
+
+def _batch(stores: list[Store], rows: np.ndarray, y: torch.Tensor) -> Batch:
+    x = np.stack([store.x[row] for store, row in zip(stores, rows, strict=True)])
+    return Batch(torch.from_numpy(x), torch.from_numpy(np.array(stores[0].mask[rows])), y)

@@ -1,0 +1,201 @@
+"""The training loop that both training scripts share, and prediction."""
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from slivit.checkpoints.checkpoint import Validation
+from slivit.config import FitOptions
+from slivit.data.datasets import Batch
+from slivit.data.samplers import interleave
+from slivit.data.targets import to_predictions
+from slivit.metrics.evaluation import quick_scores
+from slivit.report.plots.draw import plot_history
+from slivit.training.losses import Objective, plain_loss
+from slivit.training.optim import moving_average
+from slivit.training.progress import Progress
+from slivit.training.resume import restore, save_state
+from slivit.training.train_step import Loop, Phase, check_finite, start_phase, train_epoch
+from slivit.utils.files import whole_file
+from slivit.utils.runtime import LOG
+from slivit.utils.session import Session
+from slivit.utils.signals import Stopped
+
+Forward = Callable[[Batch], torch.Tensor]
+# epoch, scores, model with the weights to keep, what it gave on validation
+SaveBest = Callable[[int, dict, nn.Module, Validation], None]
+
+
+@torch.no_grad()
+def predict(forward: Forward, batches: Iterable[Batch], device: torch.device,
+            progress: str | None = None,
+            total: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits and labels of all batches, both float32 (n, K), in order.
+
+    The caller has put the model in evaluation mode. With `progress`, a bar of that name over the
+    `total` number of batches is shown.
+    """
+    logits, labels = [], []
+    for batch in tqdm(batches, desc=progress, total=total, leave=False,
+                      disable=progress is None or None):
+        logits.append(forward(batch.to(device)).float().cpu().numpy())
+        labels.append(batch.y.numpy())
+    return np.concatenate(logits), np.concatenate(labels)
+
+
+def fit(model: nn.Module, phases: list[Phase], objective: Objective, options: FitOptions,
+        run: Session, out_dir: Path, save_best: SaveBest,
+        track: Callable[[dict], None] | None = None,
+        start: tuple[Progress, dict] | None = None) -> list[dict]:
+    """Train with AdamW, keep the best epoch by validation score, stop early.
+
+    After each epoch `log.csv`, `history.png` and `last.pt` are written whole, and `save_best` is
+    called when the validation score (mean ROC-AUC, or R2 for regression) is the best so far; with
+    `select="loss"`, or where no label has a score on validation, when the validation loss is.
+
+    Args:
+        model: on the device.
+        phases: one after the other; each with an optimizer and a learning-rate curve of its own.
+            Early stopping is the last one's.
+        objective: gives the loss and the score.
+        options: see config.FitOptions.
+        run: device, processes, signals.
+        out_dir: where files go.
+        save_best: see SaveBest.
+        track: called with each row of the log.
+        start: where an earlier run stands, of state.find_state; None to begin.
+
+    Returns:
+        The log, a row per epoch.
+
+    Raises:
+        RunError: the loss is not finite; the last good files stay.
+        Stopped: a signal came; `last.pt` holds the last whole step.
+    """
+    last = out_dir / "last.pt"
+    progress, saved = start or (Progress(), None)
+    if saved is not None:
+        write_log(progress.log, objective, out_dir, run)  # it may have been damaged since
+        LOG.info("resuming after %s", f"epoch {progress.epoch - 1} of {options.n_epochs}" if not
+                 progress.step else f"step {progress.step} of epoch {progress.epoch}")
+    ema = moving_average(model, options.ema) if options.ema else None
+    if options.compile:
+        model.compile()
+    for number, phase in enumerate(phases):
+        if progress.epoch > phase.last:
+            continue
+        loop = start_phase(model, ema, phase, objective, options, run)
+        if saved is not None:
+            parts = loop.parts()
+            if progress.phase != number:
+                parts = {"model": model, "ema": ema}
+            restore(last, saved, parts, run.world)
+            saved = None
+        if progress.phase != number:
+            progress.phase, progress.stale = number, 0
+        patience = options.patience if phase is phases[-1] else 0
+        with run.stop.deferred():
+            while progress.epoch <= phase.last and not (patience and progress.stale >= patience):
+                _epoch(loop, progress, phase, out_dir, save_best, track)
+    if len(progress.log) < options.n_epochs:
+        LOG.info("stopped early: no better validation score in %d epochs", options.patience)
+    return progress.log
+
+
+def _epoch(loop: Loop, progress: Progress, phase: Phase, out_dir: Path, save_best: SaveBest,
+           track: Callable[[dict], None] | None) -> None:
+    """Train what is left of an epoch, validate, and write."""
+    options, world = loop.options, loop.run.world
+    start = time.monotonic() - progress.seconds
+
+    def save() -> None:
+        progress.seconds = time.monotonic() - start
+        save_state(out_dir / "last.pt", progress, loop.parts(), world)
+
+    try:
+        train_epoch(loop, progress, phase, save)
+        model = loop.model if loop.ema is None else loop.ema.module
+        logits, labels = _validate(loop, model, phase)
+    except Stopped:
+        with loop.run.stop.deferred():
+            save()
+        raise
+    row = _log_row(loop, progress, logits, labels)
+    own = len(loop.objective.scored.labels)
+    row["seconds"] = round(time.monotonic() - start, 1)
+    score = score_name(loop.objective)
+    by_loss = options.select == "loss" or row[f"val_{score}"] is None
+    value = -row["val_loss"] if by_loss else row[f"val_{score}"]
+    row["best"] = value > progress.best
+    progress.stale = 0 if row["best"] else progress.stale + 1
+    progress.log.append(row)
+    if row["best"]:
+        progress.best = value
+        if world.main:
+            scores = {key.removeprefix("val_"): kept for key, kept in row.items()
+                      if key.startswith("val_")}
+            save_best(progress.epoch, {"val_loss": scores.pop("loss"), **scores}, model,
+                      Validation(logits[:, :own], labels[:, :own]))
+    write_log(progress.log, loop.objective, out_dir, loop.run)
+    if world.main and track is not None:
+        track(row)
+    progress.epoch, progress.step = progress.epoch + 1, 0
+    progress.loss_sum, progress.seen, progress.seconds = 0.0, 0, 0.0
+    save_state(out_dir / "last.pt", progress, loop.parts(), world)
+    left = float(np.mean([one["seconds"] for one in progress.log])) * (
+        options.n_epochs - progress.epoch + 1)
+    LOG.info("epoch %d/%d: training loss %.4f, validation loss %.4f, %s %s%s (%.0f s%s)",
+             row["epoch"], options.n_epochs, row["train_loss"], row["val_loss"], score,
+             "-" if row[f"val_{score}"] is None else f"{row[f'val_{score}']:.4f}",
+             ", best so far" if row["best"] else "", row["seconds"],
+             f", {_duration(left)} left" if left else "")
+
+
+def _validate(loop: Loop, model: nn.Module, phase: Phase) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits and labels of all validation scans, from all processes, in order."""
+    run = loop.run
+    model.eval()
+    with loop.autocast(), run.stop.allowed(run.world):
+        shares = predict(model, phase.data.validation(), run.device,
+                         "validation" if run.world.main and not run.quiet else None)
+    run.stop.check(run.world)
+    logits, labels = (interleave(run.world.join(share)) for share in shares)
+    return logits, labels
+
+
+def _log_row(loop: Loop, progress: Progress, logits: np.ndarray, labels: np.ndarray) -> dict:
+    target = loop.objective.target
+    check_finite(float(np.abs(logits).max()),
+                 f"model's outputs became NaN or infinite in epoch {progress.epoch}")
+    val_loss = plain_loss(logits, labels, target)
+    check_finite(val_loss, f"validation loss became {val_loss} in epoch {progress.epoch}")
+    scored = loop.objective.scored
+    own = len(scored.labels)
+    scores = quick_scores(labels[:, :own], to_predictions(logits, target)[:, :own], scored)
+    return {"epoch": progress.epoch, "lr": loop.optimizer.param_groups[0]["lr"],
+            "train_loss": progress.loss_sum / max(1, progress.seen), "val_loss": val_loss,
+            **{f"val_{key}": value for key, value in scores.items()}, "best": False}
+
+
+def write_log(log: list[dict], objective: Objective, out_dir: Path, run: Session) -> None:
+    """Write `log.csv` and `history.png`, of the epochs that are finished."""
+    if not log or not run.world.main:
+        return
+    with whole_file(out_dir / "log.csv") as part:
+        pd.DataFrame(log).to_csv(part, index=False)
+    plot_history(log, score_name(objective), out_dir / "history.png")
+
+
+def score_name(objective: Objective) -> str:
+    """Return the name of the score by which an epoch is kept."""
+    return "r2" if objective.target.task == "regression" else "roc_auc"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,99 @@
+"""Device, threads, seeds, versions and logging."""
+
+import logging
+import os
+import platform
+import sys
+
+import numpy as np
+import torch
+
+from slivit import __version__
+from slivit.utils.errors import UserError
+
+LOG = logging.getLogger("slivit")
+
+
+def setup_logging() -> None:
+    """Send this package's messages to stdout, one line each.
+
+    What stdout cannot say, such as a file name that is not UTF-8, is written as an escape.
+    """
+    LOG.handlers.clear()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False
+
+
+def usable_cpus() -> int:
+    """Return the number of CPU cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def choose_device(gpu_id: str | None, rank: int | None = None) -> torch.device:
+    """Return the device for `--gpu_id` (`None`: GPU 0 where there is one, else the CPU).
+
+    Of several processes on a machine, each takes the GPU of its number `rank`.
+
+    Raises:
+        UserError: no such GPU, or neither a number nor `cpu`.
+    """
+    found = torch.cuda.device_count()
+    if rank is not None and gpu_id not in (None, "cpu"):
+        raise UserError(f"--gpu_id {gpu_id}: with torchrun every process takes a GPU of its own; "
+                        "leave --gpu_id away, or say cpu")
+    if rank is not None and gpu_id is None and found:
+        gpu_id = str(rank)
+    if gpu_id is None:
+        gpu_id = "0" if found else "cpu"
+    if gpu_id.lower() == "cpu":
+        # More threads than cores make OpenMP threads spin and wait for each other.
+        wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+        torch.set_num_threads(int(wanted) if wanted.isdecimal() and int(wanted) else usable_cpus())
+        LOG.info("device: CPU, %d threads", torch.get_num_threads())
+        return torch.device("cpu")
+    if not gpu_id.isdecimal():
+        raise UserError(f"--gpu_id {gpu_id}: expected a GPU number or 'cpu'")
+    if int(gpu_id) >= found:
+        names = ", ".join(f"{i} ({torch.cuda.get_device_name(i)})" for i in range(found))
+        raise UserError(f"--gpu_id {gpu_id}: there is no such GPU; found {names or 'none'}. "
+                        "Choose another number, or --gpu_id cpu")
+    # The same numbers again: deterministic kernels, for which cuBLAS wants a fixed workspace.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    device = torch.device("cuda", int(gpu_id))
+    torch.cuda.set_device(device)
+    LOG.info("device: GPU %s (%s)", gpu_id, torch.cuda.get_device_name(device))
+    return device
+
+
+def choose_workers(n_cpu: int | None, device: torch.device) -> int:
+    """Return the number of data-loading processes, never more than there are cores."""
+    cores = usable_cpus()
+    if n_cpu is None:
+        return min(8, cores) if device.type == "cuda" else 0
+    if n_cpu > cores:
+        LOG.info("--n_cpu %d: this machine gives %d cores, using %d", n_cpu, cores, cores)
+    return min(n_cpu, cores)
+
+
+def derive_seed(*parts: int) -> int:
+    """Return one 63-bit seed from several whole numbers, such as (seed, epoch, row)."""
+    return int(np.random.SeedSequence([part % 2**32 for part in parts])
+               .generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    import timm
+    import torchvision
+
+    return {"slivit": __version__, "python": platform.python_version(),
+            "torch": str(torch.__version__), "torchvision": str(torchvision.__version__),
+            "timm": timm.__version__, "numpy": np.__version__}
