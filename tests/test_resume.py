@@ -12,6 +12,9 @@ import pandas as pd
 import pytest
 from helpers import RUN_3D, without_key
 
+import finetune
+from slivit.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCH = ("import sys; sys.path.insert(0, {root!r}); sys.argv[0] = 'finetune.py'; "
           "import slivit.training.train_step; slivit.training.train_step.SAVE_SECONDS = 0; import finetune; "
@@ -76,20 +79,16 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(command, unbroken, t
 def test_without_last_pt_a_finished_run_is_not_begun_anew(unbroken, command, tmp_path):
     shutil.copytree(unbroken, tmp_path / "out")
     (tmp_path / "out/last.pt").unlink()
-    done = subprocess.run([*command, "--out_dir", str(tmp_path / "out"), "--resume"],
-                          capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "last.pt, from which the run would go on, is not there any more" in done.stderr
+    with pytest.raises(UserError, match="last.pt, from which the run would go on, is not there"):
+        finetune.main([*command[3:], "--out_dir", str(tmp_path / "out"), "--resume"])
     same(unbroken, tmp_path / "out")
 
 
 def test_a_checkpoint_of_another_run_is_not_measured(unbroken, command, binary_run, tmp_path):
     shutil.copytree(unbroken, tmp_path / "out")
     shutil.copy(binary_run / "slivit.safetensors", tmp_path / "out")
-    done = subprocess.run([*command, "--out_dir", str(tmp_path / "out"), "--resume"],
-                          capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "slivit.safetensors is not the checkpoint that this run has kept" in done.stderr
+    with pytest.raises(UserError, match="slivit.safetensors is not the checkpoint that this run"):
+        finetune.main([*command[3:], "--out_dir", str(tmp_path / "out"), "--resume"])
 
 
 def test_stopped_it_saves_and_says_how_to_go_on(command, unbroken, tmp_path):
