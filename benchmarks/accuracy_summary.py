@@ -8,9 +8,10 @@ import pandas as pd
 from benchmarks.jobs import Done, pooled
 from benchmarks.nodules import LABEL, TARGET
 from slivit.metrics.comparison import compare, holm
-from slivit.metrics.evaluation import evaluate, score_text
+from slivit.metrics.evaluation import evaluate
 from slivit.metrics.scores import point_scores
 from slivit.report.plots.style import new_figure
+from slivit.report.terminal import score_text
 from slivit.utils.files import whole_file
 
 REFERENCE = "slivit"

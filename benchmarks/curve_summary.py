@@ -9,8 +9,9 @@ from sklearn.isotonic import IsotonicRegression
 
 from benchmarks.jobs import Done, pooled
 from slivit.metrics import bootstrap, weighted
-from slivit.metrics.evaluation import N_BOOT, score_text
+from slivit.metrics.evaluation import N_BOOT
 from slivit.report.plots.style import new_figure, save_figure
+from slivit.report.terminal import score_text
 from slivit.utils.files import whole_file, write_json
 
 OURS = "plain"  # of SLIViT's recipes, the one for few volumes

@@ -27,8 +27,9 @@ from torchvision import transforms
 
 from slivit.cli import types
 from slivit.config import Preprocess
+from slivit.data.batch import model_slices
 from slivit.data.cache import cached
-from slivit.data.datasets import Collate, Item, model_slices, prepare
+from slivit.data.datasets import Collate, Item, prepare
 from slivit.data.readers.base import natural_key
 from slivit.data.scan_table import Scans
 from slivit.data.sources import ArraySource, FileSource

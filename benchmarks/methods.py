@@ -34,7 +34,8 @@ from benchmarks.tasks import (
 from slivit.checkpoints.pretrained import read_start
 from slivit.cli.training_arguments import make_integrator_config
 from slivit.config import Preprocess
-from slivit.data.datasets import Batch, ScanDataset, make_loader
+from slivit.data.batch import Batch
+from slivit.data.datasets import ScanDataset, make_loader
 from slivit.models.slivit import SLIViT
 from slivit.training.frozen_features import FeatureOptions, frozen_training_set
 from slivit.training.optim import parameter_groups

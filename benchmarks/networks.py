@@ -11,19 +11,15 @@ from torch import nn
 
 from benchmarks.nodules import Fold, as_scans
 from slivit.config import FitOptions, Preprocess
-from slivit.data.datasets import (
-    Batch,
-    ScanDataset,
-    TrainingSet,
-    make_loader,
-    model_slices,
-    scan_training_set,
-)
-from slivit.data.targets import resolve_task, to_predictions
+from slivit.data.batch import Batch, model_slices
+from slivit.data.datasets import ScanDataset, TrainingSet, make_loader, scan_training_set
+from slivit.data.targets import resolve_task
+from slivit.models.outputs import to_predictions
+from slivit.prediction import predict
 from slivit.training.losses import Objective
 from slivit.training.optim import parameter_groups
 from slivit.training.train_step import Phase
-from slivit.training.trainer import fit, predict
+from slivit.training.trainer import fit
 from slivit.utils.session import Session
 
 CPU = torch.device("cpu")

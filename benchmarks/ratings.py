@@ -26,7 +26,8 @@ from benchmarks.methods import METHODS
 from benchmarks.nodules import RATING
 from benchmarks.tasks import PLAIN_IMAGES, QUICK, SMALLEST, Method, Result, Task, count, run_script
 from slivit.config import Preprocess, Target
-from slivit.metrics.evaluation import evaluate, score_text
+from slivit.metrics.evaluation import evaluate
+from slivit.report.terminal import score_text
 from slivit.utils.errors import run_script as run_main
 from slivit.utils.files import whole_file
 

@@ -14,7 +14,7 @@ from slivit.config import IntegratorConfig, Preprocess
 from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.meta_csv import read_meta
 from slivit.models.slivit import SLIViT
-from slivit.training.trainer import predict
+from slivit.prediction import predict
 
 SIZE, BACKBONE = 32, "convnext_zepto_rms"
 MEAN = STD = (0.5, 0.5, 0.5)

@@ -11,7 +11,7 @@ from torchvision.models.video import r3d_18
 
 from benchmarks.memory import peak_memory
 from slivit.config import IntegratorConfig, Preprocess
-from slivit.data.datasets import Batch
+from slivit.data.batch import Batch
 from slivit.data.transforms import to_input
 from slivit.models.slivit import SLIViT
 

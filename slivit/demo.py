@@ -26,7 +26,8 @@ from slivit.cli import types
 from slivit.config import Target
 from slivit.data.named_sets import DATA_DIR
 from slivit.metrics.comparison import compare
-from slivit.metrics.evaluation import evaluate, score_text
+from slivit.metrics.evaluation import evaluate
+from slivit.report.terminal import score_text
 from slivit.utils.cells import read_table
 from slivit.utils.errors import RunError, run_script
 from slivit.utils.signals import Stopped

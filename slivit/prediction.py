@@ -8,20 +8,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from slivit.checkpoints import checkpoint
 from slivit.checkpoints.checkpoint import Card, Validation
 from slivit.checkpoints.original.reader import read_original
 from slivit.checkpoints.tensor_files import is_safetensors
-from slivit.data.datasets import Batch, ScanDataset, make_loader
+from slivit.data.batch import Batch
+from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.samplers import interleave
 from slivit.data.scan_table import Scans
-from slivit.data.targets import to_predictions
+from slivit.models.outputs import to_predictions
 from slivit.models.slivit import SLIViT
-from slivit.training.trainer import predict
 from slivit.utils.errors import RunError, UserError, listing
 from slivit.utils.runtime import derive_seed
 from slivit.utils.session import Session
+
+Forward = Callable[[Batch], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -245,3 +248,20 @@ def _note_blank(batches: Iterable[Batch], blank: list[bool]) -> Iterator[Batch]:
     for batch in batches:
         blank += (batch.x.flatten(1).amax(dim=1) == 0).tolist()
         yield batch
+
+
+@torch.no_grad()
+def predict(forward: Forward, batches: Iterable[Batch], device: torch.device,
+            progress: str | None = None,
+            total: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits and labels of all batches, both float32 (n, K), in order.
+
+    The caller has put the model in evaluation mode. With `progress`, a bar of that name over the
+    `total` number of batches is shown.
+    """
+    logits, labels = [], []
+    for batch in tqdm(batches, desc=progress, total=total, leave=False,
+                      disable=progress is None or None):
+        logits.append(forward(batch.to(device)).float().cpu().numpy())
+        labels.append(batch.y.numpy())
+    return np.concatenate(logits), np.concatenate(labels)

@@ -10,7 +10,7 @@ from benchmarks.methods import METHODS
 from benchmarks.shapes import shape_features
 from benchmarks.tasks import Method
 from slivit.config import Preprocess
-from slivit.data.datasets import Batch
+from slivit.data.batch import Batch
 from slivit.utils.errors import UserError
 from slivit.utils.files import write_json
 

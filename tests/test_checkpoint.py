@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from slivit.checkpoints import checkpoint
 from slivit.checkpoints.checkpoint import Card
 from slivit.config import Target
-from slivit.data.datasets import Batch
+from slivit.data.batch import Batch
 from slivit.utils.errors import UserError
 
 CARD = Card("slivit", BACKBONE, TINY_VIT,

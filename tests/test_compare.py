@@ -7,8 +7,9 @@ import pytest
 
 from slivit.config import Target
 from slivit.metrics import delong
-from slivit.metrics.comparison import bootstrap_p, compare, format_comparison, holm
+from slivit.metrics.comparison import bootstrap_p, compare, holm
 from slivit.metrics.evaluation import evaluate
+from slivit.report.terminal import format_comparison
 
 BINARY = Target("binary", ("a",))
 VALUES = Target("regression", ("v",))

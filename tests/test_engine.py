@@ -9,14 +9,16 @@ from safetensors.torch import load_file
 
 import finetune
 from slivit.config import Augmentation, FitOptions, Target
-from slivit.data.datasets import Batch, TrainingSet, scan_training_set
-from slivit.data.targets import to_predictions
+from slivit.data.batch import Batch
+from slivit.data.datasets import TrainingSet, scan_training_set
+from slivit.models.outputs import to_predictions
 from slivit.models.slivit import SLIViT
+from slivit.prediction import predict
 from slivit.training import trainer as engine
 from slivit.training.losses import Objective
 from slivit.training.optim import lr_factor, parameter_groups
 from slivit.training.train_step import Phase
-from slivit.training.trainer import fit, predict
+from slivit.training.trainer import fit
 from slivit.utils.errors import RunError, UserError
 from slivit.utils.session import Session
 

@@ -10,7 +10,7 @@ from helpers import run_evaluate, scan_pixels, write_meta
 
 import evaluate
 from slivit.checkpoints import checkpoint
-from slivit.data.targets import to_predictions
+from slivit.models.outputs import to_predictions
 from slivit.prediction import flip_transforms
 from slivit.training.calibration import fit_temperature
 from slivit.utils.errors import UserError

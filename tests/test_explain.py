@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from helpers import BACKBONE, TINY_VIT, preprocess
 from scipy.stats import spearmanr
 
-from slivit.data.datasets import Batch
+from slivit.data.batch import Batch
 from slivit.explain.saliency import explain, grad_cam, recorded_attention, relevance, rollout
 from slivit.models.slivit import ImageClassifier, SLIViT
 

@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 import finetune
 from slivit.checkpoints import checkpoint
 from slivit.config import Augmentation
-from slivit.data.datasets import Batch, ScanDataset, make_loader
+from slivit.data.batch import Batch
+from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.meta_csv import read_meta
-from slivit.data.targets import to_predictions
+from slivit.models.outputs import to_predictions
 from slivit.models.slivit import SLIViT
 from slivit.training.frozen_features import FeatureOptions, fill, frozen_training_set, open_stores
 

@@ -11,8 +11,10 @@ from sklearn import metrics as sk
 
 from slivit.config import Target
 from slivit.metrics import delong
-from slivit.metrics.evaluation import evaluate, format_scores, predictions_table
+from slivit.metrics.evaluation import evaluate
 from slivit.metrics.operating_point import RATES, Threshold
+from slivit.report.terminal import format_scores
+from slivit.report.writer import predictions_table
 
 RNG = np.random.default_rng(0)
 BINARY = Target("binary", ("a",))

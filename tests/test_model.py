@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import BACKBONE, TINY_VIT, preprocess
 
-from slivit.data.datasets import Batch
+from slivit.data.batch import Batch
 from slivit.models.backbone import create_backbone, feature_shape
 from slivit.models.integrator import Integrator
 from slivit.models.slivit import ImageClassifier, SLIViT

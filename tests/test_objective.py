@@ -6,7 +6,7 @@ import torch
 
 from slivit.cli import training_arguments as training_options
 from slivit.config import Target
-from slivit.data.targets import to_predictions
+from slivit.models.outputs import to_predictions
 from slivit.training.losses import (
     Objective,
     auto_pos_weight,

@@ -10,7 +10,7 @@ from original_files import random_model, reference_logits
 from slivit.checkpoints import checkpoint
 from slivit.checkpoints.original.reader import read_original
 from slivit.config import TILINGS
-from slivit.data.datasets import Batch
+from slivit.data.batch import Batch
 from slivit.models.slivit import SLIViT
 from slivit.utils.errors import UserError
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from helpers import RUN_3D, without_key
+from slivit.errors import UserError
 
 import finetune
-from slivit.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCH = ("import sys; sys.path.insert(0, {root!r}); sys.argv[0] = 'finetune.py'; "
-          "import slivit.training.train_step; slivit.training.train_step.SAVE_SECONDS = 0; import finetune; "
+          "from slivit.training import train_step; train_step.SAVE_SECONDS = 0; import finetune; "
           "from slivit.utils.errors import run_script; run_script(finetune.main)")
 
 

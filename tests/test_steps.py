@@ -9,7 +9,8 @@ from helpers import BACKBONE, TINY_VIT, array_scans, preprocess, scan_pixels
 from test_engine import options
 
 from slivit.config import Target
-from slivit.data.datasets import Batch, ScanDataset, make_loader
+from slivit.data.batch import Batch
+from slivit.data.datasets import ScanDataset, make_loader
 from slivit.models.slivit import SLIViT
 from slivit.training.losses import Objective
 from slivit.training.mixup import mix

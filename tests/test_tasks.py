@@ -6,13 +6,8 @@ import torch
 from helpers import label_scans
 
 from slivit.config import Target
-from slivit.data.targets import (
-    check_splits,
-    expand_classes,
-    fit_to_target,
-    resolve_task,
-    to_predictions,
-)
+from slivit.data.targets import check_splits, expand_classes, fit_to_target, resolve_task
+from slivit.models.outputs import to_predictions
 from slivit.training.losses import Objective, known_count, loss_sum
 from slivit.utils.errors import UserError
 

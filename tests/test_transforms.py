@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from helpers import array_scans
 
 from slivit.config import Augmentation, Preprocess
-from slivit.data.datasets import Collate, Item, ScanDataset, make_loader, model_slices, prepare
+from slivit.data.batch import model_slices
+from slivit.data.datasets import Collate, Item, ScanDataset, make_loader, prepare
 from slivit.data.transforms import (
     augment,
     draw_transform,

@@ -13,7 +13,8 @@ from scan_files import scan_affine, write_nifti
 
 import finetune
 from slivit.config import Augmentation
-from slivit.data.datasets import Batch, ScanDataset, make_loader, model_slices
+from slivit.data.batch import Batch, model_slices
+from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.sources import FileSource
 from slivit.data.transforms import adjacent
 from slivit.models.integrator import Integrator

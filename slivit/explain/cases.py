@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from slivit.config import Target
-from slivit.data.datasets import Batch, ScanDataset, make_loader
+from slivit.data.batch import Batch
+from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.readers import Volume
 from slivit.data.readers.orientation import cut
 from slivit.data.readers.voxel_grid import scan_grid

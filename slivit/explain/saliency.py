@@ -15,7 +15,7 @@ import torch
 from timm.models.vision_transformer import Attention
 from torch import nn
 
-from slivit.data.datasets import Batch, model_slices
+from slivit.data.batch import Batch, model_slices
 from slivit.data.transforms import to_input
 from slivit.models.integrator import Integrator
 from slivit.models.slivit import ImageClassifier, SLIViT

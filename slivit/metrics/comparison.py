@@ -7,7 +7,7 @@ import numpy as np
 
 from slivit.config import Target
 from slivit.metrics import bootstrap, delong, weighted
-from slivit.metrics.evaluation import N_BOOT, score_text
+from slivit.metrics.evaluation import N_BOOT
 from slivit.metrics.scores import point_scores
 
 TESTS = ("p_bootstrap", "p_delong")
@@ -115,23 +115,5 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def format_comparison(rows: Sequence[dict]) -> str:
-    """Return the rows of `compare` as a table to print; p-values are those after Holm."""
-    heads = ("label", "score", "models", "a", "b", "b - a (95 % interval)", "p bootstrap, Holm",
-             "p DeLong, Holm")
-    table = [heads]
-    for row in rows:
-        shown = {"difference": row["difference"], "difference_ci": row["difference_ci"]}
-        table.append((row["label"], row["score"], f"{row['a']} - {row['b']}",
-                      score_text(row, "value_a"), score_text(row, "value_b"),
-                      score_text(shown, "difference"),
-                      *(_p_text(row[f"{test}_holm"]) for test in TESTS)))
-    widths = [max(len(line[k]) for line in table) for k in range(len(heads))]
-    return "\n".join("  " + "  ".join(cell.ljust(width) if k < 3 else cell.rjust(width)
-                                      for k, (cell, width) in enumerate(zip(line, widths,
-                                                                            strict=True)))
-                     for line in table)
 
 
-def _p_text(value: float | None) -> str:
-    return "-" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"

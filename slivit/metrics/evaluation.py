@@ -3,21 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from slivit.config import Target
-from slivit.data.scan_table import Scans
 from slivit.metrics import bootstrap, delong, weighted
 from slivit.metrics import operating_point as operating
 from slivit.metrics.scores import BOTH_CLASSES, COUNTS, class_scores, mean_scores, point_scores
 
 N_BOOT = 2000
-HEADS = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "r2": "R2", "pearson": "Pearson", "mae": "MAE"}
-RATE_HEADS = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV",
-              "npv": "NPV", "f1": "F1", "balanced_accuracy": "balanced accuracy"}
-CLASS_HEADS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy",
-               "kappa": "Cohen's kappa", "f1_macro": "F1, macro average",
-               "f1_weighted": "F1, weighted average"}
 
 
 def quick_scores(truth: np.ndarray, pred: np.ndarray, target: Target) -> dict[str, float | None]:
@@ -141,85 +133,13 @@ def _confusion(truth: np.ndarray, pred: np.ndarray) -> list[list[int]]:
     return counts.tolist()
 
 
-def predictions_table(scans: Scans, rows: np.ndarray, pred: np.ndarray, target: Target,
-                      with_split: bool = False) -> pd.DataFrame:
-    """Return the content of `predictions.csv`: a row per scan, in the data's order.
-
-    Columns: id, patient where known, split if asked for, then for each label its truth (empty if
-    unknown) and `LABEL_pred`.
-    """
-    table = pd.DataFrame({"id": [scans.ids[row] for row in rows]})
-    if scans.patients is not None:
-        table["patient"] = [scans.patients[row] for row in rows]
-    if with_split:
-        table["split"] = scans.split[rows]
-    for k, name in enumerate(target.labels):
-        truth = scans.labels[rows, k]
-        whole = target.task != "regression"
-        table[name] = pd.array(truth, dtype="Float64").astype("Int64") if whole else truth
-        table[f"{name}_pred"] = pred[:, k]
-    return table
 
 
-def format_scores(metrics: dict) -> str:
-    """Return the scores as a table to print, a line per label and one for the mean.
-
-    Below it, where there are any, the scores of the likeliest class and those at the operating
-    points, a line per label.
-    """
-    rows = dict(metrics["labels"])
-    if len(rows) > 1:
-        rows["mean"] = metrics["mean"]
-    lines = _score_lines("label", rows)
-    width = _width("label", rows)
-    lines += [f"  {head} {score_text(metrics['mean'], key)}" for key, head in CLASS_HEADS.items()
-              if key in metrics["mean"]]
-    points = {name: scores["operating_point"] for name, scores in metrics["labels"].items()
-              if scores.get("operating_point")}
-    if points:
-        lines += ["", "  " + "at the threshold".ljust(max(width, 18))
-                  + "".join(head.rjust(25) for head in RATE_HEADS.values())]
-        lines += ["  " + name.ljust(max(width, 18))
-                  + "".join(score_text(point, key).rjust(25) for key in RATE_HEADS)
-                  + f"   {point['threshold']:.4g} ({point['rule']}, chosen on "
-                  + f"{point['chosen_on']})" for name, point in points.items()]
-    return "\n".join(lines)
 
 
-def format_groups(by_group: dict) -> str:
-    """Return the scores of each group of scans as a table to print, a line per group and label."""
-    rows = {f"{value}, {name}": scores for value, part in by_group["groups"].items()
-            for name, scores in part["labels"].items()}
-    return "\n".join(_score_lines(by_group["column"], rows))
 
 
-def _score_lines(head: str, rows: dict[str, dict]) -> list[str]:
-    """Return a line of heads and one per row; the first row says which scores there are."""
-    keys = [key for key in HEADS if key in next(iter(rows.values()))]
-    ranked = "roc_auc" in keys
-    width = _width(head, rows)
-    lines = ["  " + head.ljust(width) + "n".rjust(6) + ("positive".rjust(10) if ranked else "")
-             + "".join(f"{HEADS[key]} (95 % interval)".rjust(30) for key in keys)
-             + ("prevalence".rjust(12) if ranked else "")]
-    for name, scores in rows.items():
-        line = "  " + name.ljust(width) + str(scores.get("n", "")).rjust(6)
-        if ranked:
-            line += str(scores.get("n_pos", "")).rjust(10)
-        line += "".join(score_text(scores, key).rjust(30) for key in keys)
-        lines.append(line + (score_text(scores, "prevalence").rjust(12) if "n_pos" in scores
-                             else ""))
-    return lines
 
 
-def _width(head: str, rows: dict[str, dict]) -> int:
-    return max(len(head), *(len(name) for name in rows)) + 2
 
 
-def score_text(scores: dict, key: str) -> str:
-    """Return a score with its interval, such as `0.912 (0.880 to 0.941)`, or `-` if undefined."""
-    if scores.get(key) is None:
-        return "-"
-    text = f"{scores[key]:.3f}"
-    if scores.get(f"{key}_ci"):
-        text += " ({:.3f} to {:.3f})".format(*scores[f"{key}_ci"])
-    return text

@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from slivit.config import TILINGS, IntegratorConfig, Preprocess
-from slivit.data.datasets import Batch, model_slices
+from slivit.data.batch import Batch, model_slices
 from slivit.data.transforms import to_input
 from slivit.models.backbone import create_backbone, feature_shape, keep_averages
 from slivit.models.integrator import Integrator

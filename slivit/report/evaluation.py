@@ -10,11 +10,11 @@ import numpy as np
 
 from slivit.config import Target
 from slivit.data.scan_table import Scans, match_names
-from slivit.data.targets import to_predictions
 from slivit.metrics import operating_point as operating
 from slivit.metrics.comparison import compare
 from slivit.metrics.evaluation import N_BOOT, evaluate
 from slivit.metrics.operating_point import Rule, Threshold
+from slivit.models.outputs import to_predictions
 from slivit.prediction import Prediction, TestTime, Trained
 
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from slivit.checkpoints import model_card
+from slivit.config import Target
 from slivit.data.scan_table import Scans
 from slivit.explain.cases import write_explanations
-from slivit.metrics.comparison import format_comparison
-from slivit.metrics.evaluation import format_groups, format_scores, predictions_table
 from slivit.prediction import Prediction, Trained, average, predict_scans
 from slivit.report.evaluation import (
     Measured,
@@ -20,6 +20,7 @@ from slivit.report.evaluation import (
 )
 from slivit.report.html import Report, write_html, write_markdown
 from slivit.report.plots.draw import plot_scores
+from slivit.report.terminal import format_comparison, format_groups, format_scores
 from slivit.report.worst_errors import worst_cases
 from slivit.utils.cells import write_table
 from slivit.utils.files import write_json
@@ -201,3 +202,23 @@ def _listed(measured: Measured, most: int = 10) -> str:
     if len(measured.rows) > most:
         lines.append(f"  … and {len(measured.rows) - most} more in predictions.csv")
     return "\n".join(lines)
+
+
+def predictions_table(scans: Scans, rows: np.ndarray, pred: np.ndarray, target: Target,
+                      with_split: bool = False) -> pd.DataFrame:
+    """Return the content of `predictions.csv`: a row per scan, in the data's order.
+
+    Columns: id, patient where known, split if asked for, then for each label its truth (empty if
+    unknown) and `LABEL_pred`.
+    """
+    table = pd.DataFrame({"id": [scans.ids[row] for row in rows]})
+    if scans.patients is not None:
+        table["patient"] = [scans.patients[row] for row in rows]
+    if with_split:
+        table["split"] = scans.split[rows]
+    for k, name in enumerate(target.labels):
+        truth = scans.labels[rows, k]
+        whole = target.task != "regression"
+        table[name] = pd.array(truth, dtype="Float64").astype("Int64") if whole else truth
+        table[f"{name}_pred"] = pred[:, k]
+    return table

@@ -7,7 +7,7 @@ from scipy.optimize import minimize_scalar
 
 from slivit.checkpoints.checkpoint import Validation
 from slivit.config import Target
-from slivit.data.targets import unweighted
+from slivit.models.outputs import unweighted
 from slivit.training.losses import plain_loss
 
 RANGE = (0.05, 20.0)  # temperatures tried

@@ -21,7 +21,8 @@ import torch
 from tqdm import tqdm
 
 from slivit.config import Augmentation
-from slivit.data.datasets import Batch, ScanDataset, TrainingSet, make_loader
+from slivit.data.batch import Batch
+from slivit.data.datasets import ScanDataset, TrainingSet, make_loader
 from slivit.data.header_check import in_threads
 from slivit.data.samplers import balanced, make_batches
 from slivit.data.scan_table import Scans

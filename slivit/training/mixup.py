@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import torch
 
-from slivit.data.datasets import Batch
+from slivit.data.batch import Batch
 
 
 def mix(batch: Batch, alpha: float, seed: int) -> Batch:

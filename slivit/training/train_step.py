@@ -12,7 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from slivit.config import FitOptions
-from slivit.data.datasets import Batch, TrainingSet
+from slivit.data.batch import Batch
+from slivit.data.datasets import TrainingSet
 from slivit.training.losses import Objective, known_count, loss_sum
 from slivit.training.mixup import mix
 from slivit.training.optim import lr_factor

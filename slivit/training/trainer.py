@@ -1,21 +1,19 @@
 """The training loop that both training scripts share, and prediction."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
-from tqdm import tqdm
 
 from slivit.checkpoints.checkpoint import Validation
 from slivit.config import FitOptions
-from slivit.data.datasets import Batch
 from slivit.data.samplers import interleave
-from slivit.data.targets import to_predictions
 from slivit.metrics.evaluation import quick_scores
+from slivit.models.outputs import to_predictions
+from slivit.prediction import predict
 from slivit.report.plots.draw import plot_history
 from slivit.training.losses import Objective, plain_loss
 from slivit.training.optim import moving_average
@@ -27,26 +25,10 @@ from slivit.utils.runtime import LOG
 from slivit.utils.session import Session
 from slivit.utils.signals import Stopped
 
-Forward = Callable[[Batch], torch.Tensor]
 # epoch, scores, model with the weights to keep, what it gave on validation
 SaveBest = Callable[[int, dict, nn.Module, Validation], None]
 
 
-@torch.no_grad()
-def predict(forward: Forward, batches: Iterable[Batch], device: torch.device,
-            progress: str | None = None,
-            total: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return logits and labels of all batches, both float32 (n, K), in order.
-
-    The caller has put the model in evaluation mode. With `progress`, a bar of that name over the
-    `total` number of batches is shown.
-    """
-    logits, labels = [], []
-    for batch in tqdm(batches, desc=progress, total=total, leave=False,
-                      disable=progress is None or None):
-        logits.append(forward(batch.to(device)).float().cpu().numpy())
-        labels.append(batch.y.numpy())
-    return np.concatenate(logits), np.concatenate(labels)
 
 
 def fit(model: nn.Module, phases: list[Phase], objective: Objective, options: FitOptions,

@@ -7,7 +7,6 @@ import numpy as np
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
-from slivit.metrics.evaluation import score_text
 from slivit.report.plots.style import (
     diagonal,
     legend,
@@ -16,6 +15,7 @@ from slivit.report.plots.style import (
     tell_apart,
     unit_square,
 )
+from slivit.report.terminal import score_text
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,61 @@
+"""A batch of scans, and its slices as the model takes them."""
+
+from dataclasses import dataclass
+
+import torch
+
+from slivit.config import Preprocess
+from slivit.data.transforms import (
+    adjacent,
+    augment,
+    resize,
+)
+
+
+@dataclass
+class Batch:
+    """A batch of B scans, as it is sent to the device.
+
+    Attributes:
+        x: uint8 (B, S, C, h, w); slices not yet resized, padded with 0 at the end of each view.
+            S is the number of views times `n_slices`, 1 for images. With a frozen backbone, the
+            slices' features instead: float32 (B, S, F).
+        mask: bool (B, S), True where a slice is real.
+        y: float32 (B, K), NaN where unknown.
+        transforms: float64 (B, 9) on the CPU, the random transform of each scan, or None.
+    """
+
+    x: torch.Tensor
+    mask: torch.Tensor
+    y: torch.Tensor
+    transforms: torch.Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on another device."""
+        return Batch(self.x.to(device, non_blocking=True), self.mask.to(device, non_blocking=True),
+                     self.y.to(device, non_blocking=True), self.transforms)
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in pinned memory (called by the loader)."""
+        return Batch(self.x.pin_memory(), self.mask.pin_memory(), self.y.pin_memory(),
+                     self.transforms)
+
+
+@torch.no_grad()
+def model_slices(batch: Batch, preprocess: Preprocess) -> torch.Tensor:
+    """Return the real slices of a batch, resized and augmented on the batch's device.
+
+    Returns:
+        uint8 (n, C, img_size, img_size), n slices where the mask is True, in its order.
+    """
+    slices = resize(batch.x[batch.mask], preprocess.img_size)
+    beside = preprocess.channels == "adjacent"
+    if batch.transforms is None and not beside:
+        return slices
+    views = preprocess.views
+    counts = batch.mask.view(len(batch.mask), len(views), -1).sum(dim=2).tolist()
+    parts = slices.split([count for row in counts for count in row])
+    if batch.transforms is not None:
+        drawn = [(transform, view) for transform in batch.transforms for view in views]
+        parts = [augment(part, *how) for part, how in zip(parts, drawn, strict=True)]
+    return torch.cat([adjacent(part) for part in parts] if beside else parts)

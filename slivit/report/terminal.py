@@ -1,0 +1,99 @@
+"""Scores as tables for the terminal."""
+
+from collections.abc import Sequence
+
+from slivit.metrics.comparison import TESTS
+
+HEADS = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "r2": "R2", "pearson": "Pearson", "mae": "MAE"}
+RATE_HEADS = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV",
+              "npv": "NPV", "f1": "F1", "balanced_accuracy": "balanced accuracy"}
+CLASS_HEADS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy",
+               "kappa": "Cohen's kappa", "f1_macro": "F1, macro average",
+               "f1_weighted": "F1, weighted average"}
+
+
+
+def format_scores(metrics: dict) -> str:
+    """Return the scores as a table to print, a line per label and one for the mean.
+
+    Below it, where there are any, the scores of the likeliest class and those at the operating
+    points, a line per label.
+    """
+    rows = dict(metrics["labels"])
+    if len(rows) > 1:
+        rows["mean"] = metrics["mean"]
+    lines = _score_lines("label", rows)
+    width = _width("label", rows)
+    lines += [f"  {head} {score_text(metrics['mean'], key)}" for key, head in CLASS_HEADS.items()
+              if key in metrics["mean"]]
+    points = {name: scores["operating_point"] for name, scores in metrics["labels"].items()
+              if scores.get("operating_point")}
+    if points:
+        lines += ["", "  " + "at the threshold".ljust(max(width, 18))
+                  + "".join(head.rjust(25) for head in RATE_HEADS.values())]
+        lines += ["  " + name.ljust(max(width, 18))
+                  + "".join(score_text(point, key).rjust(25) for key in RATE_HEADS)
+                  + f"   {point['threshold']:.4g} ({point['rule']}, chosen on "
+                  + f"{point['chosen_on']})" for name, point in points.items()]
+    return "\n".join(lines)
+
+
+def format_groups(by_group: dict) -> str:
+    """Return the scores of each group of scans as a table to print, a line per group and label."""
+    rows = {f"{value}, {name}": scores for value, part in by_group["groups"].items()
+            for name, scores in part["labels"].items()}
+    return "\n".join(_score_lines(by_group["column"], rows))
+
+
+def _score_lines(head: str, rows: dict[str, dict]) -> list[str]:
+    """Return a line of heads and one per row; the first row says which scores there are."""
+    keys = [key for key in HEADS if key in next(iter(rows.values()))]
+    ranked = "roc_auc" in keys
+    width = _width(head, rows)
+    lines = ["  " + head.ljust(width) + "n".rjust(6) + ("positive".rjust(10) if ranked else "")
+             + "".join(f"{HEADS[key]} (95 % interval)".rjust(30) for key in keys)
+             + ("prevalence".rjust(12) if ranked else "")]
+    for name, scores in rows.items():
+        line = "  " + name.ljust(width) + str(scores.get("n", "")).rjust(6)
+        if ranked:
+            line += str(scores.get("n_pos", "")).rjust(10)
+        line += "".join(score_text(scores, key).rjust(30) for key in keys)
+        lines.append(line + (score_text(scores, "prevalence").rjust(12) if "n_pos" in scores
+                             else ""))
+    return lines
+
+
+def _width(head: str, rows: dict[str, dict]) -> int:
+    return max(len(head), *(len(name) for name in rows)) + 2
+
+
+def score_text(scores: dict, key: str) -> str:
+    """Return a score with its interval, such as `0.912 (0.880 to 0.941)`, or `-` if undefined."""
+    if scores.get(key) is None:
+        return "-"
+    text = f"{scores[key]:.3f}"
+    if scores.get(f"{key}_ci"):
+        text += " ({:.3f} to {:.3f})".format(*scores[f"{key}_ci"])
+    return text
+
+
+def format_comparison(rows: Sequence[dict]) -> str:
+    """Return the rows of `compare` as a table to print; p-values are those after Holm."""
+    heads = ("label", "score", "models", "a", "b", "b - a (95 % interval)", "p bootstrap, Holm",
+             "p DeLong, Holm")
+    table = [heads]
+    for row in rows:
+        shown = {"difference": row["difference"], "difference_ci": row["difference_ci"]}
+        table.append((row["label"], row["score"], f"{row['a']} - {row['b']}",
+                      score_text(row, "value_a"), score_text(row, "value_b"),
+                      score_text(shown, "difference"),
+                      *(_p_text(row[f"{test}_holm"]) for test in TESTS)))
+    widths = [max(len(line[k]) for line in table) for k in range(len(heads))]
+    return "\n".join("  " + "  ".join(cell.ljust(width) if k < 3 else cell.rjust(width)
+                                      for k, (cell, width) in enumerate(zip(line, widths,
+                                                                            strict=True)))
+                     for line in table)
+
+
+def _p_text(value: float | None) -> str:
+    return "-" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
