@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from slivit.checkpoints import checkpoint
-from slivit.checkpoints.checkpoint import Card, Validation
+from slivit.checkpoints.checkpoint import CheckpointHeader, Validation
 from slivit.checkpoints.model_card import training_facts
 from slivit.checkpoints.patient_key import patient_key, write_key
 from slivit.checkpoints.pretrained import choose_start
@@ -117,13 +117,14 @@ def train(args: argparse.Namespace, run: Session) -> None:
     facts = training_facts(scans, target, augmentation, config, start.trained_on)
 
     def save_best(epoch: int, scores: dict, best: nn.Module, validation: Validation) -> None:
-        card = Card("backbone", name, None, target, preprocess, data | known, epoch, scores,
-                    args.seed, versions(), facts, temperature_of(validation, target))
+        card = CheckpointHeader("backbone", name, None, target, preprocess, data | known, epoch,
+                                scores,
+                                args.seed, versions(), facts, temperature_of(validation, target))
         checkpoint.save(best_path, best, card, validation)
 
     with contextlib.ExitStack() as stack:
         track = None
-        if run.world.main:
+        if run.world.is_main:
             if run.resume:
                 options.check_resume(args.out_dir, config)
             stack.enter_context(open_out_dir(args.out_dir, run.resume, args.overwrite,
@@ -133,7 +134,7 @@ def train(args: argparse.Namespace, run: Session) -> None:
                 write_key(args.out_dir, key)
             scans.save_split(args.out_dir / "split.csv")
             track = stack.enter_context(open_trackers(args, config, args.out_dir))
-        run.world.wait()
+        run.world.barrier()
         model.to(run.device)
         batches = scan_training_set(scans, preprocess, args.b_size, args.seed, augmentation,
                                     run.n_workers, run.device, weights, run.world)
@@ -141,7 +142,7 @@ def train(args: argparse.Namespace, run: Session) -> None:
         fit(model, [Phase(1, args.n_epochs, groups, batches)], objective,
             training_options.make_fit_options(args), run, args.out_dir, save_best, track,
             start_from)
-        run.world.wait()
+        run.world.barrier()
         measure([load_trained(best_path, run.device)], scans, closing_split(scans), run,
                 args.b_size, args.out_dir, ReportOptions(args.seed))
     LOG.info("backbone: %s", best_path)

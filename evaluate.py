@@ -21,7 +21,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
 import numpy as np
 
-from slivit.checkpoints.checkpoint import Card
+from slivit.checkpoints.checkpoint import CheckpointHeader
 from slivit.checkpoints.original.assumptions import assumed, load_evidence, settle
 from slivit.checkpoints.patient_key import KEY_FILE, known_patients
 from slivit.cli import arguments as options
@@ -29,10 +29,10 @@ from slivit.cli import types
 from slivit.data.header_check import check_headers
 from slivit.data.meta_csv import single_scan
 from slivit.data.named_sets import MEDMNIST_SIZES, known_sets
-from slivit.data.scan_table import Scans, match_names
+from slivit.data.scan_table import ScanTable, match_names
 from slivit.data.targets import check_splits, fit_to_target
 from slivit.models.slivit import require_slice_tokens
-from slivit.prediction import TestTime, Trained, check_test_time, read_any, restore_trained
+from slivit.prediction import InferenceOptions, Trained, check_test_time, read_any, restore_trained
 from slivit.report.evaluation import ReportOptions
 from slivit.report.writer import measure
 from slivit.utils.errors import UserError, listing, run_script
@@ -75,7 +75,7 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
     """Measure the checkpoints on the data."""
     trained, known = load_models(args, run)
     check_alike(trained)
-    how = TestTime(args.tta == "flips", args.mc_dropout, args.calibrate, args.seed)
+    how = InferenceOptions(args.tta == "flips", args.mc_dropout, args.calibrate, args.seed)
     for one in trained:
         check_test_time(one, how)
     if args.explain:
@@ -100,7 +100,7 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
     check_headers(scans, rows, card.preprocess.views)
 
     with contextlib.ExitStack() as stack:
-        if run.world.main:
+        if run.world.is_main:
             stack.enter_context(open_out_dir(args.out_dir, False, args.overwrite,
                                              chain(run.inputs, scans.read.files())))
             write_json(args.out_dir / "config.json", options.make_config(
@@ -111,7 +111,7 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
                               args.explain, how))
 
 
-def load_models(args: argparse.Namespace, run: Session) -> tuple[list[Trained], Scans | None]:
+def load_models(args: argparse.Namespace, run: Session) -> tuple[list[Trained], ScanTable | None]:
     """Load the checkpoints.
 
     What no file tells of a model of the original SLIViT is settled by the data to be measured;
@@ -137,7 +137,8 @@ def load_models(args: argparse.Namespace, run: Session) -> tuple[list[Trained], 
             for path, card, (_, state) in zip(args.checkpoint, cards, read, strict=True)], scans
 
 
-def find_scans(args: argparse.Namespace, card: Card, known: Scans | None = None) -> Scans:
+def find_scans(args: argparse.Namespace, card: CheckpointHeader, known: ScanTable | None = None
+               ) -> ScanTable:
     """Return what is to be predicted, with the label columns of the model.
 
     Labels that a table has not are unknown. The `known` scans need not be loaded again.
@@ -186,14 +187,14 @@ def check_alike(trained: list[Trained]) -> None:
         raise UserError("--checkpoint: a file is given twice")
 
 
-def name_data(args: argparse.Namespace, card: Card) -> None:
+def name_data(args: argparse.Namespace, card: CheckpointHeader) -> None:
     """Where no data are named, name those of the checkpoint's training."""
     if args.meta_csv is None and args.dataset is None and args.volume is None:
         args.dataset, args.medmnist_size = named_training_set(card)
         LOG.info("neither --meta_csv nor --dataset: measuring on %s", args.dataset)
 
 
-def named_training_set(card: Card) -> tuple[str, int | None]:
+def named_training_set(card: CheckpointHeader) -> tuple[str, int | None]:
     """Return name and MedMNIST size of the named set a checkpoint was trained on.
 
     Of one trained on a table, the embedded set of the same kind.
@@ -211,7 +212,7 @@ def named_training_set(card: Card) -> tuple[str, int | None]:
     return ("noduleshapes2d" if card.kind == "backbone" else "noduleshapes3d"), None
 
 
-def warn_of_training_patients(scans: Scans, rows: np.ndarray, trained: list[Trained]) -> None:
+def warn_of_training_patients(scans: ScanTable, rows: np.ndarray, trained: list[Trained]) -> None:
     """Say how many of the patients to be measured the models have met in training.
 
     Raises:

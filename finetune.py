@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from slivit.checkpoints import checkpoint
-from slivit.checkpoints.checkpoint import Card, Validation
+from slivit.checkpoints.checkpoint import CheckpointHeader, Validation
 from slivit.checkpoints.model_card import training_facts
 from slivit.checkpoints.patient_key import patient_key, write_key
 from slivit.checkpoints.pretrained import choose_start, read_start
@@ -34,7 +34,7 @@ from slivit.cli import types
 from slivit.config import TASKS, Augmentation, Target
 from slivit.data.datasets import scan_training_set
 from slivit.data.header_check import check_headers
-from slivit.data.scan_table import Scans, summarise
+from slivit.data.scan_table import ScanTable, summarise
 from slivit.data.subsets import take_fraction
 from slivit.data.targets import check_splits, divide_labels, resolve_with_auxiliary
 from slivit.models.backbone import for_scratch
@@ -149,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
             cross_validate(args, scans, run, train)
 
 
-def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -> None:
+def train(args: argparse.Namespace, scans: ScanTable, run: Session, out_dir: Path) -> None:
     """Train on the table's train split, keep the best epoch on val, measure on test."""
     scans, target, auxiliary = resolve(args, scans)
     LOG.info(summarise(scans))
@@ -174,13 +174,14 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
                            {**config, "auxiliary": ", ".join(auxiliary) or None}, bb_data)
 
     def save_best(epoch: int, scores: dict, best: nn.Module, validation: Validation) -> None:
-        card = Card("slivit", name, integrator, target, preprocess, data | known, epoch, scores,
-                    args.seed, versions(), facts, temperature_of(validation, target))
+        card = CheckpointHeader("slivit", name, integrator, target, preprocess, data | known,
+                                epoch, scores,
+                                args.seed, versions(), facts, temperature_of(validation, target))
         checkpoint.save(best_path, best, card, validation)
 
     with contextlib.ExitStack() as stack:
         track = None
-        if run.world.main:
+        if run.world.is_main:
             if run.resume:
                 options.check_resume(out_dir, config)
             stack.enter_context(open_out_dir(out_dir, run.resume, args.overwrite,
@@ -190,18 +191,18 @@ def train(args: argparse.Namespace, scans: Scans, run: Session, out_dir: Path) -
                 write_key(out_dir, key)
             scans.save_split(out_dir / "split.csv")
             track = stack.enter_context(open_trackers(args, config, out_dir))
-        run.world.wait()
+        run.world.barrier()
         model.to(run.device)
         phases = make_phases(args, model, scans, augmentation, weights, run, stack, out_dir)
         fit(model, phases, objective, training_options.make_fit_options(args), run, out_dir,
             save_best, track, start_from)
-        run.world.wait()
+        run.world.barrier()
         measure([load_trained(best_path, run.device)], own, closing_split(own), run, args.b_size,
                 out_dir, ReportOptions(args.seed))
     LOG.info("model: %s", best_path)
 
 
-def resolve(args: argparse.Namespace, scans: Scans) -> tuple[Scans, Target, list[str]]:
+def resolve(args: argparse.Namespace, scans: ScanTable) -> tuple[ScanTable, Target, list[str]]:
     """Return the scans to train on, with the labels to learn, and which of these are auxiliary."""
     predicted, auxiliary = divide_labels(scans, args.auxiliary or (), args.pathologies)
     scans = take_fraction(scans, args.train_fraction, args.seed, predicted)
@@ -211,7 +212,7 @@ def resolve(args: argparse.Namespace, scans: Scans) -> tuple[Scans, Target, list
     return scans, target, auxiliary
 
 
-def make_model(args: argparse.Namespace, scans: Scans, target: Target
+def make_model(args: argparse.Namespace, scans: ScanTable, target: Target
                ) -> tuple[SLIViT, str | None]:
     """Return the model with the weights it starts from, and what its backbone was trained on."""
     start = (read_start(args.bb_path) if args.bb_path else
@@ -228,8 +229,9 @@ def make_model(args: argparse.Namespace, scans: Scans, target: Target
     return model, start.trained_on
 
 
-def make_phases(args: argparse.Namespace, model: SLIViT, scans: Scans, augmentation: Augmentation,
-                weights: np.ndarray | None, run: Session, stack: contextlib.ExitStack,
+def make_phases(args: argparse.Namespace, model: SLIViT, scans: ScanTable,
+                augmentation: Augmentation, weights: np.ndarray | None, run: Session,
+                stack: contextlib.ExitStack,
                 out_dir: Path) -> list[Phase]:
     """Return what is trained in which epochs: the integrator alone, the whole model, or both."""
     phases, first = [], 1

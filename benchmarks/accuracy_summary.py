@@ -12,7 +12,7 @@ from slivit.metrics.evaluation import evaluate
 from slivit.metrics.scores import point_scores
 from slivit.report.plots.style import new_figure
 from slivit.report.terminal import score_text
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 
 REFERENCE = "slivit"
 
@@ -39,7 +39,7 @@ def summarise(jobs: dict[str, list[Done]], results: Path) -> str:
         for row in rows:
             row |= costs(complete[row["method"]])
         results.mkdir(parents=True, exist_ok=True)
-        with whole_file(results / f"accuracy{'_seeds' * several}.csv") as part:
+        with atomic_write(results / f"accuracy{'_seeds' * several}.csv") as part:
             flat(rows).to_csv(part, index=False)
         if not several:
             forest(rows, results / "accuracy.png")
@@ -148,7 +148,7 @@ def forest(rows: list[dict], path: Path) -> None:
     axes.set_yticks(range(len(rows)), names)
     axes.set(xlabel="ROC-AUC, out of fold, 95 % interval", ylim=(-0.6, len(rows) - 0.3))
     axes.grid(axis="x", alpha=0.3)
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         figure.savefig(part, dpi=150)
 
 

@@ -26,7 +26,7 @@ from data import build_nodule_shapes as builder
 from slivit.cli import types
 from slivit.metrics.evaluation import evaluate
 from slivit.utils.errors import UserError, run_script
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 
 NETWORKS = ("slivit", "resnet18_narrow", "densenet")
 METHODS = (*NETWORKS, "volume")
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for group, part in groups(predictions):
         rows += [{"group": group, "method": name, **scores(part.assign(pred=part[name]))}
                  for name in [*METHODS, "together"]]
-    with whole_file(args.results / "agreement.csv") as path:
+    with atomic_write(args.results / "agreement.csv") as path:
         flat(rows).to_csv(path, index=False)
     print(flat(rows).to_string(index=False))
 

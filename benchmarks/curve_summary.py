@@ -12,7 +12,7 @@ from slivit.metrics import bootstrap, weighted
 from slivit.metrics.evaluation import N_BOOT
 from slivit.report.plots.style import new_figure, save_figure
 from slivit.report.terminal import score_text
-from slivit.utils.files import whole_file, write_json
+from slivit.utils.files import atomic_write, write_json
 
 OURS = "plain"  # of SLIViT's recipes, the one for few volumes
 THEIRS = ("resnet18_narrow", "resnet18_half_rate", "densenet")
@@ -55,7 +55,7 @@ def summarise(found: list[Done], results: Path) -> str:
         return "no fold is finished by all methods"
     results.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame(rows)
-    with whole_file(results / "learning_curve.csv") as part:
+    with atomic_write(results / "learning_curve.csv") as part:
         table.round(5).to_csv(part, index=False)
     savings = {other: saving(table, replicates, other) for other in THEIRS}
     savings = {other: value for other, value in savings.items() if value}

@@ -22,7 +22,7 @@ from benchmarks.tasks import BACKBONE, Method, Task, pretrain
 from slivit.cli import types
 from slivit.data.named_sets import DATA_DIR
 from slivit.utils.errors import RunError, UserError
-from slivit.utils.files import whole_file, write_json
+from slivit.utils.files import atomic_write, write_json
 from slivit.utils.runtime import versions
 
 FEW = 150  # scans of a quick run
@@ -259,7 +259,7 @@ def run_job(benchmark: Benchmark, args: argparse.Namespace) -> None:
         end = f"_{label}" if several else ""
         table[f"truth{end}"] = task.fold.truth[task.fold.rows("test"), k]
         table[f"pred{end}"] = result.pred[:, k]
-    with whole_file(files.predictions) as part:
+    with atomic_write(files.predictions) as part:
         table.to_csv(part, index=False)
     write_json(files.facts, {  # last: it says that the job is finished
         "method": job.method, "fold": job.fold, "seed": job.seed, "size": job.size,

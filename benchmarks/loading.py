@@ -31,7 +31,7 @@ from slivit.data.batch import model_slices
 from slivit.data.cache import cached
 from slivit.data.datasets import Collate, Item, prepare
 from slivit.data.readers.base import natural_key
-from slivit.data.scan_table import Scans
+from slivit.data.scan_table import ScanTable
 from slivit.data.sources import ArraySource, FileSource
 from slivit.data.transforms import to_input
 from slivit.utils.runtime import usable_cpus
@@ -114,16 +114,16 @@ def how(n_slices: int, window: str) -> Preprocess:
     return Preprocess(SIZE, window, MEAN, STD, n_slices)
 
 
-def as_input(scans: Scans, preprocess: Preprocess) -> torch.Tensor:
+def as_input(scans: ScanTable, preprocess: Preprocess) -> torch.Tensor:
     """Return a volume as the backbone takes it, float32 (N, 3, 256, 256)."""
     item = Item(prepare(scans, 0, preprocess), torch.zeros(1), None)
     return to_input(model_slices(Collate(preprocess)([item]), preprocess), MEAN, STD)
 
 
-def source_of(read: ArraySource | FileSource) -> Scans:
+def source_of(read: ArraySource | FileSource) -> ScanTable:
     """Return a table of one scan."""
-    return Scans("one", 3, ("0",), np.array(["train"]), np.zeros((1, 1), np.float32), ("a",), None,
-                 read)
+    return ScanTable("one", 3, ("0",), np.array(["train"]), np.zeros((1, 1), np.float32), ("a",),
+                     None, read)
 
 
 def write_tiffs(folder: Path, rng: np.random.Generator) -> Path:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from benchmarks.nodules import IMAGE_LABELS, Fold, image_table, largest_slice
 from slivit.data.scan_table import SPLITS
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 
 
 def write_images(fold: Fold, folder: Path, shared: Path) -> Path:
@@ -36,7 +36,7 @@ def save(path: Path, scan: np.ndarray) -> Path:
     """Write a scan, if it is not there yet; return its path."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as part:
+        with atomic_write(path) as part:
             np.save(part, scan)
     return path
 
@@ -48,6 +48,6 @@ def write_table(table: pd.DataFrame, paths: list[Path], labels: tuple[str, ...],
     content = pd.DataFrame({"F_Name": table["nodule"], "Path": [p.absolute() for p in paths],
                             "patient": table["patient"], "Split": table["Split"],
                             **{label: table[label] for label in labels}})
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         content.to_csv(part, index=False)
     return path

@@ -16,7 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from data.build_nodule_shapes import label_nodules
 from slivit.config import Augmentation, Target
 from slivit.data.named_sets import DATA_DIR
-from slivit.data.scan_table import SPLITS, Scans
+from slivit.data.scan_table import SPLITS, ScanTable
 from slivit.data.sources import ArraySource
 from slivit.nodule_tables import CUTS, above_cuts
 from slivit.utils.runtime import derive_seed
@@ -169,11 +169,12 @@ def image_table(fold: Fold, labels: tuple[str, ...] = IMAGE_LABELS) -> pd.DataFr
     return pd.concat([slices, extra], ignore_index=True)
 
 
-def as_scans(fold: Fold) -> Scans:
+def as_scans(fold: Fold) -> ScanTable:
     """Return the fold's scans in memory, for the training engine."""
     table, volumes = fold.scans.table, fold.ndim == 3
-    return Scans(name="nodules", ndim=fold.ndim, ids=tuple(table["nodule"]), split=fold.split,
-                 labels=fold.truth, label_names=fold.target.labels,
-                 patients=tuple(table["patient"]), read=ArraySource((fold.scans.scans,), fold.ndim),
-                 task=fold.target.task, window="full", img_size=32,
-                 augmentation=Augmentation(flips="hvz" if volumes else "hv", jitter=0.0))
+    return ScanTable(name="nodules", ndim=fold.ndim, ids=tuple(table["nodule"]), split=fold.split,
+                     labels=fold.truth, label_names=fold.target.labels,
+                     patients=tuple(table["patient"]),
+                     read=ArraySource((fold.scans.scans,), fold.ndim), task=fold.target.task,
+                     window="full", img_size=32,
+                     augmentation=Augmentation(flips="hvz" if volumes else "hv", jitter=0.0))

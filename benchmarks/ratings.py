@@ -29,7 +29,7 @@ from slivit.config import Preprocess, Target
 from slivit.metrics.evaluation import evaluate
 from slivit.report.terminal import score_text
 from slivit.utils.errors import run_script as run_main
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 
 IMAGES = "image_"
 LABELS = Target("multilabel", nodules.IMAGE_LABELS)
@@ -122,7 +122,7 @@ def summarise(found: dict[str, list[Done]], results: Path) -> str:
             results.mkdir(parents=True, exist_ok=True)
             key = SCORES[target.task][0]
             rows.sort(key=lambda row: -row[key])
-            with whole_file(results / f"ratings_{name}.csv") as part:
+            with atomic_write(results / f"ratings_{name}.csv") as part:
                 flat(rows).to_csv(part, index=False)
             lines += as_text(rows, target)
     return "\n".join(lines)

@@ -13,7 +13,7 @@ import pandas as pd
 from slivit.cli import types
 from slivit.data.named_sets import DATA_DIR
 from slivit.utils.errors import UserError, run_script
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 
 BEGIN, END = "<!-- results: written by make results -->", "<!-- end of results -->"
 NAMES = {
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         "`python -m benchmarks.accuracy --summary` writes that one")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    with whole_file(args.readme) as part:
+    with atomic_write(args.readme) as part:
         part.write_text(f"{before}{BEGIN}\n\n{found}\n\n{END}{after}",
                         encoding="utf-8")
     print(f"written: the results section of {args.readme}")

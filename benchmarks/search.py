@@ -27,7 +27,7 @@ from benchmarks.networks import Recipe
 from benchmarks.nodules import LABEL, Fold
 from benchmarks.tasks import Method, Result, Task, count
 from slivit.utils.errors import run_script as run_main
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 
 N_FOLDS = 3
 RATES = {f"{network}_lr{k}": k * 1e-3 for network, rates in
@@ -112,7 +112,7 @@ def summarise(found: dict[str, list[Done]], results: Path) -> str:
         return "no variant is finished"
     table = pd.DataFrame(rows).sort_values("gain", ascending=False).round(4)
     results.mkdir(parents=True, exist_ok=True)
-    with whole_file(results / "search.csv") as part:
+    with atomic_write(results / "search.csv") as part:
         table.to_csv(part, index=False)
     return table.to_string(index=False)
 

@@ -37,7 +37,7 @@ from benchmarks.speed_recipes import frozen, recipes
 from benchmarks.speed_steps import steps
 from slivit.cli import types
 from slivit.utils.errors import UserError, run_script
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 from slivit.utils.runtime import usable_cpus
 
 PARTS = {"steps": steps, "frozen": frozen, "recipes": recipes, "growth": growth,
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for part in args.parts:
         table = pd.DataFrame(PARTS[part](args.quick, args.repeats, args.threads))
         print(f"\n{part}\n{table.to_string(index=False)}", flush=True)
-        with whole_file(args.results / f"speed_{part}.csv") as path:
+        with atomic_write(args.results / f"speed_{part}.csv") as path:
             table.assign(**machine).to_csv(path, index=False)
 
 

@@ -28,10 +28,10 @@ import pandas as pd
 
 from slivit.cli import types
 from slivit.data.named_sets import EMBEDDED, load_named
-from slivit.data.scan_table import Scans
+from slivit.data.scan_table import ScanTable
 from slivit.utils.cells import write_table
 from slivit.utils.errors import UserError, run_script
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 from slivit.utils.output_dir import check_out_dir, open_out_dir
 from slivit.utils.runtime import LOG, setup_logging
 
@@ -76,7 +76,7 @@ def to_nifti(volume: np.ndarray) -> bytes:
     return gzip.compress(image.to_bytes(), mtime=0)
 
 
-def export(scans: Scans, splits: tuple[str, ...], limit: int | None, out_dir: Path) -> None:
+def export(scans: ScanTable, splits: tuple[str, ...], limit: int | None, out_dir: Path) -> None:
     """Write the volumes, and then their meta.csv, to an existing folder."""
     kept, names = [], []
     for split in splits:
@@ -84,7 +84,7 @@ def export(scans: Scans, splits: tuple[str, ...], limit: int | None, out_dir: Pa
         for index, row in enumerate(rows):
             volume = scans.read(row).slices
             name = f"{split}_{index:04d}"
-            with whole_file(out_dir / f"{name}.nii.gz") as part:
+            with atomic_write(out_dir / f"{name}.nii.gz") as part:
                 part.write_bytes(to_nifti(volume))
             names.append(name)
         kept.extend(rows)

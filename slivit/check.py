@@ -30,7 +30,7 @@ from slivit.data.header_check import default_window, describe, in_threads
 from slivit.data.meta_csv import read_meta
 from slivit.data.named_sets import known_sets
 from slivit.data.readers import Header, ReadError, scan_ndim
-from slivit.data.scan_table import Scans, summarise
+from slivit.data.scan_table import ScanTable, summarise
 from slivit.data.sources import FileSource
 from slivit.data.splits import in_several, parse_ratio
 from slivit.data.transforms import pick_slices, to_uint8, window_range
@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
              ", and no patient stands in two splits")
 
 
-def load_any(args: argparse.Namespace) -> Scans:
+def load_any(args: argparse.Namespace) -> ScanTable:
     """Load the table, or the named set; a patient in two splits is no error here yet."""
     if args.meta_csv is None or args.dataset is not None:
         name = (args.dataset or "noduleshapes3d").lower()
@@ -140,7 +140,7 @@ def guess_ndim(paths: Sequence[Path]) -> int:
     return 2 if found.count(2) > found.count(3) else 3
 
 
-def look_at_header(scans: Scans, row: int) -> Finding:
+def look_at_header(scans: ScanTable, row: int) -> Finding:
     """Return what the header of a scan says, or why it cannot be read."""
     try:
         return Finding(scans.read.header(row))
@@ -148,7 +148,7 @@ def look_at_header(scans: Scans, row: int) -> Finding:
         return Finding(error=str(error))
 
 
-def look_at_content(scans: Scans, row: int, finding: Finding) -> None:
+def look_at_content(scans: ScanTable, row: int, finding: Finding) -> None:
     """Decode a scan and add to its finding: the range of its values, and a hash of them."""
     if finding.error:
         return
@@ -163,7 +163,7 @@ def look_at_content(scans: Scans, row: int, finding: Finding) -> None:
     finding.content = digest.hexdigest()
 
 
-def mark_same(scans: Scans, findings: list[Finding]) -> None:
+def mark_same(scans: ScanTable, findings: list[Finding]) -> None:
     """Note of every scan whose content came before which one it was; blank ones are all alike."""
     first: dict[str, int] = {}
     for row, finding in enumerate(findings):
@@ -172,7 +172,7 @@ def mark_same(scans: Scans, findings: list[Finding]) -> None:
             finding.same_as = scans.ids[before] if before != row else ""
 
 
-def report_table(scans: Scans, findings: list[Finding]) -> pd.DataFrame:
+def report_table(scans: ScanTable, findings: list[Finding]) -> pd.DataFrame:
     """Return data_report.csv: a row per scan, in the table's order."""
     table = pd.DataFrame({"id": scans.ids, "split": scans.split})
     if scans.patients is not None:
@@ -200,14 +200,14 @@ def report_table(scans: Scans, findings: list[Finding]) -> pd.DataFrame:
     return pd.concat([table, found], axis=1)
 
 
-def missing_labels(scans: Scans) -> list[str]:
+def missing_labels(scans: ScanTable) -> list[str]:
     """Return a line per label that is unknown in some scans."""
     unknown = np.isnan(scans.labels).sum(axis=0)
     return [f"unknown: {name} in {count} of {len(scans)} scans"
             for name, count in zip(scans.label_names, unknown, strict=True) if count]
 
 
-def oddities(scans: Scans, findings: list[Finding]) -> list[str]:
+def oddities(scans: ScanTable, findings: list[Finding]) -> list[str]:
     """Return a line on each kind of thing that is odd, and allowed."""
     blank = [scans.ids[row] for row, one in enumerate(findings) if one.lowest == one.highest]
     same = [f"{scans.ids[row]} is {one.same_as}" for row, one in enumerate(findings) if one.same_as]
@@ -227,7 +227,7 @@ def oddities(scans: Scans, findings: list[Finding]) -> list[str]:
             if found]
 
 
-def find_problems(scans: Scans, findings: list[Finding]) -> list[str]:
+def find_problems(scans: ScanTable, findings: list[Finding]) -> list[str]:
     """Return a paragraph on each kind of thing that must be mended before training."""
     unreadable = [one.error for one in findings if one.error]
     patients = in_several(scans.patients or (), scans.split).values()
@@ -244,7 +244,7 @@ def sheet_rows(findings: list[Finding], wanted: int) -> list[int]:
     return sorted({*spread, *odd[:wanted]})
 
 
-def sheet_row(scans: Scans, row: int, finding: Finding, window: str) -> Row:
+def sheet_row(scans: ScanTable, row: int, finding: Finding, window: str) -> Row:
     """Return a scan's slices in their window, and what stands beside them."""
     volume = scans.read(row)
     low, high = window_range(volume.slices, window)

@@ -17,7 +17,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
     end_at_signals()
 
 from slivit.checkpoints import checkpoint
-from slivit.checkpoints.checkpoint import Card
+from slivit.checkpoints.checkpoint import CheckpointHeader
 from slivit.checkpoints.original.reader import UNNAMED, make_target, read_original
 from slivit.checkpoints.tensor_files import is_safetensors
 from slivit.cli import types
@@ -86,7 +86,7 @@ def check_args(args: argparse.Namespace) -> None:
         raise UserError(f"--label: {'; '.join(faults)}; give another name")
 
 
-def decide(card: Card, args: argparse.Namespace) -> Card:
+def decide(card: CheckpointHeader, args: argparse.Namespace) -> CheckpointHeader:
     """Return the card with what the options say, and log what was decided and why."""
     token, target = card.integrator.token, card.target
     given = {"tiling": args.tiling, "task": args.task, "label": args.label and args.label[0]}

@@ -23,7 +23,7 @@ from PIL import Image
 from slivit.cli import types
 from slivit.data.named_sets import DATA_DIR, load_named
 from slivit.utils.errors import run_script
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 from slivit.utils.output_dir import check_out_dir, open_out_dir
 from slivit.utils.runtime import LOG, setup_logging
 
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     with open_out_dir(args.out_dir, False, args.overwrite):
         for name, rows in (("images", image_rows(args.out_dir, args.slices)),
                            ("volumes", volume_rows(args.out_dir))):
-            with whole_file(args.out_dir / f"{name}.csv") as part:
+            with atomic_write(args.out_dir / f"{name}.csv") as part:
                 rows.to_csv(part, index=False)
             counts = ", ".join(f"{count} {split}" for split, count in
                                rows["Split"].value_counts(sort=False).items())
@@ -76,7 +76,7 @@ def image_rows(out_dir: Path, count: int) -> pd.DataFrame:
     parts += [(table.iloc[k], "", slices[k]) for k in np.flatnonzero(table["malignancy"] == 3)]
     names = [row["nodule"] + ending for row, ending, _ in parts]
     for name, (_, _, image) in zip(names, parts, strict=True):
-        with whole_file(out_dir / "images" / f"{name}.png") as part:
+        with atomic_write(out_dir / "images" / f"{name}.png") as part:
             Image.fromarray(image).save(part)
     return _table(pd.DataFrame([row for row, _, _ in parts]), names,
                   [f"images/{name}.png" for name in names])
@@ -88,7 +88,7 @@ def volume_rows(out_dir: Path) -> pd.DataFrame:
     volumes, table = _read("noduleshapes3d")
     paths = [f"volumes/{name}.npy" for name in table["nodule"]]
     for path, volume in zip(paths, volumes, strict=True):
-        with whole_file(out_dir / path) as part:
+        with atomic_write(out_dir / path) as part:
             np.save(part, volume)
     return _table(table, table["nodule"], paths)
 

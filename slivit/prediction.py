@@ -11,13 +11,13 @@ from torch import nn
 from tqdm import tqdm
 
 from slivit.checkpoints import checkpoint
-from slivit.checkpoints.checkpoint import Card, Validation
+from slivit.checkpoints.checkpoint import CheckpointHeader, Validation
 from slivit.checkpoints.original.reader import read_original
 from slivit.checkpoints.tensor_files import is_safetensors
 from slivit.data.batch import Batch
 from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.samplers import interleave
-from slivit.data.scan_table import Scans
+from slivit.data.scan_table import ScanTable
 from slivit.models.outputs import to_predictions
 from slivit.models.slivit import SLIViT
 from slivit.utils.errors import RunError, UserError, listing
@@ -32,13 +32,13 @@ class Trained:
     """A checkpoint, loaded: its file, card, model on the device, and validation outputs."""
 
     path: Path
-    card: Card
+    card: CheckpointHeader
     model: nn.Module
     validation: Validation | None
 
 
 @dataclass(frozen=True)
-class TestTime:
+class InferenceOptions:
     """What is done at test time beside one plain pass.
 
     Attributes:
@@ -82,7 +82,7 @@ def load_trained(path: Path, device: torch.device) -> Trained:
     return restore_trained(path, *checkpoint.read(path), device)
 
 
-def read_any(path: Path) -> tuple[Card, dict[str, torch.Tensor]]:
+def read_any(path: Path) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
     """Read card and tensors of a checkpoint of ours, or of a model of the original SLIViT.
 
     Raises:
@@ -92,7 +92,7 @@ def read_any(path: Path) -> tuple[Card, dict[str, torch.Tensor]]:
     return (checkpoint.read if is_safetensors(path) else read_original)(path)
 
 
-def restore_trained(path: Path, card: Card, state: dict[str, torch.Tensor],
+def restore_trained(path: Path, card: CheckpointHeader, state: dict[str, torch.Tensor],
                     device: torch.device) -> Trained:
     """Make a model of what `read_any` has read.
 
@@ -104,7 +104,7 @@ def restore_trained(path: Path, card: Card, state: dict[str, torch.Tensor],
     return Trained(path, card, model, validation)
 
 
-def check_test_time(trained: Trained, how: TestTime) -> None:
+def check_test_time(trained: Trained, how: InferenceOptions) -> None:
     """Refuse what a checkpoint cannot do at test time.
 
     Raises:
@@ -131,13 +131,13 @@ def check_test_time(trained: Trained, how: TestTime) -> None:
                         "was written by an earlier version, or had nothing to fit it on")
 
 
-def flip_letters(card: Card) -> str:
+def flip_letters(card: CheckpointHeader) -> str:
     """Return the flips that training drew, letters of z, v and h; none where it is not known."""
     return card.training.get("augmentation", {}).get("flips", "")
 
 
-def predict_scans(trained: Trained, scans: Scans, rows: np.ndarray, run: Session, b_size: int,
-                  what: str, how: TestTime = TestTime()) -> Prediction:
+def predict_scans(trained: Trained, scans: ScanTable, rows: np.ndarray, run: Session, b_size: int,
+                  what: str, how: InferenceOptions = InferenceOptions()) -> Prediction:
     """Predict rows in order, each once; every process its share.
 
     Args:
@@ -146,27 +146,27 @@ def predict_scans(trained: Trained, scans: Scans, rows: np.ndarray, run: Session
         run: where it runs.
         b_size: scans at a time.
         what: named by the progress bar.
-        how: see TestTime. Probabilities, not logits, are averaged over flips. Passes with dropout
-            are of the plain scan (Gal & Ghahramani 2016, section 4).
+        how: see InferenceOptions. Probabilities, not logits, are averaged over flips. Passes with
+            dropout are of the plain scan (Gal & Ghahramani 2016, section 4).
 
     Raises:
         RunError: outputs that are not finite, naming the scans.
     """
     model, target = trained.model.eval(), trained.card.target
-    share = run.world.share(rows)
+    share = run.world.shard(rows)
     loader = make_loader(ScanDataset(scans, share, model.preprocess), b_size, run.n_workers,
                          run.device)
     flips = flip_transforms(flip_letters(trained.card)) if how.flips else [None]
     blank: list[bool] = []
     passes = np.empty((0, (len(flips) + how.mc_dropout) * len(target.labels)), np.float32)
     if len(share):
-        shown = run.world.main and not run.quiet
+        shown = run.world.is_main and not run.quiet
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed(how.seed, run.world.rank))
             passes, _ = predict(_passes(model, flips, how.mc_dropout), _note_blank(loader, blank),
                                 run.device, f"predict {what}" if shown else None, len(loader))
-    passes = interleave(run.world.join(passes))
-    blank = interleave(run.world.join(np.array(blank, dtype=bool)))
+    passes = interleave(run.world.all_gather(passes))
+    blank = interleave(run.world.all_gather(np.array(blank, dtype=bool)))
     logits = passes.reshape(len(passes), -1, len(target.labels)).swapaxes(0, 1)
     _check_finite(logits, [scans.ids[row] for row in rows], trained.path)
 

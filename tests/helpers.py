@@ -10,7 +10,7 @@ from PIL import Image
 
 import evaluate
 from slivit.config import IntegratorConfig, Preprocess
-from slivit.data.scan_table import Scans
+from slivit.data.scan_table import ScanTable
 from slivit.data.sources import ArraySource
 
 HALF = (0.5, 0.5, 0.5)
@@ -119,19 +119,19 @@ def write_medmnist(path: Path, counts: tuple[int, int, int], shape: tuple[int, .
     return path
 
 
-def array_scans(volumes: np.ndarray, labels, split=None, **fields) -> Scans:
+def array_scans(volumes: np.ndarray, labels, split=None, **fields) -> ScanTable:
     """Return a table of scans in memory, named r0, r1, ..., labels L0, L1, ... by default."""
     labels = np.asarray(labels, dtype=np.float32).reshape(len(volumes), -1)
     n, count = labels.shape
-    return Scans(**{"name": "made up", "ndim": volumes.ndim - 1,
-                    "ids": tuple(f"r{i}" for i in range(n)),
-                    "split": np.array(["train"] * n if split is None else split),
-                    "labels": labels, "label_names": tuple(f"L{k}" for k in range(count)),
-                    "patients": None, "read": ArraySource((volumes,), volumes.ndim - 1),
-                    **fields})
+    return ScanTable(**{"name": "made up", "ndim": volumes.ndim - 1,
+                        "ids": tuple(f"r{i}" for i in range(n)),
+                        "split": np.array(["train"] * n if split is None else split),
+                        "labels": labels, "label_names": tuple(f"L{k}" for k in range(count)),
+                        "patients": None, "read": ArraySource((volumes,), volumes.ndim - 1),
+                        **fields})
 
 
-def label_scans(labels, split=None, **fields) -> Scans:
+def label_scans(labels, split=None, **fields) -> ScanTable:
     """Return a table with these labels of which nobody looks at the scans."""
     labels = np.asarray(labels, dtype=np.float32)
     return array_scans(np.zeros((len(labels), 2, 2), np.uint8), labels, split, **fields)

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from slivit.checkpoints import checkpoint
-from slivit.checkpoints.checkpoint import Card, Validation
+from slivit.checkpoints.checkpoint import CheckpointHeader, Validation
 from slivit.config import IntegratorConfig, Preprocess, Target, label_name_faults
 from slivit.utils.errors import RunError, UserError
 from slivit.utils.records import Misfit, check
@@ -22,9 +22,9 @@ TRAINING = {"cohort": {"train": {"scans": 5, "patients": None,
                                  "labels": {"a": {"known": 4, "positive": 2}}}},
             "augmentation": {"flips": "h", "jitter": 1.0}, "backbone_data": None,
             "options": {"lr": 1e-4, "pos_weight": None, "amp": "off", "ema": 0}}
-CARD = Card("slivit", BACKBONE, TINY_VIT, Target("multilabel", ("a", "b"), shift=(0.5, 0.25)),
-            preprocess(3), DATA, 4, {"roc_auc": 0.5, "pr_auc": None}, 7, {"torch": "2"}, TRAINING,
-            0.8)
+CARD = CheckpointHeader("slivit", BACKBONE, TINY_VIT,
+                        Target("multilabel", ("a", "b"), shift=(0.5, 0.25)), preprocess(3), DATA, 4,
+                        {"roc_auc": 0.5, "pr_auc": None}, 7, {"torch": "2"}, TRAINING, 0.8)
 NUMBERS = Target("regression", ("a", "b"), mean=(1.0, 2.0), std=(3.0, 4.0))
 
 
@@ -232,7 +232,7 @@ def test_weights_that_are_not_finite_are_refused(write, value):
 
 
 def test_nothing_is_written_that_could_not_be_read(tmp_path):
-    card = Card(**{**vars(CARD), "target": Target("multilabel", ("id", "b"))})
+    card = CheckpointHeader(**{**vars(CARD), "target": Target("multilabel", ("id", "b"))})
     with pytest.raises(RunError, match=r"(?s)could not be read again.*id cannot be a label"):
         checkpoint.save(tmp_path / "a.safetensors", checkpoint.build(card), card)
     assert list(tmp_path.iterdir()) == []

@@ -10,16 +10,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from slivit.checkpoints import checkpoint
-from slivit.checkpoints.checkpoint import Card
+from slivit.checkpoints.checkpoint import CheckpointHeader
 from slivit.config import Target
 from slivit.data.batch import Batch
 from slivit.utils.errors import UserError
 
-CARD = Card("slivit", BACKBONE, TINY_VIT,
-            Target("regression", ("a", "b"), mean=(1.0, 2.0), std=(3.0, 4.0)),
-            preprocess(3, window="-1000,400", slice_sampling="middle"),
-            {"name": "made up", "fingerprint": "f", "split_ratio": None, "split_seed": 0,
-             "patients": ["p"]}, 4, {"r2": 0.5, "mae": None}, 7, {"torch": "2"})
+CARD = CheckpointHeader("slivit", BACKBONE, TINY_VIT,
+                        Target("regression", ("a", "b"), mean=(1.0, 2.0), std=(3.0, 4.0)),
+                        preprocess(3, window="-1000,400", slice_sampling="middle"),
+                        {"name": "made up", "fingerprint": "f", "split_ratio": None,
+                         "split_seed": 0, "patients": ["p"]}, 4, {"r2": 0.5, "mae": None}, 7,
+                         {"torch": "2"})
 BACKBONE_CARD = dataclasses.replace(CARD, kind="backbone", integrator=None,
                                     target=Target("multilabel", ("a", "b")),
                                     preprocess=preprocess())

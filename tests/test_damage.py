@@ -20,7 +20,7 @@ from slivit.checkpoints.tensor_files import is_safetensors
 from slivit.cli import arguments as options
 from slivit.training.progress import Plan, Progress
 from slivit.training.resume import load_state, restore, save_state
-from slivit.utils.distributed import World
+from slivit.utils.distributed import ProcessGroup
 from slivit.utils.errors import RunError, UserError
 from slivit.utils.session import Session
 
@@ -50,7 +50,7 @@ def trained():
 @pytest.fixture
 def last(tmp_path):
     """What a run leaves after an epoch."""
-    save_state(tmp_path / "last.pt", Progress(2, log=[ROW], best=0.5), trained(), World())
+    save_state(tmp_path / "last.pt", Progress(2, log=[ROW], best=0.5), trained(), ProcessGroup())
     return tmp_path / "last.pt"
 
 
@@ -149,7 +149,7 @@ def test_state_of_another_optimizer_is_refused(last, edit, message):
     change(last, lambda content: edit(content["optimizer"]))
     _, content = load_state(last, CPU)
     with pytest.raises(UserError, match=rf"(?s)optimizer: .*{message}.*--overwrite"):
-        restore(last, content, trained(), World())
+        restore(last, content, trained(), ProcessGroup())
 
 
 LATER = {**ROW, "epoch": 2, "best": False}

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from slivit.utils.errors import NotWritten, UserError
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,7 +33,7 @@ def test_only_regular_files_are_replaced(tmp_path, kind):
     path = make(tmp_path / "out.csv", kind)
     before = path.lstat()
     with pytest.raises(UserError, match=f"out.csv: is {kind}; only regular files are replaced"), \
-            whole_file(path) as part:
+            atomic_write(path) as part:
         part.write_text("new")
     assert (path.lstat().st_mode, path.lstat().st_ino) == (before.st_mode, before.st_ino)
     assert not list(tmp_path.glob(".*part*"))
@@ -59,7 +59,7 @@ def test_every_file_has_the_mode_of_the_umask(tmp_path, mask):
         for name, save in (("a.safetensors", lambda path: save_file({"a": torch.ones(1)}, path)),
                            ("b.pt", lambda path: torch.save({}, path)),
                            ("c.csv", lambda path: path.write_text(""))):
-            with whole_file(tmp_path / name) as part:
+            with atomic_write(tmp_path / name) as part:
                 save(part)
             assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o666 & ~mask
     finally:
@@ -68,7 +68,7 @@ def test_every_file_has_the_mode_of_the_umask(tmp_path, mask):
 
 def test_a_name_as_long_as_a_file_system_takes_can_be_written(tmp_path):
     path = tmp_path / f"{'x' * 251}.csv"
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text("")
     assert path.exists()
 
@@ -80,7 +80,7 @@ def test_a_full_disk_is_one_message_and_the_old_file_stays(tmp_path, error):
     (tmp_path / "a").write_text("old")
 
     def write():
-        with whole_file(tmp_path / "a") as part:
+        with atomic_write(tmp_path / "a") as part:
             part.write_text("half")
             raise error
     with pytest.raises(NotWritten, match="cannot be written.*make room.*run the command again"):
@@ -90,7 +90,7 @@ def test_a_full_disk_is_one_message_and_the_old_file_stays(tmp_path, error):
 
 
 def test_another_fault_within_is_not_taken_for_a_full_disk(tmp_path):
-    with pytest.raises(RuntimeError, match="of a plot"), whole_file(tmp_path / "a"):
+    with pytest.raises(RuntimeError, match="of a plot"), atomic_write(tmp_path / "a"):
         raise RuntimeError("of a plot")
-    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "a"):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "a"):
         (tmp_path / "gone").read_text()

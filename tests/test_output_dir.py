@@ -10,7 +10,7 @@ import pytest
 from helpers import content
 
 from slivit.utils.errors import UserError
-from slivit.utils.files import scratch_dir, whole_file, write_json
+from slivit.utils.files import atomic_write, scratch_dir, write_json
 from slivit.utils.manifest import HEADER, Manifest, read_manifest
 from slivit.utils.output_dir import check_out_dir, open_out_dir
 
@@ -37,7 +37,7 @@ def out(tmp_path):
         write_json(folder / "config.json", {"a": 1})
         (folder / "worst").mkdir()
         for name in ("log.csv", "worst/worst_1.png", "worst/worst_2.png"):
-            with whole_file(folder / name) as part:
+            with atomic_write(folder / name) as part:
                 part.write_text(f"of the run: {name}")
     return folder
 
@@ -64,7 +64,7 @@ def test_a_file_that_no_run_wrote_is_not_replaced(out):
     (out / "explain").mkdir()
     (out / "explain/A.png").write_text("mine")
     with open_out_dir(out, overwrite=True), pytest.raises(UserError, match="no run has written"), \
-            whole_file(out / "explain/A.png") as part:
+            atomic_write(out / "explain/A.png") as part:
         part.write_text("ours")
     assert (out / "explain/A.png").read_text() == "mine"
 
@@ -235,7 +235,7 @@ def test_a_torn_last_line_of_the_manifest_is_passed_over(out):
 
 def test_names_that_are_no_text_are_listed_too(tmp_path):
     name = os.fsdecode(b"caf\xe9,\"x\"\n.png")
-    with open_out_dir(tmp_path), whole_file(tmp_path / name) as part:
+    with open_out_dir(tmp_path), atomic_write(tmp_path / name) as part:
         part.write_text("")
     assert name in read_manifest(tmp_path)
     start_again(tmp_path)

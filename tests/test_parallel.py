@@ -10,19 +10,20 @@ import pytest
 from helpers import RUN_3D
 
 from slivit.data.samplers import interleave, make_batches
-from slivit.utils.distributed import World
+from slivit.utils.distributed import ProcessGroup
 
 ROOT = Path(__file__).resolve().parents[1]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port"]
 
 
 def test_batches_are_shared_out_and_rows_come_back_in_order():
-    shares = [make_batches(range(7), 3, World(rank, 2)) for rank in (0, 1)]
+    shares = [make_batches(range(7), 3, ProcessGroup(rank, 2)) for rank in (0, 1)]
     assert shares[0] == [[0, 2], [3, 5], [6]]
     assert shares[1] == [[1], [4], [~6]]  # takes part, without a label
-    assert make_batches(range(7), 3, World(0, 2), start=2) == [[6]]
+    assert make_batches(range(7), 3, ProcessGroup(0, 2), start=2) == [[6]]
     rows = np.arange(14).reshape(7, 2)
-    assert np.array_equal(interleave([World(rank, 3).share(rows) for rank in range(3)]), rows)
+    shares = [ProcessGroup(rank, 3).shard(rows) for rank in range(3)]
+    assert np.array_equal(interleave(shares), rows)
 
 
 @pytest.mark.parametrize(("port", "more"), [

@@ -21,12 +21,12 @@ from safetensors.torch import load_file
 import finetune
 from slivit.training import train_step as steps
 from slivit.training import trainer as engine
-from slivit.utils.distributed import World
+from slivit.utils.distributed import ProcessGroup
 from slivit.utils.errors import UserError
 from slivit.utils.signals import Stopped, stop_signals
 
 ROOT = Path(__file__).resolve().parents[1]
-ALONE = World()
+ALONE = ProcessGroup()
 
 
 def send(number=signal.SIGTERM):

@@ -12,13 +12,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from slivit.checkpoints.header import FORMAT, Card, Header, Validation
+from slivit.checkpoints.header import FORMAT, CheckpointHeader, Header, Validation
 from slivit.checkpoints.patient_key import hashed_patients
 from slivit.checkpoints.tensor_files import check_file, check_tensors
-from slivit.data.scan_table import Scans
+from slivit.data.scan_table import ScanTable
 from slivit.models.slivit import ImageClassifier, SLIViT
 from slivit.utils.errors import RunError, UserError, listing
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 from slivit.utils.records import Misfit, parse, parse_object
 
 KEY = "slivit"  # of all metadata: safetensors writes several keys in any order
@@ -31,7 +31,7 @@ CHANGED = ("It is damaged, or was changed after it was written; use the file as 
            "bb_train.py has written it")
 
 
-def data_facts(scans: Scans, fingerprint: str, split_ratio: str | None, seed: int) -> dict:
+def data_facts(scans: ScanTable, fingerprint: str, split_ratio: str | None, seed: int) -> dict:
     """Return what a run and its checkpoints remember of the data.
 
     Name, fingerprint, ratio and seed of the split of a table that has none; a checkpoint adds
@@ -41,7 +41,7 @@ def data_facts(scans: Scans, fingerprint: str, split_ratio: str | None, seed: in
             "split_seed": seed}
 
 
-def patient_facts(scans: Scans, key: bytes) -> dict:
+def patient_facts(scans: ScanTable, key: bytes) -> dict:
     """Return what a checkpoint remembers of the patients in training and validation.
 
     Hashes with the run's key, by which an evaluation that has the key as well notices that it meets
@@ -51,7 +51,7 @@ def patient_facts(scans: Scans, key: bytes) -> dict:
     return hashed_patients(scans.patients_of("train", "val"), key)
 
 
-def build(card: Card, drop_path: float = 0.0) -> ImageClassifier | SLIViT:
+def build(card: CheckpointHeader, drop_path: float = 0.0) -> ImageClassifier | SLIViT:
     """Create the model a card describes, with random weights."""
     outputs = len(card.target.labels)
     if card.kind == "backbone":
@@ -59,7 +59,8 @@ def build(card: Card, drop_path: float = 0.0) -> ImageClassifier | SLIViT:
     return SLIViT(card.backbone, outputs, card.preprocess, card.integrator, drop_path)
 
 
-def save(path: Path, model: nn.Module, card: Card, validation: Validation | None = None) -> None:
+def save(path: Path, model: nn.Module, card: CheckpointHeader,
+         validation: Validation | None = None) -> None:
     """Write model, card and what it gave on validation, whole or not at all.
 
     A backbone's tensors have timm's own names, so that timm can load the file as well. Outputs of
@@ -79,7 +80,7 @@ def save(path: Path, model: nn.Module, card: Card, validation: Validation | None
     except Misfit as error:
         raise RunError(f"{path}: is not written, since it could not be read again:\n"
                        f"{listing(error.faults, MOST_LISTED)}") from None
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         save_file(state, part, metadata={KEY: text})
 
 
@@ -103,7 +104,7 @@ def read_validation(path: Path) -> Validation | None:
                         for values in (found.logits, found.labels)))
 
 
-def read(path: Path, kind: str | None = None) -> tuple[Card, dict[str, torch.Tensor]]:
+def read(path: Path, kind: str | None = None) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
     """Read card and tensors.
 
     Args:
@@ -116,8 +117,8 @@ def read(path: Path, kind: str | None = None) -> tuple[Card, dict[str, torch.Ten
     """
     with _opened(path) as file:
         header = _read_header(path, file)
-        card = Card(**{field.name: getattr(header, field.name)
-                       for field in dataclasses.fields(Card)})
+        card = CheckpointHeader(**{field.name: getattr(header, field.name)
+                                   for field in dataclasses.fields(CheckpointHeader)})
         if kind is not None and card.kind != kind:
             raise UserError(f"{path}: is a {card.kind} checkpoint, expected a {kind} checkpoint")
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -167,7 +168,7 @@ def _read_header(path: Path, file: safe_open) -> Header:
                         f"{NEWER if error.unknown else CHANGED}") from None
 
 
-def load(path: Path) -> tuple[Card, ImageClassifier | SLIViT]:
+def load(path: Path) -> tuple[CheckpointHeader, ImageClassifier | SLIViT]:
     """Rebuild a trained model from its file alone, ready for evaluation.
 
     Raises:
@@ -177,7 +178,8 @@ def load(path: Path) -> tuple[Card, ImageClassifier | SLIViT]:
     return card, restore(path, card, state)
 
 
-def restore(path: Path, card: Card, state: dict[str, torch.Tensor]) -> ImageClassifier | SLIViT:
+def restore(path: Path, card: CheckpointHeader, state: dict[str, torch.Tensor]
+            ) -> ImageClassifier | SLIViT:
     """Return the model of a card and tensors that were read from `path`, ready for evaluation.
 
     No memory is taken before they are found to fit.

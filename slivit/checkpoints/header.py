@@ -122,7 +122,7 @@ class Validation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Card:
+class CheckpointHeader:
     """What a checkpoint's header says.
 
     Attributes:
@@ -167,7 +167,7 @@ class Outputs:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Fields(Card):
+class _Fields(CheckpointHeader):
     format: Annotated[int, Ge(FORMAT), Le(FORMAT)]
     validation: Outputs | None = None
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from slivit.checkpoints.checkpoint import Card
+from slivit.checkpoints.checkpoint import CheckpointHeader
 from slivit.config import Augmentation, Target
-from slivit.data.scan_table import SPLITS, Scans
+from slivit.data.scan_table import SPLITS, ScanTable
 from slivit.utils.runtime import versions
 
 OPTIONS = ("lr", "bb_lr", "b_size", "accumulate", "n_epochs", "weight_decay", "warmup_epochs",
@@ -21,7 +21,7 @@ OPTIONS = ("lr", "bb_lr", "b_size", "accumulate", "n_epochs", "weight_decay", "w
            "unfreeze_after", "feature_augments", "auxiliary", "weights")
 
 
-def training_facts(scans: Scans, target: Target, augmentation: Augmentation, options: dict,
+def training_facts(scans: ScanTable, target: Target, augmentation: Augmentation, options: dict,
                    starts_from: str | None = None) -> dict:
     """Return what a checkpoint says of its training, JSON-serialisable.
 
@@ -38,7 +38,7 @@ def training_facts(scans: Scans, target: Target, augmentation: Augmentation, opt
             "options": {key: options[key] for key in OPTIONS if key in options}}
 
 
-def cohort(scans: Scans, rows: np.ndarray, target: Target) -> dict:
+def cohort(scans: ScanTable, rows: np.ndarray, target: Target) -> dict:
     """Return counts of some rows: scans, patients, and of each label what is known."""
     labels = {}
     for name, column in zip(target.labels, scans.labels[rows].T, strict=True):
@@ -77,7 +77,7 @@ def _label_text(found: dict, target: Target) -> str:
     return f"{found['positive']} of {known} ({100 * found['positive'] / known:.1f} %)"
 
 
-def card_rows(card: Card) -> tuple[tuple[str, str], ...]:
+def card_rows(card: CheckpointHeader) -> tuple[tuple[str, str], ...]:
     """Return what a checkpoint says of itself, as names and values to print."""
     preprocess, training = card.preprocess, card.training
     rows = [
@@ -108,7 +108,7 @@ def card_rows(card: Card) -> tuple[tuple[str, str], ...]:
     return tuple(rows)
 
 
-def _model_text(card: Card) -> str:
+def _model_text(card: CheckpointHeader) -> str:
     """Return what a model is made of, in words."""
     if not card.integrator:
         return f"{card.backbone}, a 2D classifier"

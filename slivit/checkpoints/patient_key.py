@@ -13,7 +13,7 @@ from pathlib import Path
 
 from slivit.data.splits import plain_patient
 from slivit.utils.errors import UserError
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 from slivit.utils.runtime import LOG
 
 KEY_FILE = "patient_key.txt"
@@ -49,7 +49,7 @@ def write_key(out_dir: Path, key: bytes) -> None:
 
     It may be read by whoever may read split.csv beside it, where the same patients stand by name.
     """
-    with whole_file(out_dir / KEY_FILE) as part:
+    with atomic_write(out_dir / KEY_FILE) as part:
         part.write_text(f"{REMARK}{key.hex()}\n", encoding="utf-8")
 
 

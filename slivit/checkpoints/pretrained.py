@@ -36,7 +36,7 @@ ADVICE = ("Expected tensors alone, in a safetensors file or as torch.save(model.
 
 
 @dataclass(frozen=True)
-class Start:
+class PretrainedBackbone:
     """What a backbone starts from.
 
     Attributes:
@@ -78,7 +78,7 @@ class Start:
             LOG.info("%s: has no norm before the classifier, which starts anew", self.source)
 
 
-def choose_start(source: str, name: str | None) -> Start:
+def choose_start(source: str, name: str | None) -> PretrainedBackbone:
     """Return what `--weights` and `--backbone` name.
 
     Args:
@@ -90,11 +90,11 @@ def choose_start(source: str, name: str | None) -> Start:
     """
     if source in ("imagenet", "none"):
         name = name or DEFAULT
-        return Start(name, *input_statistics(name), source)
+        return PretrainedBackbone(name, *input_statistics(name), source)
     return read_start(Path(source), name)
 
 
-def read_start(path: Path, name: str | None = None) -> Start:
+def read_start(path: Path, name: str | None = None) -> PretrainedBackbone:
     """Read a backbone from a file, and log what it was recognised as.
 
     Args:
@@ -126,7 +126,8 @@ def read_start(path: Path, name: str | None = None) -> Start:
     LOG.info("%s: %s, %s, %s, for input of mean %s and std %s", path, title, name or found,
              f"{n_classes} classes" if n_classes else "no classifier",
              *(" ".join(f"{value:.3g}" for value in values) for values in (mean, std)))
-    return Start(name or found, tuple(mean), tuple(std), str(path), state, n_classes, trained_on)
+    return PretrainedBackbone(name or found, tuple(mean), tuple(std), str(path), state,
+                              n_classes, trained_on)
 
 
 def _has_card(path: Path) -> bool:

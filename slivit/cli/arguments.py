@@ -9,7 +9,7 @@ from slivit.cli import types
 from slivit.config import Preprocess
 from slivit.data.meta_csv import read_meta
 from slivit.data.named_sets import EMBEDDED, load_named
-from slivit.data.scan_table import Scans
+from slivit.data.scan_table import ScanTable
 from slivit.data.splits import parse_ratio
 from slivit.data.transforms import parse_window
 from slivit.utils.errors import UserError, listing
@@ -139,7 +139,7 @@ def add_report_options(parser: argparse.ArgumentParser) -> None:
 
 def load_scans(args: argparse.Namespace, ndim: int, pathologies: list[str] | None,
                ratio: str | None = None, seed: int = 0, labels_needed: bool = True,
-               zero_one: bool = False) -> Scans:
+               zero_one: bool = False) -> ScanTable:
     """Load the table that the data options name; the rest is as in meta.read_meta.
 
     Raises:
@@ -171,7 +171,7 @@ def load_scans(args: argparse.Namespace, ndim: int, pathologies: list[str] | Non
     return scans.select_labels(pathologies) if pathologies else scans
 
 
-def make_preprocess(args: argparse.Namespace, scans: Scans, mean: tuple, std: tuple,
+def make_preprocess(args: argparse.Namespace, scans: ScanTable, mean: tuple, std: tuple,
                     n_slices: int = 0) -> Preprocess:
     """Resolve the input options against what suits the data set.
 

@@ -8,7 +8,7 @@ import torch
 
 from slivit.cli import types
 from slivit.config import Augmentation, FitOptions, IntegratorConfig, Target
-from slivit.data.scan_table import Scans
+from slivit.data.scan_table import ScanTable
 from slivit.training.losses import Objective, auto_pos_weight, logit_shift, row_weights
 from slivit.utils.errors import UserError
 
@@ -102,7 +102,7 @@ def make_integrator_config(args: argparse.Namespace) -> IntegratorConfig:
                             emb_dropout=args.emb_dropout)
 
 
-def make_augmentation(args: argparse.Namespace, scans: Scans) -> Augmentation:
+def make_augmentation(args: argparse.Namespace, scans: ScanTable) -> Augmentation:
     """Resolve the augmentation options against what suits the data set."""
     return Augmentation(
         flips=scans.augmentation.flips if args.flips is None else args.flips,
@@ -133,7 +133,7 @@ def check_training_options(args: argparse.Namespace, world_size: int, device: to
         raise UserError("--amp fp16 needs a GPU; use bf16 or off")
 
 
-def make_objective(args: argparse.Namespace, scans: Scans, target: Target, auxiliary: int = 0
+def make_objective(args: argparse.Namespace, scans: ScanTable, target: Target, auxiliary: int = 0
                    ) -> tuple[Objective, Target, np.ndarray | None]:
     """Resolve the options on few and skewed labels.
 

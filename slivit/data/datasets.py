@@ -15,7 +15,7 @@ from slivit.data.batch import Batch
 from slivit.data.cache import Prepared, cached
 from slivit.data.readers.orientation import cut
 from slivit.data.samplers import balanced, make_batches, shuffled
-from slivit.data.scan_table import Scans
+from slivit.data.scan_table import ScanTable
 from slivit.data.sources import FileSource
 from slivit.data.transforms import (
     draw_transform,
@@ -25,7 +25,7 @@ from slivit.data.transforms import (
     to_uint8,
     window_range,
 )
-from slivit.utils.distributed import World
+from slivit.utils.distributed import ProcessGroup
 from slivit.utils.errors import RunError, UserError
 from slivit.utils.runtime import derive_seed
 from slivit.utils.signals import SIGNALS
@@ -47,7 +47,7 @@ class ScanDataset(Dataset):
     change it.
     """
 
-    def __init__(self, scans: Scans, rows: np.ndarray, preprocess: Preprocess,
+    def __init__(self, scans: ScanTable, rows: np.ndarray, preprocess: Preprocess,
                  augmentation: Augmentation | None = None, seed: int = 0) -> None:
         self.scans = scans
         self.rows = rows
@@ -73,7 +73,7 @@ class ScanDataset(Dataset):
         return Item(prepared, label if index >= 0 else torch.full_like(label, torch.nan), transform)
 
 
-def prepare(scans: Scans, row: int, preprocess: Preprocess) -> Prepared:
+def prepare(scans: ScanTable, row: int, preprocess: Preprocess) -> Prepared:
     """Return a scan's slices as they are sent to the device, from the cache where there is one.
 
     Slices larger than the model's input are made as small here; smaller ones are enlarged on the
@@ -89,7 +89,7 @@ def prepare(scans: Scans, row: int, preprocess: Preprocess) -> Prepared:
                   lambda: _prepare(scans, row, preprocess))
 
 
-def _prepare(scans: Scans, row: int, preprocess: Preprocess) -> Prepared:
+def _prepare(scans: ScanTable, row: int, preprocess: Preprocess) -> Prepared:
     """Read, cut the views, choose slices, map grey values over the whole scan, shrink."""
     def pick(found: int) -> np.ndarray:
         wanted = preprocess.n_slices or 1
@@ -197,7 +197,7 @@ def make_loader(dataset: ScanDataset, batches: list[list[int]] | int, n_workers:
         device: on which the batches will go.
     """
     if isinstance(batches, int):
-        batches = make_batches(range(len(dataset)), batches, World())
+        batches = make_batches(range(len(dataset)), batches, ProcessGroup())
     return Loader(DataLoader(dataset, batch_sampler=batches, num_workers=n_workers,
                              generator=torch.Generator(),  # leaves torch's own one alone
                              collate_fn=Collate(dataset.preprocess), worker_init_fn=leave_signals,
@@ -220,16 +220,16 @@ class TrainingSet:
     validation: Callable[[], Iterable[Batch]]
 
 
-def scan_training_set(scans: Scans, preprocess: Preprocess, b_size: int, seed: int,
+def scan_training_set(scans: ScanTable, preprocess: Preprocess, b_size: int, seed: int,
                       augmentation: Augmentation, n_workers: int, device: torch.device,
-                      weights: np.ndarray | None = None, world: World = World()  # noqa: B008
+                      weights: np.ndarray | None = None, world: ProcessGroup = ProcessGroup()  # noqa: B008
                       ) -> TrainingSet:
     """Return batches of scans, shuffled and augmented anew in each epoch.
 
     With `weights`, of the training scans, as many are drawn with replacement in proportion to them.
     """
     rows = scans.rows("train")
-    validation = ScanDataset(scans, world.share(scans.rows("val")), preprocess)
+    validation = ScanDataset(scans, world.shard(scans.rows("val")), preprocess)
 
     def batches(epoch: int, done: int) -> Loader:
         epoch_seed = derive_seed(seed, epoch)

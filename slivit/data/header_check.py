@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from slivit.data.readers import Header, ReadError, missing_or_unreadable
-from slivit.data.scan_table import Scans
+from slivit.data.scan_table import ScanTable
 from slivit.data.sources import ArraySource
 from slivit.utils.runtime import LOG, usable_cpus
 
@@ -18,8 +18,8 @@ CT_WINDOW = "-1000,1000"  # Hounsfield units, air to dense bone
 THICK = 3.0  # times the pixel, from which other views than the acquisition's are coarse
 
 
-def check_headers(scans: Scans, rows: np.ndarray | None = None,
-                  views: tuple[str, ...] = ()) -> Scans:
+def check_headers(scans: ScanTable, rows: np.ndarray | None = None,
+                  views: tuple[str, ...] = ()) -> ScanTable:
     """Read the header of every scan, say what was found, and return the scans with their window.
 
     The default window follows from the files: `-1000,1000` (Hounsfield units) where all are CT in
@@ -99,14 +99,14 @@ def in_threads(look: Callable[[int], object], rows: Iterable[int], what: str) ->
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _header(scans: Scans, row: int) -> Header | ReadError:
+def _header(scans: ScanTable, row: int) -> Header | ReadError:
     try:
         return scans.read.header(row)
     except ReadError as error:
         return error
 
 
-def _warn_of_blank(scans: Scans, rows: np.ndarray) -> None:
+def _warn_of_blank(scans: ScanTable, rows: np.ndarray) -> None:
     blank = [row for row in rows if not scans.read(row).slices.any()]
     if blank:
         LOG.warning("warning: %d of %d scans are blank (all zero) and are kept: %s", len(blank),

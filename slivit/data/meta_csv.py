@@ -12,7 +12,7 @@ from slivit.data.meta_labels import UNKNOWN, label_columns, not_zero_one, parse_
 from slivit.data.meta_paths import backslashes, cell_paths, missing, resolved
 from slivit.data.readers.arrays import split_key
 from slivit.data.readers.base import kind_at
-from slivit.data.scan_table import DEFAULT_SIZE, SPLITS, Scans, match_names
+from slivit.data.scan_table import DEFAULT_SIZE, SPLITS, ScanTable, match_names
 from slivit.data.sources import FileSource
 from slivit.data.splits import (
     SPLIT_NAMES,
@@ -48,7 +48,7 @@ class Columns:
 def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
               pid_col: str | None = None, ratio: tuple[float, float, float] = (0.7, 0.15, 0.15),
               seed: int = 0, refuse_overlap: bool = True, labels_needed: bool = True,
-              zero_one: bool = False) -> Scans:
+              zero_one: bool = False) -> ScanTable:
     """Read a meta.csv.
 
     Args:
@@ -108,14 +108,14 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
                  ",".join(f"{share:g}" for share in ratio),
                  "patient" if patients else "row (no patient column)", seed)
     _remark(path, files, patients, split)
-    return Scans(name=path.name, ndim=ndim, ids=tuple(table[columns.f_name]), split=split,
-                 labels=labels, label_names=tuple(names), patients=patients,
-                 read=FileSource(paths, ndim), img_size=DEFAULT_SIZE[ndim], drawn=drawn,
-                 columns={name: tuple(table[name]) for name in table.columns if name},
-                 rounded=rounded)
+    return ScanTable(name=path.name, ndim=ndim, ids=tuple(table[columns.f_name]), split=split,
+                     labels=labels, label_names=tuple(names), patients=patients,
+                     read=FileSource(paths, ndim), img_size=DEFAULT_SIZE[ndim], drawn=drawn,
+                     columns={name: tuple(table[name]) for name in table.columns if name},
+                     rounded=rounded)
 
 
-def single_scan(path: Path, ndim: int, labels: Sequence[str]) -> Scans:
+def single_scan(path: Path, ndim: int, labels: Sequence[str]) -> ScanTable:
     """Return a table of one scan, in the test split, of which no label is known.
 
     Args:
@@ -128,10 +128,10 @@ def single_scan(path: Path, ndim: int, labels: Sequence[str]) -> Scans:
     """
     if not kind_at(path) and not kind_at(split_key(path)[0]):
         raise UserError(f"--volume {path}: no such file or folder")
-    return Scans(name=path.name, ndim=ndim, ids=(path.name,), split=np.array(["test"]),
-                 labels=np.full((1, len(labels)), np.nan, dtype=np.float32),
-                 label_names=tuple(labels), patients=None, read=FileSource((path,), ndim),
-                 img_size=DEFAULT_SIZE[ndim])
+    return ScanTable(name=path.name, ndim=ndim, ids=(path.name,), split=np.array(["test"]),
+                     labels=np.full((1, len(labels)), np.nan, dtype=np.float32),
+                     label_names=tuple(labels), patients=None, read=FileSource((path,), ndim),
+                     img_size=DEFAULT_SIZE[ndim])
 
 
 def _find_columns(table: pd.DataFrame, pid_col: str | None) -> Columns:

@@ -51,7 +51,7 @@ def parse_labels(table: pd.DataFrame, columns: list[str]
     """Return the labels, the cells that are rounded, and a paragraph on each kind of bad cells.
 
     Returns:
-        float32 (n, K), NaN where unknown; what Scans.rounded holds; the faults.
+        float32 (n, K), NaN where unknown; what ScanTable.rounded holds; the faults.
     """
     labels = np.full((len(table), len(columns)), np.nan, dtype=np.float32)
     rounded: dict[str, tuple[str, ...]] = {}

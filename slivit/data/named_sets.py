@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from slivit.config import Augmentation
-from slivit.data.scan_table import DEFAULT_SIZE, SPLITS, Scans
+from slivit.data.scan_table import DEFAULT_SIZE, SPLITS, ScanTable
 from slivit.data.sources import ArraySource
 from slivit.utils.errors import UserError, listing, nearest
 from slivit.utils.files import scratch_dir
@@ -33,7 +33,7 @@ def known_sets() -> dict[str, int]:
     return EMBEDDED | {key: 3 if key.endswith("3d") else 2 for key in INFO}
 
 
-def load_named(name: str, ndim: int, data_root: Path, size: int = 28) -> Scans:
+def load_named(name: str, ndim: int, data_root: Path, size: int = 28) -> ScanTable:
     """Load an embedded or a MedMNIST data set.
 
     Args:
@@ -65,20 +65,21 @@ def load_named(name: str, ndim: int, data_root: Path, size: int = 28) -> Scans:
     return _load_medmnist(flag, ndim, data_root, size)
 
 
-def _load_embedded(flag: str) -> Scans:
+def _load_embedded(flag: str) -> ScanTable:
     blocks, labels, counts = _read_npz(DATA_DIR / f"{flag}.npz", EMBEDDED[flag],
                                        len(SHAPE_LABELS[flag]), 2)
     table = pd.read_csv(DATA_DIR / f"{flag}.csv", dtype={"patient": str, "nodule": str})
     split = np.repeat(SPLITS, counts)
-    return Scans(name=flag, ndim=EMBEDDED[flag], ids=tuple(table["nodule"]), split=split,
-                 labels=labels, label_names=SHAPE_LABELS[flag], patients=tuple(table["patient"]),
-                 read=ArraySource(blocks, EMBEDDED[flag]), window="full", img_size=32,
-                 augmentation=Augmentation(flips="hvz", jitter=0.0),
-                 task="binary" if EMBEDDED[flag] == 3 else "multilabel",
-                 columns={name: tuple(table[name].astype(str)) for name in table.columns})
+    return ScanTable(name=flag, ndim=EMBEDDED[flag], ids=tuple(table["nodule"]), split=split,
+                     labels=labels, label_names=SHAPE_LABELS[flag],
+                     patients=tuple(table["patient"]), read=ArraySource(blocks, EMBEDDED[flag]),
+                     window="full", img_size=32,
+                     augmentation=Augmentation(flips="hvz", jitter=0.0),
+                     task="binary" if EMBEDDED[flag] == 3 else "multilabel",
+                     columns={name: tuple(table[name].astype(str)) for name in table.columns})
 
 
-def _load_medmnist(flag: str, ndim: int, data_root: Path, size: int) -> Scans:
+def _load_medmnist(flag: str, ndim: int, data_root: Path, size: int) -> ScanTable:
     from medmnist import INFO
 
     info = INFO[flag]
@@ -101,10 +102,10 @@ def _load_medmnist(flag: str, ndim: int, data_root: Path, size: int) -> Scans:
         task = "multiclass"
         labels = np.eye(len(names), dtype=np.float32)[labels[:, 0].astype(int)]
     ids = tuple(str(i) for n in counts for i in range(n))  # the index in the split's arrays
-    return Scans(name=flag + suffix, ndim=ndim, ids=ids, split=np.repeat(SPLITS, counts),
-                 labels=labels, label_names=tuple(names), patients=None,
-                 read=ArraySource(blocks, ndim), task=task, window="full",
-                 img_size=DEFAULT_SIZE[ndim])
+    return ScanTable(name=flag + suffix, ndim=ndim, ids=ids, split=np.repeat(SPLITS, counts),
+                     labels=labels, label_names=tuple(names), patients=None,
+                     read=ArraySource(blocks, ndim), task=task, window="full",
+                     img_size=DEFAULT_SIZE[ndim])
 
 
 def _read_npz(path: Path, ndim: int, columns: int, values: int

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from slivit.utils.distributed import World
+from slivit.utils.distributed import ProcessGroup
 
 
 def shuffled(count: int, seed: int) -> list[int]:
@@ -22,7 +22,7 @@ def balanced(weights: np.ndarray, seed: int) -> list[int]:
                              generator=generator).tolist()
 
 
-def make_batches(order: Sequence[int], b_size: int, world: World, start: int = 0
+def make_batches(order: Sequence[int], b_size: int, world: ProcessGroup, start: int = 0
                  ) -> list[list[int]]:
     """Divide an epoch's order into batches, and each batch among the processes.
 
@@ -38,7 +38,7 @@ def make_batches(order: Sequence[int], b_size: int, world: World, start: int = 0
         datasets.ScanDataset), since every process has to take part in every step.
     """
     batches = [list(order[i:i + b_size]) for i in range(0, len(order), b_size)]
-    return [list(world.share(batch)) or [~batch[0]] for batch in batches[start:]]
+    return [list(world.shard(batch)) or [~batch[0]] for batch in batches[start:]]
 
 
 def interleave(shares: list[np.ndarray]) -> np.ndarray:

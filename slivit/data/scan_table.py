@@ -20,7 +20,7 @@ DEFAULT_SIZE = {2: 224, 3: 256}  # pixels a side, images and volumes
 
 
 @dataclass(frozen=True)
-class Scans:
+class ScanTable:
     """A table of scans; all sequences are row-aligned.
 
     Attributes:
@@ -67,7 +67,7 @@ class Scans:
         """Return the row numbers of a split (`all` for every row), in the table's order."""
         return np.arange(len(self)) if split == "all" else np.flatnonzero(self.split == split)
 
-    def with_labels(self, names: Sequence[str], labels: np.ndarray) -> "Scans":
+    def with_labels(self, names: Sequence[str], labels: np.ndarray) -> "ScanTable":
         """Return the same scans with other label columns."""
         return dataclasses.replace(self, label_names=tuple(names), labels=labels)
 
@@ -94,7 +94,7 @@ class Scans:
             return self.patients
         return tuple(map(str, range(len(self))))
 
-    def select_labels(self, wanted: Sequence[str]) -> "Scans":
+    def select_labels(self, wanted: Sequence[str]) -> "ScanTable":
         """Return the scans with the wanted label columns, in that order.
 
         A name is matched exactly, or else without regard to case where that is unique.
@@ -150,7 +150,7 @@ def match_names(wanted: Sequence[str], known: Sequence[str], what: str) -> list[
     return positions
 
 
-def summarise(scans: Scans) -> str:
+def summarise(scans: ScanTable) -> str:
     """Return a line per split: scans, patients, and known and positive labels."""
     lines = [f"{scans.name}: {len(scans)} {'images' if scans.ndim == 2 else 'volumes'}"]
     binary = [bool(np.isin(column[~np.isnan(column)], (0, 1)).all()) for column in scans.labels.T]

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from slivit.data.scan_table import Scans
+from slivit.data.scan_table import ScanTable
 from slivit.utils.errors import UserError
 
 UNUSED = "unused"  # the split of a scan that is left out
 UNKNOWN = -1  # the class of a scan without the label
 
 
-def take_fraction(scans: Scans, fraction: float, seed: int, labels: Sequence[str] | None = None
-                  ) -> Scans:
+def take_fraction(scans: ScanTable, fraction: float, seed: int, labels: Sequence[str] | None = None
+                  ) -> ScanTable:
     """Leave out training patients (rows, where none are known) until `fraction` of them are left.
 
     Patients with and without a positive of the rarest of `labels` (None: all) are kept in
@@ -42,8 +42,8 @@ def take_fraction(scans: Scans, fraction: float, seed: int, labels: Sequence[str
     return dataclasses.replace(scans, split=split)
 
 
-def make_folds(scans: Scans, count: int, seed: int, keep_test: bool,
-               labels: Sequence[str] | None = None) -> Iterator[Scans]:
+def make_folds(scans: ScanTable, count: int, seed: int, keep_test: bool,
+               labels: Sequence[str] | None = None) -> Iterator[ScanTable]:
     """Yield the table once for each fold, divided anew.
 
     In fold k, the k-th part of the patients is `test`, the next part `val`, the rest `train`; the
@@ -81,7 +81,7 @@ def make_folds(scans: Scans, count: int, seed: int, keep_test: bool,
         yield dataclasses.replace(scans, split=split)
 
 
-def _strata(scans: Scans, rows: np.ndarray, names: Sequence[str] | None) -> np.ndarray:
+def _strata(scans: ScanTable, rows: np.ndarray, names: Sequence[str] | None) -> np.ndarray:
     """Return a class for each row: the rarest 0/1 label's, else a quarter, 0 to 3; or UNKNOWN."""
     labels = (scans if names is None else scans.select_labels(names)).labels[rows]
     known = ~np.isnan(labels)

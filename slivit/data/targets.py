@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from slivit.config import Target
-from slivit.data.scan_table import SPLITS, Scans, match_names
+from slivit.data.scan_table import SPLITS, ScanTable, match_names
 from slivit.data.subsets import UNUSED
 from slivit.utils.errors import UserError, listing
 from slivit.utils.runtime import LOG
@@ -16,7 +16,7 @@ CHOOSE = "Name the 0/1 columns with --pathologies, or (volumes) use --task regre
 CORRECT = "The model takes 0 and 1; correct them, or empty the cells of those that are unknown"
 
 
-def resolve_task(scans: Scans, requested: str = "auto") -> tuple[Scans, Target]:
+def resolve_task(scans: ScanTable, requested: str = "auto") -> tuple[ScanTable, Target]:
     """Find the task and check that the labels fit it.
 
     Args:
@@ -66,7 +66,7 @@ def resolve_task(scans: Scans, requested: str = "auto") -> tuple[Scans, Target]:
     return scans, target
 
 
-def divide_labels(scans: Scans, auxiliary: Sequence[str], predicted: Sequence[str] | None = None
+def divide_labels(scans: ScanTable, auxiliary: Sequence[str], predicted: Sequence[str] | None = None
                   ) -> tuple[list[str], list[str]]:
     """Return the names of the labels to predict, and of those that are only learned.
 
@@ -99,8 +99,8 @@ def divide_labels(scans: Scans, auxiliary: Sequence[str], predicted: Sequence[st
     return [known[k] for k in own], [known[k] for k in others]
 
 
-def resolve_with_auxiliary(scans: Scans, requested: str, own: Sequence[str],
-                           others: Sequence[str]) -> tuple[Scans, Target]:
+def resolve_with_auxiliary(scans: ScanTable, requested: str, own: Sequence[str],
+                           others: Sequence[str]) -> tuple[ScanTable, Target]:
     """Do what resolve_task does, where some labels are learned beside those that are predicted.
 
     Args:
@@ -124,7 +124,7 @@ def resolve_with_auxiliary(scans: Scans, requested: str, own: Sequence[str],
     return resolve_task(scans.select_labels([*own, *others]), kind)
 
 
-def _check_one_kind(scans: Scans) -> None:
+def _check_one_kind(scans: ScanTable) -> None:
     binary = [name for name, column in zip(scans.label_names, scans.labels.T, strict=True)
               if np.isin(column[~np.isnan(column)], (0, 1)).all()]
     others = [name for name in scans.label_names if name not in binary]
@@ -134,7 +134,7 @@ def _check_one_kind(scans: Scans) -> None:
                         "--pathologies, or take all with --task regression")
 
 
-def fit_to_target(scans: Scans, target: Target) -> Scans:
+def fit_to_target(scans: ScanTable, target: Target) -> ScanTable:
     """Return the scans with the label columns of a trained model's target.
 
     Raises:
@@ -150,7 +150,7 @@ def fit_to_target(scans: Scans, target: Target) -> Scans:
     return scans
 
 
-def expand_classes(scans: Scans, column: str, labels: Sequence[str] | None = None) -> Scans:
+def expand_classes(scans: ScanTable, column: str, labels: Sequence[str] | None = None) -> ScanTable:
     """Turn one column of class numbers into 0/1 columns called `COLUMN_NUMBER`."""
     _check_exact(scans, [column])
     values = scans.labels[:, 0]
@@ -172,13 +172,13 @@ def expand_classes(scans: Scans, column: str, labels: Sequence[str] | None = Non
     return scans.with_labels(labels, hot)
 
 
-def _one_hot_rows(scans: Scans) -> np.ndarray:
+def _one_hot_rows(scans: ScanTable) -> np.ndarray:
     unknown = np.isnan(scans.labels).all(axis=1)
     hot = np.isin(scans.labels, (0, 1)).all(axis=1) & (scans.labels.sum(axis=1) == 1)
     return unknown | hot
 
 
-def _check_exact(scans: Scans, names: Sequence[str]) -> None:
+def _check_exact(scans: ScanTable, names: Sequence[str]) -> None:
     """Refuse classes, and 0 and 1, that are not what the table says."""
     bad = [f"column {name}, {cell}" for name in names for cell in scans.rounded.get(name, ())]
     if bad:
@@ -188,7 +188,7 @@ def _check_exact(scans: Scans, names: Sequence[str]) -> None:
                         "regression.")
 
 
-def _check_one_hot(scans: Scans) -> None:
+def _check_one_hot(scans: ScanTable) -> None:
     _check_exact(scans, scans.label_names)
     good = _one_hot_rows(scans)
     if not good.all():
@@ -199,7 +199,7 @@ def _check_one_hot(scans: Scans) -> None:
                         f"{listing(rows)}\nUse --task multilabel, or correct them.")
 
 
-def _check_zero_one(scans: Scans, advice: str = CHOOSE) -> None:
+def _check_zero_one(scans: ScanTable, advice: str = CHOOSE) -> None:
     _check_exact(scans, scans.label_names)
     rows, columns = np.nonzero(~(np.isnan(scans.labels) | np.isin(scans.labels, (0, 1))))
     if len(rows):
@@ -209,7 +209,7 @@ def _check_zero_one(scans: Scans, advice: str = CHOOSE) -> None:
                         f"{listing(bad)}\n{advice}.")
 
 
-def _check_both_values(scans: Scans) -> None:
+def _check_both_values(scans: ScanTable) -> None:
     bad = []
     for split in SPLITS:
         rows = scans.rows(split)
@@ -227,7 +227,7 @@ def _check_both_values(scans: Scans) -> None:
                         f"{listing(bad)}\nLeave them out with --pathologies, split anew{few}.")
 
 
-def _moments(scans: Scans) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _moments(scans: ScanTable) -> tuple[tuple[float, ...], tuple[float, ...]]:
     values = scans.labels[scans.rows("train")].astype(np.float64)
     lost = [f"{name}, such as {cells[0]}" for name, cells in scans.rounded.items()
             if name in scans.label_names and _varies_little(
@@ -254,7 +254,7 @@ def _varies_little(values: np.ndarray) -> bool:
 
 
 
-def check_splits(scans: Scans, needed: Sequence[str], advice: str = GIVE_ROWS) -> None:
+def check_splits(scans: ScanTable, needed: Sequence[str], advice: str = GIVE_ROWS) -> None:
     """Refuse a table without rows in a split that is needed; `advice` says what to do.
 
     Raises:

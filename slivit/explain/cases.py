@@ -14,11 +14,11 @@ from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.readers import Volume
 from slivit.data.readers.orientation import cut
 from slivit.data.readers.voxel_grid import scan_grid
-from slivit.data.scan_table import Scans
+from slivit.data.scan_table import ScanTable
 from slivit.data.sources import FileSource
 from slivit.data.transforms import pick_slices
 from slivit.explain.figures import draw_explanation
-from slivit.explain.heatmaps import Look, heat_volume, save_heat
+from slivit.explain.heatmaps import ViewSaliency, heat_volume, save_heat
 from slivit.explain.saliency import Saliency, explain
 from slivit.metrics.operating_point import Threshold
 from slivit.models.slivit import ImageClassifier, SLIViT
@@ -47,7 +47,7 @@ class Case:
     about: str
 
 
-def write_explanations(model: SLIViT | ImageClassifier, target: Target, scans: Scans,
+def write_explanations(model: SLIViT | ImageClassifier, target: Target, scans: ScanTable,
                        rows: np.ndarray, pred: np.ndarray,
                        thresholds: Sequence[Threshold | None] | None, n: int, out_dir: Path,
                        run: Session) -> list[Path]:
@@ -125,8 +125,8 @@ def choose_cases(truth: np.ndarray, pred: np.ndarray, target: Target,
     return cases
 
 
-def look_at(model: SLIViT | ImageClassifier, scans: Scans, row: int, volume: Volume, output: int,
-            run: Session) -> list[Look]:
+def look_at(model: SLIViT | ImageClassifier, scans: ScanTable, row: int, volume: Volume,
+            output: int, run: Session) -> list[ViewSaliency]:
     """Return what the model saw of each view of a scan, and how much it made of it for an output.
 
     Args:
@@ -142,7 +142,7 @@ def look_at(model: SLIViT | ImageClassifier, scans: Scans, row: int, volume: Vol
 
 
 def by_view(batch: Batch, found: Saliency, volume: Volume, model: SLIViT | ImageClassifier
-            ) -> list[Look]:
+            ) -> list[ViewSaliency]:
     """Return what was found in a batch of one scan, view by view; see look_at."""
     preprocess = model.preprocess
     most = found.cams.max(axis=(1, 2), initial=0, keepdims=True)
@@ -154,7 +154,7 @@ def by_view(batch: Batch, found: Saliency, volume: Volume, model: SLIViT | Image
     for view, count in zip(preprocess.views, counts, strict=True):
         shape, spacing = _view_geometry(volume, view)
         part = slice(start, start + count)
-        looks.append(Look(
+        looks.append(ViewSaliency(
             view, shape, pick_slices(shape[0], preprocess.n_slices or 1,
                                      preprocess.slice_sampling), slices[part],
             (shape[1] * spacing[1], shape[2] * spacing[2]),
@@ -183,7 +183,7 @@ def _by_error(truth: np.ndarray, pred: np.ndarray, k: int, n: int) -> list[Case]
             for rank, i in enumerate(chosen, start=1)]
 
 
-def _titles(case: Case, target: Target, scans: Scans, row: int, pred: np.ndarray
+def _titles(case: Case, target: Target, scans: ScanTable, row: int, pred: np.ndarray
             ) -> tuple[str, str]:
     """Return the two lines above a picture: which scan, and what was said of it."""
     label, truth = target.labels[case.label], scans.labels[row]
@@ -196,7 +196,8 @@ def _titles(case: Case, target: Target, scans: Scans, row: int, pred: np.ndarray
     return scans.ids[row], f"{label}: predicted {value}, truth {text}  ({case.about})"
 
 
-def _write_heat(scans: Scans, row: int, volume: Volume, looks: list[Look], path: Path) -> None:
+def _write_heat(scans: ScanTable, row: int, volume: Volume, looks: list[ViewSaliency],
+                path: Path) -> None:
     """Write the heat map of a scan in a NIfTI or DICOM file; of others, none."""
     if not isinstance(scans.read, FileSource):
         return

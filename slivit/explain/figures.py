@@ -10,8 +10,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from slivit.explain.heatmaps import Look, enlarge
-from slivit.utils.files import whole_file
+from slivit.explain.heatmaps import ViewSaliency, enlarge
+from slivit.utils.files import atomic_write
 
 TOP = 3            # slices shown
 WIDTH = 9.0        # inches, as are the next two: heights of the titles, with and without the plot
@@ -24,7 +24,7 @@ LETTERS = 90       # of a line of the title
 BARS, LINE = "#e07b39", "#1f5f99"
 
 
-def draw_explanation(looks: list[Look], titles: tuple[str, str], path: Path) -> None:
+def draw_explanation(looks: list[ViewSaliency], titles: tuple[str, str], path: Path) -> None:
     """Write a PNG of what a model looked at in one scan.
 
     Args:
@@ -49,11 +49,11 @@ def draw_explanation(looks: list[Look], titles: tuple[str, str], path: Path) -> 
         _draw_slices(below, shown)
     else:
         _draw_image(below, looks[0])
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         figure.savefig(part, dpi=120)
 
 
-def top_slices(looks: list[Look]) -> list[tuple[Look, int]]:
+def top_slices(looks: list[ViewSaliency]) -> list[tuple[ViewSaliency, int]]:
     """Return the slices of the largest relevance, of all views, each by its view and place.
 
     Among equals (where nothing speaks for the output all are 0) those of the largest rollout.
@@ -63,7 +63,8 @@ def top_slices(looks: list[Look]) -> list[tuple[Look, int]]:
     return found[:TOP]
 
 
-def _draw_weights(figure: SubFigure, looks: list[Look], shown: list[tuple[Look, int]]) -> None:
+def _draw_weights(figure: SubFigure, looks: list[ViewSaliency],
+                  shown: list[tuple[ViewSaliency, int]]) -> None:
     """Draw the weights over the slices, a panel for each view."""
     figure.suptitle(" ", fontsize=31)  # room for the titles
     panels = figure.subplots(1, len(looks), sharey=True, squeeze=False)[0]
@@ -96,7 +97,7 @@ def _draw_weights(figure: SubFigure, looks: list[Look], shown: list[tuple[Look, 
                   frameon=False, fontsize=9)
 
 
-def _draw_slices(figure: SubFigure, shown: list[tuple[Look, int]]) -> None:
+def _draw_slices(figure: SubFigure, shown: list[tuple[ViewSaliency, int]]) -> None:
     """Draw the top slices, below each its heat: Grad-CAM times its share of the top weight."""
     most = shown[0][0].relevance[shown[0][1]] or 1
     grid = figure.subplots(2, TOP, squeeze=False)
@@ -111,7 +112,7 @@ def _draw_slices(figure: SubFigure, shown: list[tuple[Look, int]]) -> None:
     _colour_bar(figure, list(grid[1]), "weight × Grad-CAM\n(share of the largest)")
 
 
-def _draw_image(figure: SubFigure, look: Look) -> None:
+def _draw_image(figure: SubFigure, look: ViewSaliency) -> None:
     pair = figure.subplots(1, 2)
     for axes in pair:
         axes.axis("off")
@@ -119,7 +120,7 @@ def _draw_image(figure: SubFigure, look: Look) -> None:
     _colour_bar(figure, list(pair), "Grad-CAM\n(share of the largest)")
 
 
-def _draw_pair(pair: np.ndarray, look: Look, i: int, share: float) -> None:
+def _draw_pair(pair: np.ndarray, look: ViewSaliency, i: int, share: float) -> None:
     """Draw a slice on the one axes, and with `share` of its Grad-CAM on the other."""
     pixels = look.slices[i].transpose(1, 2, 0)
     pixels = pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels
@@ -135,7 +136,7 @@ def _draw_pair(pair: np.ndarray, look: Look, i: int, share: float) -> None:
                      fontsize=8, color="white", bbox={"facecolor": "black", "alpha": 0.6})
 
 
-def _proportion(look: Look) -> float:
+def _proportion(look: ViewSaliency) -> float:
     """Return width by height of a slice as it is drawn."""
     return float(np.clip(look.sides[1] / look.sides[0], 1 / SQUEEZED, SQUEEZED))
 

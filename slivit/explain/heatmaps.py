@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from slivit.data.readers.voxel_grid import Grid, uncut
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 
 
 @dataclass(frozen=True)
-class Look:
+class ViewSaliency:
     """What a model saw of one view of a scan, and how much it made of it.
 
     Attributes:
@@ -43,7 +43,7 @@ class Look:
     cell: float
 
 
-def heat_volume(looks: list[Look], axes: str | None) -> np.ndarray:
+def heat_volume(looks: list[ViewSaliency], axes: str | None) -> np.ndarray:
     """Return the heat map (N, H, W) of a volume in the order of its slices as read.
 
     Args:
@@ -69,7 +69,7 @@ def enlarge(maps: np.ndarray, size: tuple[int, int], cell: float) -> np.ndarray:
     Args:
         maps: of cells that begin at the top left.
         size: H and W.
-        cell: see Look.
+        cell: see ViewSaliency.
     """
     rows, columns = (
         interpolation((np.arange(side) + 0.5) / side, (np.arange(cells) + 0.5) * cell)
@@ -92,5 +92,5 @@ def interpolation(wanted: np.ndarray, known: np.ndarray, outside: float | None =
 def save_heat(path: Path, heat: np.ndarray, grid: Grid) -> None:
     """Write a heat map (N, H, W), in the order of the slices as read, as `.nii.gz`."""
     content = gzip.compress(grid.image(heat).to_bytes(), compresslevel=1, mtime=0)
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(content)

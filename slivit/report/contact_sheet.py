@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 
 CELL = 96     # pixels a slice
 TEXT = 260    # width of what stands beside the slices
@@ -46,7 +46,7 @@ def draw_sheet(rows: list[Row], path: Path) -> None:
             x = left + TEXT + k * (CELL + GAP)
             draw.rectangle((x, top, x + CELL - 1, top + CELL - 1), fill=(225, 225, 225))
             place_slice(sheet, one, x, top, CELL)
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         sheet.save(part)
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from slivit.config import Target
-from slivit.data.scan_table import Scans, match_names
+from slivit.data.scan_table import ScanTable, match_names
 from slivit.metrics import operating_point as operating
 from slivit.metrics.comparison import compare
 from slivit.metrics.evaluation import N_BOOT, evaluate
 from slivit.metrics.operating_point import Rule, Threshold
 from slivit.models.outputs import to_predictions
-from slivit.prediction import Prediction, TestTime, Trained
+from slivit.prediction import InferenceOptions, Prediction, Trained
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class ReportOptions:
     rule: Rule = field(default_factory=lambda: operating.parse_rule("youden"))
     group_by: str | None = None
     explain: int = 0
-    how: TestTime = TestTime()
+    how: InferenceOptions = InferenceOptions()
 
 
 @dataclass(frozen=True)
-class Measured:
+class EvaluationResult:
     """Predictions, and what they are of.
 
     Attributes:
@@ -52,7 +52,7 @@ class Measured:
         thresholds: of each label.
     """
 
-    scans: Scans
+    scans: ScanTable
     rows: np.ndarray
     target: Target
     split: str
@@ -93,7 +93,7 @@ def choose_thresholds(trained: list[Trained], rule: Rule,
     return chosen
 
 
-def find_scores(measured: Measured, options: ReportOptions) -> dict:
+def find_scores(measured: EvaluationResult, options: ReportOptions) -> dict:
     """Return the content of `metrics.json`."""
     scans, truth, target = measured.scans, measured.truth, measured.target
     found, groups = measured.found, measured.groups
@@ -123,7 +123,7 @@ def find_scores(measured: Measured, options: ReportOptions) -> dict:
     return metrics
 
 
-def keep_labels(measured: Measured, only: list[str]) -> Measured:
+def keep_labels(measured: EvaluationResult, only: list[str]) -> EvaluationResult:
     """Return what was measured of some of the labels.
 
     Some of several classes are scored each on its own, as in multi-label.

@@ -18,7 +18,7 @@ from slivit.report.tables import (
     headline,
     score_tables,
 )
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 
 TEMPLATES = Path(__file__).parent / "templates"
 MANY_GROUP_TABLES = 4  # more are folded on the page
@@ -139,7 +139,7 @@ def _write(template: jinja2.Template, report: Report, path: Path) -> None:
         explanations=[_picture(file, file.stem.replace("_", " "),
                                f"Where the model looked: {file.stem.replace('_', ' ')}")
                       for file in report.explanations])
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text(re.sub(r"\n{3,}", "\n\n", content).strip() + "\n", encoding="utf-8")
 
 

@@ -9,12 +9,12 @@ from PIL import Image
 
 from slivit.config import Preprocess, Target
 from slivit.data.datasets import prepare
-from slivit.data.scan_table import Scans
+from slivit.data.scan_table import ScanTable
 from slivit.data.transforms import pick_slices
 from slivit.metrics.operating_point import Threshold
 from slivit.report.contact_sheet import GAP, GREY, place_slice
 from slivit.report.html import Case
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 
 HALF = 0.5      # the threshold of a label without an operating point
 ACROSS = 4      # slices in a row
@@ -34,7 +34,7 @@ class Miss:
     facts: tuple[tuple[str, str], ...]
 
 
-def worst_cases(scans: Scans, rows: np.ndarray, pred: np.ndarray, target: Target,
+def worst_cases(scans: ScanTable, rows: np.ndarray, pred: np.ndarray, target: Target,
                 preprocess: Preprocess, thresholds: Sequence[Threshold | None] | None,
                 folder: Path, count: int = 5) -> list[Case]:
     """Find the most confident errors and draw them.
@@ -79,7 +79,7 @@ def worst_cases(scans: Scans, rows: np.ndarray, pred: np.ndarray, target: Target
     return cases
 
 
-def draw_scan(scans: Scans, row: int, preprocess: Preprocess, path: Path) -> None:
+def draw_scan(scans: ScanTable, row: int, preprocess: Preprocess, path: Path) -> None:
     """Write a PNG of slices of a scan, spread over it, in the grey values that the model sees."""
     prepared = prepare(scans, row, preprocess)
     views = np.split(prepared.slices, np.cumsum(prepared.counts)[:-1])
@@ -95,7 +95,7 @@ def draw_scan(scans: Scans, row: int, preprocess: Preprocess, path: Path) -> Non
         for across, one in enumerate(line):
             pixels = one[..., 0] if one.shape[2] == 1 else one
             place_slice(sheet, pixels, across * (side + GAP), down * (side + GAP), side)
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         sheet.save(part)
 
 

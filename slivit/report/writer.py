@@ -7,11 +7,11 @@ import pandas as pd
 
 from slivit.checkpoints import model_card
 from slivit.config import Target
-from slivit.data.scan_table import Scans
+from slivit.data.scan_table import ScanTable
 from slivit.explain.cases import write_explanations
 from slivit.prediction import Prediction, Trained, average, predict_scans
 from slivit.report.evaluation import (
-    Measured,
+    EvaluationResult,
     ReportOptions,
     choose_thresholds,
     find_scores,
@@ -47,7 +47,7 @@ def is_finished(out_dir: Path) -> bool:
     return set(KEPT) <= whole and (needed <= whole or LAST not in whole)
 
 
-def closing_split(scans: Scans) -> str:
+def closing_split(scans: ScanTable) -> str:
     """Return the split a finished training is measured on: test, or else validation, and say so."""
     if len(scans.rows("test")):
         return "test"
@@ -56,7 +56,7 @@ def closing_split(scans: Scans) -> str:
     return "val"
 
 
-def measure(trained: list[Trained], scans: Scans, split: str, run: Session, b_size: int,
+def measure(trained: list[Trained], scans: ScanTable, split: str, run: Session, b_size: int,
             out_dir: Path, options: ReportOptions) -> None:
     """Predict every row of a split in order; write and print what was found.
 
@@ -71,7 +71,7 @@ def measure(trained: list[Trained], scans: Scans, split: str, run: Session, b_si
     """
     rows = scans.rows(split)
     found = [predict_scans(one, scans, rows, run, b_size, split, options.how) for one in trained]
-    if not run.world.main:
+    if not run.world.is_main:
         return
     mean = average(found)
     if mean.blank.any():
@@ -85,7 +85,7 @@ def measure(trained: list[Trained], scans: Scans, split: str, run: Session, b_si
     write_report(scans, rows, mean, trained, split, out_dir, options, run, each)
 
 
-def write_report(scans: Scans, rows: np.ndarray, found: Prediction, trained: list[Trained],
+def write_report(scans: ScanTable, rows: np.ndarray, found: Prediction, trained: list[Trained],
                  split: str, out_dir: Path, options: ReportOptions, run: Session,
                  each: dict[str, np.ndarray] | None = None, facts: dict | None = None,
                  columns: dict | None = None) -> None:
@@ -102,13 +102,13 @@ def write_report(scans: Scans, rows: np.ndarray, found: Prediction, trained: lis
         out_dir: where it is written.
         options: see ReportOptions.
         run: where explanations are made.
-        each: see Measured.
+        each: see EvaluationResult.
         facts: to be recorded in `metrics.json` too.
         columns: of `predictions.csv`, beside its own.
     """
     target = trained[0].card.target
     thresholds = choose_thresholds(trained, options.rule, options.how.calibrate)
-    full = Measured(scans, rows, target, split, found, each or {}, thresholds)
+    full = EvaluationResult(scans, rows, target, split, found, each or {}, thresholds)
     kept = keep_labels(full, options.only) if options.only else full
     target = kept.target
     table = predictions_table(kept.scans, rows, kept.found.pred, target, split == "all")
@@ -143,7 +143,7 @@ def write_report(scans: Scans, rows: np.ndarray, found: Prediction, trained: lis
              ", ".join(str(path.relative_to(out_dir)) for path in written))
 
 
-def _assemble(measured: Measured, trained: list[Trained], metrics: dict, plots: list[Path],
+def _assemble(measured: EvaluationResult, trained: list[Trained], metrics: dict, plots: list[Path],
               explanations: list[Path], out_dir: Path) -> Report:
     """Gather what the report shows."""
     scans, target, card = measured.scans, measured.target, trained[0].card
@@ -184,7 +184,7 @@ def _assemble(measured: Measured, trained: list[Trained], metrics: dict, plots: 
                   tuple(notes))
 
 
-def _listed(measured: Measured, most: int = 10) -> str:
+def _listed(measured: EvaluationResult, most: int = 10) -> str:
     """Return the first predictions, a line each."""
     lines = []
     for i, row in enumerate(measured.rows[:most]):
@@ -204,7 +204,7 @@ def _listed(measured: Measured, most: int = 10) -> str:
     return "\n".join(lines)
 
 
-def predictions_table(scans: Scans, rows: np.ndarray, pred: np.ndarray, target: Target,
+def predictions_table(scans: ScanTable, rows: np.ndarray, pred: np.ndarray, target: Target,
                       with_split: bool = False) -> pd.DataFrame:
     """Return the content of `predictions.csv`: a row per scan, in the data's order.
 

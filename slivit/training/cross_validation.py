@@ -13,7 +13,7 @@ from pydantic import Field
 
 from slivit.cli import arguments as options
 from slivit.config import Target
-from slivit.data.scan_table import SPLITS, Scans
+from slivit.data.scan_table import SPLITS, ScanTable
 from slivit.data.subsets import make_folds
 from slivit.data.targets import divide_labels, fit_to_target
 from slivit.metrics.evaluation import quick_scores
@@ -31,10 +31,10 @@ from slivit.utils.session import Session
 FOLD = re.compile(r"fold_[0-9]+")
 Score = Annotated[float | None, Field(allow_inf_nan=False)]
 T = TypeVar("T")
-Train = Callable[[argparse.Namespace, Scans, Session, Path], None]
+Train = Callable[[argparse.Namespace, ScanTable, Session, Path], None]
 
 
-def cross_validate(args: argparse.Namespace, scans: Scans, run: Session, train: Train) -> None:
+def cross_validate(args: argparse.Namespace, scans: ScanTable, run: Session, train: Train) -> None:
     """Train and measure every fold, then pool.
 
     In `--out_dir`: `fold_1`, `fold_2`, ... each with what a training leaves; `predictions.csv` with
@@ -56,7 +56,7 @@ def cross_validate(args: argparse.Namespace, scans: Scans, run: Session, train: 
                                  data={"name": scans.name, "fingerprint": scans.fingerprint()})
     folders = [args.out_dir / f"fold_{k}" for k in range(1, args.folds + 1)]
     with contextlib.ExitStack() as stack:
-        if run.world.main:
+        if run.world.is_main:
             if run.resume:
                 options.check_resume(args.out_dir, config)
             inputs = [*run.inputs, *scans.read.files()]
@@ -67,7 +67,7 @@ def cross_validate(args: argparse.Namespace, scans: Scans, run: Session, train: 
                 with open_out_dir(folder, False, True, inputs):
                     pass  # its files are removed
             write_json(args.out_dir / "config.json", config)
-        run.world.wait()
+        run.world.barrier()
         if keep_test and len(scans.rows("test")):
             LOG.info("%s has a test split: its %d scans are left out of the folds; measure them "
                      "with evaluate.py", scans.name, len(scans.rows("test")))
@@ -77,7 +77,7 @@ def cross_validate(args: argparse.Namespace, scans: Scans, run: Session, train: 
                 continue
             LOG.info("fold %d of %d", k, args.folds)
             train(args, fold, run, folder)
-        if run.world.main:
+        if run.world.is_main:
             _pool(args, folds, folders, run)
 
 
@@ -87,7 +87,8 @@ def _older_folds(out_dir: Path) -> list[Path]:
             and folder.is_dir() and not folder.is_symlink()]
 
 
-def _pool(args: argparse.Namespace, folds: list[Scans], folders: list[Path], run: Session) -> None:
+def _pool(args: argparse.Namespace, folds: list[ScanTable], folders: list[Path],
+          run: Session) -> None:
     """Write the predictions of all folds in the table's order, their scores, and a row per fold."""
     trained = [load_trained(folder / "slivit.safetensors", run.device) for folder in folders]
     card = trained[0].card
@@ -125,7 +126,7 @@ def read_back(path: Path, read: Callable[[Path], T]) -> T:
                         "Remove it, and go on with --resume: the fold is measured again") from None
 
 
-def _predictions(path: Path, fold: Scans, target: Target) -> np.ndarray:
+def _predictions(path: Path, fold: ScanTable, target: Target) -> np.ndarray:
     """Return the predictions (n, K) of a fold's test scans."""
     found = read_table(path)  # as text: floats to the last digit
     if found["id"].tolist() != [fold.ids[row] for row in fold.rows("test")]:

@@ -25,10 +25,10 @@ from slivit.data.batch import Batch
 from slivit.data.datasets import ScanDataset, TrainingSet, make_loader
 from slivit.data.header_check import in_threads
 from slivit.data.samplers import balanced, make_batches
-from slivit.data.scan_table import Scans
+from slivit.data.scan_table import ScanTable
 from slivit.data.sources import FileSource
 from slivit.models.slivit import SLIViT
-from slivit.utils.distributed import World
+from slivit.utils.distributed import ProcessGroup
 from slivit.utils.errors import RunError
 from slivit.utils.runtime import LOG, derive_seed
 
@@ -42,7 +42,7 @@ DONE = 1 << 32     # beside the checksum, which may be 0
 
 
 @dataclass(frozen=True)
-class Store:
+class FeatureStore:
     """The slice features of all volumes of a table, plain or augmented, as far as they are known.
 
     Attributes:
@@ -120,8 +120,8 @@ class FeatureOptions:
     quiet: bool = False
 
 
-def open_stores(model: SLIViT, scans: Scans, options: FeatureOptions, folder: Path,
-                world: World = World()) -> list[Store]:  # noqa: B008
+def open_stores(model: SLIViT, scans: ScanTable, options: FeatureOptions, folder: Path,
+                world: ProcessGroup = ProcessGroup()) -> list[FeatureStore]:  # noqa: B008
     """Open the stores of the plain volumes and of each augmented version.
 
     A store's name tells weights, data and pre-processing apart, so that it serves later runs, and
@@ -152,9 +152,9 @@ def open_stores(model: SLIViT, scans: Scans, options: FeatureOptions, folder: Pa
         record = np.dtype([("x", np.float32, (slices, model.feature_dim)),
                            ("mask", bool, (slices,)), ("batch", np.uint32),
                            ("size", np.uint32), ("sum", np.uint64)], align=True)
-        if world.main:
+        if world.is_main:
             _make(path, len(scans) * record.itemsize)
-        world.wait()
+        world.barrier()
         stores.append(_open(path, len(scans), record, dataset))
     return stores
 
@@ -171,10 +171,10 @@ def _make(path: Path, size: int) -> None:
         raise _unwritable(path, error.strerror) from None
 
 
-def _open(path: Path, count: int, record: np.dtype, dataset: ScanDataset) -> Store:
+def _open(path: Path, count: int, record: np.dtype, dataset: ScanDataset) -> FeatureStore:
     try:
         file = path.open("r+b")
-        return Store(file, np.memmap(file, record, mode="r", shape=(count,)), dataset)
+        return FeatureStore(file, np.memmap(file, record, mode="r", shape=(count,)), dataset)
     except (OSError, ValueError) as error:  # of numpy: another process has made the file shorter
         raise _unwritable(path, getattr(error, "strerror", None) or error) from None
 
@@ -205,7 +205,7 @@ def _checksum(row: int, record: np.ndarray) -> int:
     return DONE | zlib.crc32(record["x"], zlib.crc32(record["mask"], zlib.crc32(about)))
 
 
-def _key(model: SLIViT, scans: Scans) -> str:
+def _key(model: SLIViT, scans: ScanTable) -> str:
     """Return a hash of all that the plain features depend on."""
     digest = hashlib.sha256(json.dumps(
         [FORMAT, asdict(model.preprocess), model.token, model.feature_dim]).encode())
@@ -220,44 +220,44 @@ def _key(model: SLIViT, scans: Scans) -> str:
 
 
 @torch.no_grad()
-def fill(store: Store, rows: np.ndarray, model: SLIViT, options: FeatureOptions,
-         device: torch.device, world: World = World()) -> None:  # noqa: B008
+def fill(store: FeatureStore, rows: np.ndarray, model: SLIViT, options: FeatureOptions,
+         device: torch.device, world: ProcessGroup = ProcessGroup()) -> None:  # noqa: B008
     """Run the backbone, in evaluation mode, over the volumes of these rows that are not done.
 
     Raises:
         RunError: the features cannot be written.
     """
     model.eval()
-    missing = world.share(_missing(store, rows, world))
+    missing = world.shard(_missing(store, rows, world))
     batches = [missing[i:i + options.b_size] for i in range(0, len(missing), options.b_size)]
     loader = make_loader(store.dataset, batches, options.n_workers, device)
     with tqdm(total=len(missing), desc="slice features", unit="vol", leave=False,
-              disable=options.quiet or not world.main or None) as bar:
+              disable=options.quiet or not world.is_main or None) as bar:
         for numbers, batch in zip(batches, loader, strict=True):
             features = model.slice_features(batch.to(device)).float().cpu().numpy()
             store.write(numbers, features, batch.mask.numpy())
             bar.update(len(numbers))
-    world.wait()
+    world.barrier()
 
 
-def _missing(store: Store, rows: np.ndarray, world: World) -> list[int]:
+def _missing(store: FeatureStore, rows: np.ndarray, world: ProcessGroup) -> list[int]:
     """Return the rows that are not done, with those of their batches; processes share the work."""
-    share = world.share(rows)
+    share = world.shard(rows)
     done = in_threads(store.is_done, share, "stored features")
     mine = [int(row) for row, whole in zip(share, done, strict=True) if not whole]
-    bad = [row for part in world.join(mine) for row in part]
+    bad = [row for part in world.all_gather(mine) for row in part]
     damaged = int(np.count_nonzero(store.records["sum"][bad]))
-    if damaged and world.main:
+    if damaged and world.is_main:
         LOG.warning("warning: the stored slice features of %d volumes are damaged; they are "
                     "computed again", damaged)
     missing = sorted({*bad, *np.intersect1d(store.torn(bad), rows).tolist()}) if bad else []
-    return world.join(missing)[0]  # others may have begun to write
+    return world.all_gather(missing)[0]  # others may have begun to write
 
 
-def frozen_training_set(model: SLIViT, scans: Scans, options: FeatureOptions, b_size: int,
+def frozen_training_set(model: SLIViT, scans: ScanTable, options: FeatureOptions, b_size: int,
                         seed: int, device: torch.device, folder: Path,
                         weights: np.ndarray | None = None,
-                        world: World = World()) -> TrainingSet:  # noqa: B008
+                        world: ProcessGroup = ProcessGroup()) -> TrainingSet:  # noqa: B008
     """Compute the features of training and validation volumes and return batches of them.
 
     Args:
@@ -291,7 +291,7 @@ def frozen_training_set(model: SLIViT, scans: Scans, options: FeatureOptions, b_
             yield _batch([stores[k] for k in copy[known]], training[known], y)
 
     def validate() -> Iterator[Batch]:
-        rows = world.share(validation)
+        rows = world.shard(validation)
         for start in range(0, len(rows), b_size):
             part = rows[start:start + b_size]
             yield _batch([stores[0]] * len(part), part, torch.from_numpy(scans.labels[part]))
@@ -299,6 +299,6 @@ def frozen_training_set(model: SLIViT, scans: Scans, options: FeatureOptions, b_
     return TrainingSet(batches, -(-len(training) // b_size), validate)
 
 
-def _batch(stores: list[Store], rows: np.ndarray, y: torch.Tensor) -> Batch:
+def _batch(stores: list[FeatureStore], rows: np.ndarray, y: torch.Tensor) -> Batch:
     x = np.stack([store.x[row] for store, row in zip(stores, rows, strict=True)])
     return Batch(torch.from_numpy(x), torch.from_numpy(np.array(stores[0].mask[rows])), y)

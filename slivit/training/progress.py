@@ -8,9 +8,9 @@ from typing import Annotated
 from annotated_types import Ge
 from pydantic import Field
 
-from slivit.checkpoints.header import Card
+from slivit.checkpoints.header import CheckpointHeader
 from slivit.config import STRICT, Count
-from slivit.data.scan_table import Scans
+from slivit.data.scan_table import ScanTable
 from slivit.utils.records import Plain, rule
 
 SCORES = ("val_roc_auc", "val_r2")  # by one of which an epoch is kept, or by the loss
@@ -91,7 +91,7 @@ class Plan:
     starts: tuple[int, ...] = (1,)
 
     @classmethod
-    def of(cls, scans: Scans, b_size: int, accumulate: int, starts: tuple[int, ...] = (1,)
+    def of(cls, scans: ScanTable, b_size: int, accumulate: int, starts: tuple[int, ...] = (1,)
            ) -> "Plan":
         """Return the plan for a table's train split."""
         batches = -(-len(scans.rows("train")) // b_size)
@@ -125,7 +125,7 @@ class Plan:
         return bad
 
 
-def is_of(card: Card, progress: Progress) -> bool:
+def is_of(card: CheckpointHeader, progress: Progress) -> bool:
     """Return whether a checkpoint is of the epoch kept, or of the one a killed run was writing."""
     kept = progress.kept
     scores = {f"val_{name.removeprefix('val_')}": score for name, score in card.score.items()}

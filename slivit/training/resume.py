@@ -10,9 +10,9 @@ from slivit.checkpoints import checkpoint
 from slivit.checkpoints.patient_key import check_key
 from slivit.checkpoints.tensor_files import Unreadable, check_tensors, load_torch, numbers_in
 from slivit.training.progress import Plan, Progress, is_of
-from slivit.utils.distributed import World
+from slivit.utils.distributed import ProcessGroup
 from slivit.utils.errors import UserError, first_line
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 from slivit.utils.records import Misfit, from_values, rule
 from slivit.utils.session import Session
 
@@ -20,7 +20,8 @@ AGAIN = "start again with --overwrite"
 PARTS = {"model": True, "ema": False, "optimizer": True, "scaler": False}  # name: always there
 
 
-def save_state(path: Path, progress: Progress, parts: dict[str, object], world: World) -> None:
+def save_state(path: Path, progress: Progress, parts: dict[str, object],
+               world: ProcessGroup) -> None:
     """Write `last.pt`, whole or not at all.
 
     Args:
@@ -32,11 +33,11 @@ def save_state(path: Path, progress: Progress, parts: dict[str, object], world: 
     Raises:
         RunError: it cannot be written.
     """
-    rng = world.join(random_state())
-    if not world.main:
+    rng = world.all_gather(random_state())
+    if not world.is_main:
         return
     content = {name: part.state_dict() for name, part in parts.items() if part is not None}
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         torch.save({**content, "progress": vars(progress), "rng": rng}, file)
 
 
@@ -145,7 +146,7 @@ def _kind(value: object) -> tuple | None:
 
 
 def restore(path: Path, content: dict, parts: dict[str, nn.Module | object | None],
-            world: World) -> None:
+            world: ProcessGroup) -> None:
     """Put states back into model, optimizer and random numbers.
 
     Raises:

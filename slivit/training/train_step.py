@@ -125,7 +125,7 @@ def train_epoch(loop: Loop, progress: Progress, phase: Phase, save: Callable[[],
                       options.accumulate)
     bar = tqdm(groups, total=steps, initial=progress.step, leave=False,
                desc=f"epoch {progress.epoch}/{options.n_epochs}",
-               disable=run.quiet or not run.world.main or None)
+               disable=run.quiet or not run.world.is_main or None)
     saved, stream = time.monotonic(), iter(bar)
     while progress.step < steps:
         before = BeforeStep.of(loop.model)
@@ -179,7 +179,8 @@ def compute_gradient(loop: Loop, group: list[Batch], progress: Progress) -> tupl
         RunError: the loss is not finite.
     """
     world, options, objective = loop.run.world, loop.options, loop.objective
-    count = int(world.total(sum(known_count(batch.y, objective.target) for batch in group)))
+    known = sum(known_count(batch.y, objective.target) for batch in group)
+    count = int(world.all_reduce_sum(known))
     loop.optimizer.zero_grad(set_to_none=True)
     summed = 0.0
     for i, batch in enumerate(group):
@@ -193,7 +194,7 @@ def compute_gradient(loop: Loop, group: list[Batch], progress: Progress) -> tupl
             summed += float(loss.detach())
             mean = loss / max(1, count) * world.size  # the processes' gradients are averaged
             (mean if loop.scaler is None else loop.scaler.scale(mean)).backward()
-    summed = world.total(summed)
+    summed = world.all_reduce_sum(summed)
     check_finite(summed, f"training loss became {summed} in epoch {progress.epoch}, step "
                          f"{progress.step + 1}")
     return summed, count

@@ -20,7 +20,7 @@ from slivit.training.optim import moving_average
 from slivit.training.progress import Progress
 from slivit.training.resume import restore, save_state
 from slivit.training.train_step import Loop, Phase, check_finite, start_phase, train_epoch
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 from slivit.utils.runtime import LOG
 from slivit.utils.session import Session
 from slivit.utils.signals import Stopped
@@ -119,13 +119,13 @@ def _epoch(loop: Loop, progress: Progress, phase: Phase, out_dir: Path, save_bes
     progress.log.append(row)
     if row["best"]:
         progress.best = value
-        if world.main:
+        if world.is_main:
             scores = {key.removeprefix("val_"): kept for key, kept in row.items()
                       if key.startswith("val_")}
             save_best(progress.epoch, {"val_loss": scores.pop("loss"), **scores}, model,
                       Validation(logits[:, :own], labels[:, :own]))
     write_log(progress.log, loop.objective, out_dir, loop.run)
-    if world.main and track is not None:
+    if world.is_main and track is not None:
         track(row)
     progress.epoch, progress.step = progress.epoch + 1, 0
     progress.loss_sum, progress.seen, progress.seconds = 0.0, 0, 0.0
@@ -145,9 +145,9 @@ def _validate(loop: Loop, model: nn.Module, phase: Phase) -> tuple[np.ndarray, n
     model.eval()
     with loop.autocast(), run.stop.allowed(run.world):
         shares = predict(model, phase.data.validation(), run.device,
-                         "validation" if run.world.main and not run.quiet else None)
+                         "validation" if run.world.is_main and not run.quiet else None)
     run.stop.check(run.world)
-    logits, labels = (interleave(run.world.join(share)) for share in shares)
+    logits, labels = (interleave(run.world.all_gather(share)) for share in shares)
     return logits, labels
 
 
@@ -167,9 +167,9 @@ def _log_row(loop: Loop, progress: Progress, logits: np.ndarray, labels: np.ndar
 
 def write_log(log: list[dict], objective: Objective, out_dir: Path, run: Session) -> None:
     """Write `log.csv` and `history.png`, of the epochs that are finished."""
-    if not log or not run.world.main:
+    if not log or not run.world.is_main:
         return
-    with whole_file(out_dir / "log.csv") as part:
+    with atomic_write(out_dir / "log.csv") as part:
         pd.DataFrame(log).to_csv(part, index=False)
     plot_history(log, score_name(objective), out_dir / "history.png")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 
 # The full-width signs are formulas too, in spreadsheets set to Chinese, Japanese or Korean.
 FORMULA = re.compile(r"'*([\t\r\n]|\s*[=+\-@＝＋－＠])")
@@ -37,7 +37,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     # of some countries split cells at semicolons, and behind one could stand a formula.
     quoted = any(QUOTED.search(str(text)) for column in (table.columns, *_texts(table).values())
                  for text in column)
-    with whole_file(path) as part, part.open(
+    with atomic_write(path) as part, part.open(
             "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         table.to_csv(file, index=False, lineterminator="\n",
                      quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL)

@@ -12,22 +12,22 @@ PATIENCE = datetime.timedelta(hours=12)  # for what one process does while the o
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """The processes of a run: this one's number from 0, and how many there are."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def main(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+    def is_main(self) -> bool:
+        """Whether this process is rank 0, which alone writes and logs."""
         return self.rank == 0
 
-    def share(self, items: Sequence) -> Sequence:
+    def shard(self, items: Sequence) -> Sequence:
         """Return this process's share: every `size`-th item from the `rank`-th on."""
         return items[self.rank::self.size]
 
-    def join(self, shares: object) -> list:
+    def all_gather(self, shares: object) -> list:
         """Return the shares of all processes, in the order of their ranks."""
         if self.size == 1:
             return [shares]
@@ -35,7 +35,7 @@ class World:
         dist.all_gather_object(gathered, shares)
         return gathered
 
-    def total(self, number: float) -> float:
+    def all_reduce_sum(self, number: float) -> float:
         """Return the sum of a number over all processes."""
         if self.size == 1:
             return number
@@ -44,7 +44,7 @@ class World:
         dist.all_reduce(value)
         return float(value)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait for all processes."""
         if self.size > 1:
             dist.barrier()
@@ -60,13 +60,13 @@ def started_by_torchrun() -> bool:
     return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
-def join_world(device: torch.device) -> World:
+def join_world(device: torch.device) -> ProcessGroup:
     """Join the other processes of a torchrun, or return a world of one."""
     if not started_by_torchrun():
-        return World()
+        return ProcessGroup()
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
-    return World(dist.get_rank(), dist.get_world_size())
+    return ProcessGroup(dist.get_rank(), dist.get_world_size())
 
 
 def leave_world() -> None:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from slivit.utils.errors import NotWritten, UserError, first_line
 
 if TYPE_CHECKING:
-    from slivit.utils.distributed import World
+    from slivit.utils.distributed import ProcessGroup
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 KINDS = ((stat.S_ISLNK, "a symbolic link"), (stat.S_ISDIR, "a folder"),
@@ -45,7 +45,7 @@ def recorded(record: Record) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it on success and vanishes on failure.
 
     The temporary name keeps the suffix, since matplotlib chooses the format by it. The file gets
@@ -114,19 +114,19 @@ def _umask() -> int:
 
 def write_json(path: Path, content: object) -> None:
     """Write `content` as indented JSON, whole or not at all; NaN is refused."""
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager
-def scratch_dir(parent: Path, world: "World | None" = None) -> Iterator[Path]:
+def scratch_dir(parent: Path, world: "ProcessGroup | None" = None) -> Iterator[Path]:
     """Yield a new folder in `parent`, the same for all processes, that is removed at the end."""
-    main = world is None or world.main
+    main = world is None or world.is_main
     made = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=parent)) if main else None
     try:
         if main and (record := _record.get()) is not None:
             record(made, None)
-        yield made if world is None else world.join(made)[0]
+        yield made if world is None else world.all_gather(made)[0]
     finally:
         if main:
             shutil.rmtree(made, ignore_errors=True)

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import torch
 
-from slivit.utils.distributed import World, join_world, leave_world, local_rank, started_by_torchrun
+from slivit.utils.distributed import (
+    ProcessGroup,
+    join_world,
+    leave_world,
+    local_rank,
+    started_by_torchrun,
+)
 from slivit.utils.errors import RunError, UserError
 from slivit.utils.failures import explain
 from slivit.utils.output_dir import check_out_dir
@@ -33,7 +39,7 @@ class Session:
 
     device: torch.device
     n_workers: int = 0
-    world: World = World()
+    world: ProcessGroup = ProcessGroup()
     stop: StopSignal = field(default_factory=StopSignal)
     resume: bool = False
     quiet: bool = False

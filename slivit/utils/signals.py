@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from slivit.utils.distributed import World
+    from slivit.utils.distributed import ProcessGroup
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ENOUGH = 3     # signals that end the process wherever it is
@@ -122,7 +122,7 @@ class StopSignal:
             self._deferred = False
 
     @contextlib.contextmanager
-    def allowed(self, world: "World") -> Iterator[None]:
+    def allowed(self, world: "ProcessGroup") -> Iterator[None]:
         """Within this block, inside `deferred`, raise at once: what it does can be done again.
 
         Of several processes none may leave a step alone; there it changes nothing.
@@ -137,7 +137,7 @@ class StopSignal:
         finally:
             self._deferred = True
 
-    def check(self, world: "World | None" = None) -> None:
+    def check(self, world: "ProcessGroup | None" = None) -> None:
         """Raise Stopped if a signal has come, to this process or another.
 
         Raises:
@@ -145,7 +145,7 @@ class StopSignal:
         """
         received = self.received
         if world is not None and world.size > 1:
-            received = max(world.join(received))
+            received = max(world.all_gather(received))
         if received:
             self.received, self._raised = received, True
             raise Stopped(received)

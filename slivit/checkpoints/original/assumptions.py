@@ -6,26 +6,26 @@ from pathlib import Path
 
 import numpy as np
 
-from slivit.checkpoints.checkpoint import Card
+from slivit.checkpoints.checkpoint import CheckpointHeader
 from slivit.checkpoints.original.reader import make_target
 from slivit.cli import arguments as options
 from slivit.config import TILINGS
 from slivit.data.csv_table import column_names
 from slivit.data.meta_csv import PATIENT_NAMES
 from slivit.data.named_sets import EMBEDDED
-from slivit.data.scan_table import Scans
+from slivit.data.scan_table import ScanTable
 from slivit.utils.errors import UserError
 from slivit.utils.runtime import LOG
 
 NO_LABELS = {"f_name", "path", "split", *PATIENT_NAMES}  # columns of meta.csv
 
 
-def assumed(card: Card) -> list[str]:
+def assumed(card: CheckpointHeader) -> list[str]:
     """Return what is only assumed of a model: some of `tiling`, `task`, `label`."""
     return card.data.get("assumed", [])
 
 
-def load_evidence(args: argparse.Namespace, cards: list[Card]) -> Scans | None:
+def load_evidence(args: argparse.Namespace, cards: list[CheckpointHeader]) -> ScanTable | None:
     """Load the data to be measured; None for `--volume`.
 
     With all labels, unless `--pathologies` or a checkpoint that knows its own names them.
@@ -50,8 +50,8 @@ def load_evidence(args: argparse.Namespace, cards: list[Card]) -> Scans | None:
                         "one it predicts; --pathologies NAME does.)") from None
 
 
-def settle(path: Path, card: Card, args: argparse.Namespace, scans: Scans | None,
-           others: list[Card]) -> Card:
+def settle(path: Path, card: CheckpointHeader, args: argparse.Namespace, scans: ScanTable | None,
+           others: list[CheckpointHeader]) -> CheckpointHeader:
     """Return the card of a model with what was assumed decided by the data, and log why.
 
     Args:
@@ -98,8 +98,8 @@ def _tiling(args: argparse.Namespace) -> tuple[str, str]:
     return "width", "as the original does with all data but MedMNIST"
 
 
-def _label(path: Path, card: Card, args: argparse.Namespace, scans: Scans | None,
-           others: list[Card]) -> tuple[str, str]:
+def _label(path: Path, card: CheckpointHeader, args: argparse.Namespace, scans: ScanTable | None,
+           others: list[CheckpointHeader]) -> tuple[str, str]:
     """Return the name of the output, and why."""
     if args.pathologies is not None and len(args.pathologies) != 1:
         raise UserError(f"{path}: predicts one label, --pathologies names {len(args.pathologies)}")
@@ -119,7 +119,7 @@ def _label(path: Path, card: Card, args: argparse.Namespace, scans: Scans | None
     return card.target.labels[0], "no label is known"
 
 
-def _task(scans: Scans | None, label: str, others: list[Card]) -> tuple[str, str]:
+def _task(scans: ScanTable | None, label: str, others: list[CheckpointHeader]) -> tuple[str, str]:
     """Return the task, and why."""
     if others and others[0].target.task in ("binary", "regression"):
         return others[0].target.task, "that of the other checkpoint"

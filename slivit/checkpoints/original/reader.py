@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from slivit.checkpoints.checkpoint import Card
+from slivit.checkpoints.checkpoint import CheckpointHeader
 from slivit.checkpoints.convnext_formats import architecture_of, hf_to_timm
 from slivit.checkpoints.original.options_file import OPTIONS_FILE, find_hints
 from slivit.checkpoints.pretrained import read_tensors
@@ -46,7 +46,7 @@ class Sizes:
         return (self.heads, HEAD_DIM) != (1, self.dim)
 
 
-def read_original(path: Path) -> tuple[Card, dict[str, torch.Tensor]]:
+def read_original(path: Path) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
     """Read a `slivit.pth` of the original SLIViT.
 
     Returns:
@@ -182,7 +182,7 @@ def _last_channels(backbone: dict[str, torch.Tensor]) -> int:
     return len(backbone[f"stages.{last}.blocks.0.norm.weight"])
 
 
-def _make_card(path: Path, architecture: str, sizes: Sizes, img_size: int) -> Card:
+def _make_card(path: Path, architecture: str, sizes: Sizes, img_size: int) -> CheckpointHeader:
     """Return what is known of the model; see read_original."""
     hints = find_hints(path.with_name(OPTIONS_FILE))
     assumed = {"tiling": hints.tiling is None, "task": hints.task is None, "label": True}
@@ -194,7 +194,8 @@ def _make_card(path: Path, architecture: str, sizes: Sizes, img_size: int) -> Ca
     data = {"name": hints.dataset or NO_DATA, "fingerprint": "", "split_ratio": None,
             "split_seed": 0, "patients": [],
             "assumed": [name for name, unsure in assumed.items() if unsure]}
-    return Card("slivit", architecture, config, target, preprocess, data, versions=versions())
+    return CheckpointHeader("slivit", architecture, config, target, preprocess, data,
+                            versions=versions())
 
 
 def make_target(task: str, label: str) -> Target:

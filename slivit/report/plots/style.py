@@ -7,7 +7,7 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from slivit.utils.files import whole_file
+from slivit.utils.files import atomic_write
 
 FEW_LABELS = 3  # more have their legend below the plot
 
@@ -62,7 +62,7 @@ def legend(figure: Figure, axes, place: str) -> None:
 
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write a PNG, whole or not at all, and return its path."""
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         figure.savefig(part, dpi=120)
     return path
 
