@@ -12,21 +12,23 @@ Model, pre-processing, labels and task are read from the checkpoint.
 
 import argparse
 import contextlib
+import shlex
 from itertools import chain
+from pathlib import Path
 
 if __name__ == "__main__":  # before the imports, which take seconds
-    from slivit.utils.signals import end_at_signals
+    from slivit.cli.start import begin
 
-    end_at_signals()
+    begin("evaluate", __doc__)
 
 import numpy as np
 
 from slivit.checkpoints.checkpoint import CheckpointHeader
-from slivit.checkpoints.original.assumptions import assumed, load_evidence, settle
 from slivit.checkpoints.patient_key import KEY_FILE, known_patients
-from slivit.cli import arguments as options
-from slivit.cli import types
+from slivit.cli import records
+from slivit.cli.evaluate import build_parser
 from slivit.data.header_check import check_headers
+from slivit.data.load import load_scans
 from slivit.data.meta_csv import single_scan
 from slivit.data.named_sets import MEDMNIST_SIZES, known_sets
 from slivit.data.scan_table import ScanTable, match_names
@@ -37,43 +39,21 @@ from slivit.report.evaluation import ReportOptions
 from slivit.report.writer import measure
 from slivit.utils.errors import UserError, listing, run_script
 from slivit.utils.files import write_json
-from slivit.utils.output_dir import open_out_dir
+from slivit.utils.output_dir import make_config, open_out_dir
 from slivit.utils.runtime import LOG, versions
 from slivit.utils.session import Session, open_session
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of this script's options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False)
-    parser.add_argument("--checkpoint", type=types.path, required=True, nargs="+", metavar="FILE",
-                        help="slivit.safetensors of finetune.py, backbone.safetensors of "
-                             "bb_train.py, or slivit.pth of the original SLIViT; of several, the "
-                             "predictions are averaged, and the models compared with each other")
-    parser.add_argument("--split", choices=("test", "val", "train", "all"), default="test",
-                        help="rows to measure (default %(default)s)")
-    parser.add_argument("--b_size", type=types.positive_int, default=16, metavar="N",
-                        help="scans at a time (default %(default)s)")
-    options.add_data_options(parser, "images or volumes, as the checkpoint takes them")
-    parser.add_argument("--volume", type=types.path, metavar="FILE_OR_FOLDER",
-                        help="predict this one scan instead of a data set")
-    options.add_cache_option(parser)
-    options.add_report_options(parser)
-    options.add_run_options(parser, "runs/evaluate", resumable=False)
-    return parser
-
-
 def main(argv: list[str] | None = None) -> None:
     """Options, models, data, report."""
-    args = build_parser().parse_args(argv)
-    with open_session(args, (args.meta_csv, *args.checkpoint)) as run:
+    args = build_parser(__doc__).parse_args(argv)
+    with open_session(records.session_options(args), (args.meta_csv, *args.checkpoint)) as run:
         evaluate(args, run)
 
 
 def evaluate(args: argparse.Namespace, run: Session) -> None:
     """Measure the checkpoints on the data."""
-    trained, known = load_models(args, run)
+    trained = load_models(args, run)
     check_alike(trained)
     how = InferenceOptions(args.tta == "flips", args.mc_dropout, args.calibrate, args.seed)
     for one in trained:
@@ -85,7 +65,7 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
              ", ".join(card.target.labels), card.data["name"],
              "" if len(trained) == 1 else f"; predictions of {len(trained)} are averaged")
     match_names(args.pathologies or [], card.target.labels, "labels of the checkpoint")
-    scans = find_scans(args, card, known)
+    scans = find_scans(args, card)
     if args.group_by:
         scans.group_column(args.group_by)
     if args.split != "all":
@@ -103,45 +83,46 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
         if run.world.is_main:
             stack.enter_context(open_out_dir(args.out_dir, False, args.overwrite,
                                              chain(run.inputs, scans.read.files())))
-            write_json(args.out_dir / "config.json", options.make_config(
-                args, script="evaluate", card=card, versions=versions(),
+            write_json(args.out_dir / "config.json", make_config(
+                vars(args), script="evaluate", card=card, versions=versions(),
                 data={"name": scans.name, "fingerprint": fingerprint}))
         measure(trained, scans, args.split, run, args.b_size, args.out_dir,
                 ReportOptions(args.seed, args.pathologies, args.operating_point, args.group_by,
                               args.explain, how))
 
 
-def load_models(args: argparse.Namespace, run: Session) -> tuple[list[Trained], ScanTable | None]:
+def load_models(args: argparse.Namespace, run: Session) -> list[Trained]:
     """Load the checkpoints.
 
-    What no file tells of a model of the original SLIViT is settled by the data to be measured;
-    these are returned too where that made it necessary to load them.
-
     Raises:
-        UserError: a file that is no checkpoint, or data that settle nothing.
+        UserError: a file that is no checkpoint, or does not say what it predicts.
     """
     read = [read_any(path) for path in args.checkpoint]
-    cards = [card for card, _ in read]
-    scans = None
-    if any(map(assumed, cards)) and {card.kind for card in cards} == {"slivit"}:
-        name_data(args, next(card for card in cards if assumed(card)))
-        scans = load_evidence(args, cards)
-        sure = [card for card in cards if not assumed(card)]
-        cards = [settle(path, card, args, scans, sure) if assumed(card) else card
-                 for path, card in zip(args.checkpoint, cards, strict=True)]
-        if scans is not None:
-            labels = cards[0].target.labels
-            fits = set(labels) <= set(scans.label_names)
-            scans = scans.select_labels(labels) if fits else None
+    for path, (card, _) in zip(args.checkpoint, read, strict=True):
+        if unsaid := card.data.get("assumed"):
+            raise UserError(say_what_it_is(path, unsaid, args.pathologies))
     return [restore_trained(path, card, state, run.device)
-            for path, card, (_, state) in zip(args.checkpoint, cards, read, strict=True)], scans
+            for path, (card, state) in zip(args.checkpoint, read, strict=True)]
 
 
-def find_scans(args: argparse.Namespace, card: CheckpointHeader, known: ScanTable | None = None
-               ) -> ScanTable:
+def say_what_it_is(path: Path, unsaid: list[str], labels: list[str] | None) -> str:
+    """Return the command that settles what no file says of a model of the original SLIViT."""
+    choices = {"tiling": ("width", "width, or height for MedMNIST"),
+               "task": ("binary", "binary or regression"),
+               "label": (labels[0] if labels and len(labels) == 1 else "NAME",
+                         "the column of your tables that it predicts")}
+    flags = [f"--{name} {choices[name][0]}" for name in unsaid]
+    words = ["python", "-m", "slivit.convert", str(path), str(path.with_suffix(".safetensors"))]
+    return (f"--checkpoint {path}: is a model of the original SLIViT, of which no file says the "
+            f"{', '.join(unsaid)}. Say it once, and measure the file that this writes:\n"
+            f"  {shlex.join(words)} {' '.join(flags)}\n"
+            f"({'; '.join(f'--{name}: {choices[name][1]}' for name in unsaid)})")
+
+
+def find_scans(args: argparse.Namespace, card: CheckpointHeader) -> ScanTable:
     """Return what is to be predicted, with the label columns of the model.
 
-    Labels that a table has not are unknown. The `known` scans need not be loaded again.
+    Labels that a table has not are unknown.
 
     Raises:
         UserError: contradictory options, or whatever is wrong with the data.
@@ -154,11 +135,8 @@ def find_scans(args: argparse.Namespace, card: CheckpointHeader, known: ScanTabl
         return single_scan(args.volume, ndim, target.labels)
     name_data(args, card)
     wanted = [target.column] if target.column else list(target.labels)
-    scans = known
-    if scans is None:
-        scans = options.load_scans(args, ndim, wanted if args.meta_csv else None,
-                                   card.data["split_ratio"], card.data["split_seed"],
-                                   labels_needed=False)
+    scans = load_scans(records.data_options(args), ndim, wanted if args.meta_csv else None,
+                       card.data["split_ratio"], card.data["split_seed"], labels_needed=False)
     missing = [name for name, column in zip(scans.label_names, scans.labels.T, strict=True)
                if np.isnan(column).all()]
     if target.task == "multiclass" and 0 < len(missing) < len(scans.label_names):

@@ -32,7 +32,7 @@ from benchmarks.tasks import (
     run_script,
 )
 from slivit.checkpoints.pretrained import read_start
-from slivit.cli.training_arguments import make_integrator_config
+from slivit.cli.records import integrator_config
 from slivit.config import Preprocess
 from slivit.data.batch import Batch
 from slivit.data.datasets import ScanDataset, make_loader
@@ -135,7 +135,7 @@ def _on_features(task: Task, method: str, model: SLIViT, before: float) -> Resul
 def _with_backbone(path: Path, fold: Fold, kind: type[SLIViT], token: str | None = None) -> SLIViT:
     start = read_start(path)
     args = finetune.build_parser().parse_args(shlex.split(_sizes()))
-    config = make_integrator_config(args)
+    config = integrator_config(args)
     if token is not None:
         config = dataclasses.replace(config, token=token)
     preprocess = Preprocess(_size(), "full", start.mean, start.std, n_slices=28)

@@ -17,7 +17,7 @@ import finetune
 from benchmarks import nodules
 from benchmarks.nodules import as_scans
 from benchmarks.speed_steps import MEAN, STD
-from slivit.cli.training_arguments import make_integrator_config
+from slivit.cli.records import integrator_config
 from slivit.config import Preprocess
 from slivit.data.datasets import TrainingSet, scan_training_set
 from slivit.data.named_sets import DATA_DIR
@@ -46,7 +46,7 @@ def frozen(quick: bool, repeats: int, threads: int) -> list[dict]:
     scans = as_scans(nodules.make_fold(0, volumes, images))
     preprocess = Preprocess(args.img_size, "full", MEAN, STD, n_slices=28)
     torch.manual_seed(0)
-    model = SLIViT(backbone, 1, preprocess, make_integrator_config(args))
+    model = SLIViT(backbone, 1, preprocess, integrator_config(args))
     options = FeatureOptions(0, 0, scans.augmentation, 16, 0, quiet=True)
     _set_averages(model, scan_training_set(scans, preprocess, 16, 0, scans.augmentation, 0, CPU))
     taken: dict[str, list[float]] = {"features": [], "epoch, frozen": [], "epoch, end to end": []}

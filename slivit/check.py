@@ -24,9 +24,10 @@ if __name__ == "__main__":  # before the imports, which take seconds
 import numpy as np
 import pandas as pd
 
-from slivit.cli import arguments as options
-from slivit.cli import types
+from slivit.cli import arguments, types
+from slivit.cli.records import data_options
 from slivit.data.header_check import default_window, describe, in_threads
+from slivit.data.load import SPLIT_RATIO, load_scans
 from slivit.data.meta_csv import read_meta
 from slivit.data.named_sets import known_sets
 from slivit.data.readers import Header, ReadError, scan_ndim
@@ -61,8 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m slivit.check", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    options.add_data_options(parser, "images or volumes")
-    options.add_split_options(parser)
+    arguments.add_data_options(parser, "images or volumes")
+    arguments.add_split_options(parser)
     parser.add_argument("--ndim", type=int, choices=(2, 3),
                         help="2 for images, 3 for volumes (default: what the files are)")
     parser.add_argument("--window", type=types.window, metavar="W",
@@ -122,10 +123,10 @@ def load_any(args: argparse.Namespace) -> ScanTable:
     """Load the table, or the named set; a patient in two splits is no error here yet."""
     if args.meta_csv is None or args.dataset is not None:
         name = (args.dataset or "noduleshapes3d").lower()
-        return options.load_scans(args, args.ndim or known_sets().get(name, 3), args.pathologies,
-                                  args.split_ratio, args.seed)
+        return load_scans(data_options(args), args.ndim or known_sets().get(name, 3),
+                          args.pathologies, args.split_ratio, args.seed)
     scans = read_meta(args.meta_csv, args.ndim or 3, args.pathologies, args.pid_col,
-                      parse_ratio(args.split_ratio or options.SPLIT_RATIO), args.seed,
+                      parse_ratio(args.split_ratio or SPLIT_RATIO), args.seed,
                       refuse_overlap=False)
     ndim = args.ndim or guess_ndim(scans.read.paths)
     return dataclasses.replace(scans, ndim=ndim, read=FileSource(scans.read.paths, ndim))

@@ -11,6 +11,9 @@ from typing import Annotated, Literal, get_args
 
 from annotated_types import Ge, Le, Lt, MaxLen, MinLen
 
+PLANES = {"axial": "SPL", "coronal": "PIL", "sagittal": "RIP"}  # slices, rows, columns run to
+VIEWS = ("acquisition", *PLANES, "0", "1", "2")
+
 Task = Literal["binary", "multilabel", "multiclass", "regression"]
 Rate = Annotated[float, Ge(0), Lt(1)]
 Count = Annotated[int, Ge(0), Le(2 ** 53)]
@@ -204,3 +207,5 @@ class FitOptions:
     compile: bool = False
     ema: float = 0.0
     mixup: float = 0.0
+
+

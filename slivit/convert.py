@@ -1,10 +1,10 @@
 """Convert a fine-tuned model of the original SLIViT into a checkpoint of ours, once and for all.
 
-    python -m slivit.convert slivit.pth slivit.safetensors
-    python -m slivit.convert slivit.pth slivit.safetensors --tiling width --label IHRF
+    python -m slivit.convert slivit.pth slivit.safetensors --tiling width --task binary --label IHRF
+    python -m slivit.convert slivit.pth slivit.safetensors   # finetune_options.txt says the rest
 
 It predicts what it predicted there. What neither the tensors nor the finetune_options.txt beside
-them tell may be said with the options; evaluate.py settles the rest by the data it measures.
+them say has to be said with the options.
 """
 
 import argparse
@@ -18,7 +18,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
 from slivit.checkpoints import checkpoint
 from slivit.checkpoints.checkpoint import CheckpointHeader
-from slivit.checkpoints.original.reader import UNNAMED, make_target, read_original
+from slivit.checkpoints.original.reader import make_target, read_original
 from slivit.checkpoints.tensor_files import is_safetensors
 from slivit.cli import types
 from slivit.config import TILINGS, label_name_faults
@@ -87,24 +87,27 @@ def check_args(args: argparse.Namespace) -> None:
 
 
 def decide(card: CheckpointHeader, args: argparse.Namespace) -> CheckpointHeader:
-    """Return the card with what the options say, and log what was decided and why."""
-    token, target = card.integrator.token, card.target
+    """Return the card with what the options say, and log what was decided and why.
+
+    Raises:
+        UserError: something that neither a file nor an option says.
+    """
     given = {"tiling": args.tiling, "task": args.task, "label": args.label and args.label[0]}
+    unsaid = [name for name in card.data["assumed"] if given[name] is None]
+    if unsaid:
+        raise UserError(f"{args.source}: no file says the {', '.join(unsaid)} of this model; give "
+                        f"{' and '.join(f'--{name}' for name in unsaid)} (see --help)")
+    token, target = card.integrator.token, card.target
     token = TILINGS[args.tiling] if args.tiling else token
     target = make_target(args.task or target.task, given["label"] or target.labels[0])
     chosen = {"tiling": next(name for name, value in TILINGS.items() if value == token),
               "task": target.task, "label": target.labels[0]}
-    assumed = card.data["assumed"]
     for name, value in chosen.items():
-        why = "finetune_options.txt"
-        if given[name] is not None:
-            why = f"--{name}"
-        elif name in assumed and (name != "label" or value == UNNAMED):
-            why = f"no file says; evaluate.py settles it by its data, or say --{name} here"
-        LOG.info("%s: %s (%s)", name, value, why)
+        LOG.info("%s: %s (%s)", name, value,
+                 "finetune_options.txt" if given[name] is None else f"--{name}")
     return dataclasses.replace(
         card, target=target, integrator=dataclasses.replace(card.integrator, token=token),
-        data={**card.data, "assumed": [name for name in assumed if given[name] is None]})
+        data={**card.data, "assumed": []})
 
 
 if __name__ == "__main__":

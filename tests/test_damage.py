@@ -17,11 +17,11 @@ from slivit.checkpoints.original.options_file import Hints, find_hints
 from slivit.checkpoints.original.reader import read_original
 from slivit.checkpoints.pretrained import read_start, read_tensors
 from slivit.checkpoints.tensor_files import is_safetensors
-from slivit.cli import arguments as options
 from slivit.training.progress import Plan, Progress
 from slivit.training.resume import load_state, restore, save_state
 from slivit.utils.distributed import ProcessGroup
 from slivit.utils.errors import RunError, UserError
+from slivit.utils.output_dir import check_resume
 from slivit.utils.session import Session
 
 CPU = torch.device("cpu")
@@ -269,7 +269,7 @@ def test_weights_that_overflow_are_said(binary_run, volume_csv, tmp_path):
 def test_config_that_is_none_cannot_be_resumed(tmp_path, write, message):
     write(tmp_path / "config.json")
     with pytest.raises(UserError, match=f"--resume: .*config.json is damaged .*{message}.*again"):
-        options.check_resume(tmp_path, {"lr": 1})
+        check_resume(tmp_path, {"lr": 1})
 
 
 @pytest.mark.parametrize("text", [

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_out_of_memory_says_what_to_lower_and_to_what():
-    args = argparse.Namespace(b_size=4, accumulate=1, n_slices=28, slices_per_step=None,
+    args = dict(b_size=4, accumulate=1, n_slices=28, slices_per_step=None,
                               img_size=256, freeze_backbone=False)
     text = str(explain(torch.OutOfMemoryError("CUDA out of memory. Tried ..."), args))
     assert "--slices_per_step 28 (now 112" in text
@@ -32,7 +32,7 @@ def test_out_of_memory_says_what_to_lower_and_to_what():
 
 
 def test_advice_on_a_full_disk_is_what_the_script_can_do():
-    training, evaluation = argparse.Namespace(resume=False), argparse.Namespace()
+    training, evaluation = dict(resume=False), argparse.Namespace()
     full = NotWritten("out/metrics.json", "No space left on device")
     assert "make room, then go on with --resume. The last good" in str(explain(full, training))
     assert "make room, then run the command again, with --overwrite. The last" in str(

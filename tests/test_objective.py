@@ -3,16 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from helpers import label_scans
 
-from slivit.cli import training_arguments as training_options
 from slivit.config import Target
 from slivit.models.outputs import to_predictions
 from slivit.training.losses import (
     Objective,
+    WeightingOptions,
     auto_pos_weight,
     known_count,
     logit_shift,
     loss_sum,
+    make_objective,
     row_weights,
 )
 from slivit.utils.errors import UserError
@@ -105,11 +107,6 @@ def test_known_rows_and_labels_are_counted():
     ("multiclass", {"pos_weight": 2.0}, "--pos_weight goes with binary and multi-label tasks"),
 ])
 def test_options_that_do_not_go_with_the_task_are_refused(task, flags, message):
-    import argparse
-
-    from helpers import label_scans
-    args = argparse.Namespace(**{"pos_weight": None, "label_smoothing": 0.0,
-                                 "balanced_sampling": False, **flags})
+    options = WeightingOptions(**flags)
     with pytest.raises(UserError, match=message):
-        training_options.make_objective(args, label_scans([[0, 1], [1, 0]]),
-                                        Target(task, ("L0", "L1")))
+        make_objective(options, label_scans([[0, 1], [1, 0]]), Target(task, ("L0", "L1")))

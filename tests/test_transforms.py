@@ -12,13 +12,13 @@ from slivit.data.datasets import Collate, Item, ScanDataset, make_loader, prepar
 from slivit.data.transforms import (
     augment,
     draw_transform,
-    parse_window,
     pick_slices,
     resize,
     to_input,
     to_uint8,
     window_range,
 )
+from slivit.data.window import parse_window
 from slivit.utils.errors import UserError
 
 RNG = np.random.default_rng(0)

@@ -11,7 +11,9 @@ from pydantic import AfterValidator, FailFast
 from typing_extensions import TypedDict
 
 from slivit.config import (
+    PLANES,
     STRICT,
+    VIEWS,
     Augmentation,
     Count,
     IntegratorConfig,
@@ -19,9 +21,8 @@ from slivit.config import (
     Target,
     Text,
 )
-from slivit.data.readers.orientation import PLANES, VIEWS
 from slivit.data.splits import parse_ratio
-from slivit.data.transforms import parse_window
+from slivit.data.window import parse_window
 from slivit.models.backbone import name_fault
 from slivit.utils.errors import UserError
 from slivit.utils.records import Plain, rule

@@ -1,25 +1,11 @@
 """Command-line options that the scripts share, in named groups, and their types."""
 
 import argparse
-import dataclasses
-import json
 from pathlib import Path
 
 from slivit.cli import types
-from slivit.config import Preprocess
-from slivit.data.meta_csv import read_meta
-from slivit.data.named_sets import EMBEDDED, load_named
-from slivit.data.scan_table import ScanTable
-from slivit.data.splits import parse_ratio
-from slivit.data.transforms import parse_window
-from slivit.utils.errors import UserError, listing
-from slivit.utils.manifest import read_manifest
-from slivit.utils.output_dir import check_writable, is_empty
-from slivit.utils.records import Misfit, check, parse_object
 
 SPLIT_RATIO = "0.7,0.15,0.15"
-MAY_CHANGE = {"resume", "overwrite", "out_dir", "gpu_id", "n_cpu", "n_epochs", "patience",
-              "data_root", "cache_dir", "versions", "quiet", "tensorboard", "wandb"}
 
 
 def add_data_options(parser: argparse.ArgumentParser, what: str) -> None:
@@ -135,108 +121,3 @@ def add_report_options(parser: argparse.ArgumentParser) -> None:
                        help="average predictions over the flips that training drew")
     group.add_argument("--mc_dropout", type=types.count_or_none, default=0, metavar="N",
                        help="a column with the standard deviation of N passes with dropout")
-
-
-def load_scans(args: argparse.Namespace, ndim: int, pathologies: list[str] | None,
-               ratio: str | None = None, seed: int = 0, labels_needed: bool = True,
-               zero_one: bool = False) -> ScanTable:
-    """Load the table that the data options name; the rest is as in meta.read_meta.
-
-    Raises:
-        UserError: contradictory options, or whatever is wrong with the data.
-    """
-    if args.meta_csv is not None and args.dataset is not None:
-        raise UserError("--meta_csv and --dataset contradict each other; give one of them")
-    if getattr(args, "cache_dir", None) is not None:
-        check_writable(args.cache_dir, "--cache_dir")
-    if args.meta_csv is not None:
-        if args.medmnist_size is not None:
-            raise UserError("--medmnist_size goes with --dataset, not with --meta_csv")
-        scans = read_meta(args.meta_csv, ndim, pathologies, args.pid_col,
-                          parse_ratio(ratio or SPLIT_RATIO), seed, labels_needed=labels_needed,
-                          zero_one=zero_one)
-        return dataclasses.replace(scans, cache_dir=getattr(args, "cache_dir", None))
-    for flag in ("pid_col", "split_ratio"):
-        if getattr(args, flag, None) is not None:
-            raise UserError(f"--{flag} goes with --meta_csv; a --dataset has its own split")
-    if getattr(args, "cache_dir", None) and not getattr(args, "freeze_backbone", False):
-        raise UserError("--cache_dir goes with --meta_csv, or with --freeze_backbone; the scans of "
-                        "a --dataset are in memory")
-    name = args.dataset
-    if name is None:
-        name = next(key for key, value in EMBEDDED.items() if value == ndim)
-    if name.lower() in EMBEDDED and args.medmnist_size is not None:
-        raise UserError(f"--medmnist_size goes with a MedMNIST set, not with {name}")
-    scans = load_named(name, ndim, args.data_root, args.medmnist_size or 28)
-    return scans.select_labels(pathologies) if pathologies else scans
-
-
-def make_preprocess(args: argparse.Namespace, scans: ScanTable, mean: tuple, std: tuple,
-                    n_slices: int = 0) -> Preprocess:
-    """Resolve the input options against what suits the data set.
-
-    Raises:
-        UserError: a window that is none, or slices too small for a ConvNeXt's strides.
-    """
-    if args.img_size is not None and args.img_size < 32:
-        raise UserError(f"--img_size {args.img_size}: a ConvNeXt needs at least 32 pixels a side")
-    return Preprocess(img_size=args.img_size or scans.img_size,
-                      window=parse_window(args.window or scans.window),
-                      mean=tuple(mean), std=tuple(std), n_slices=n_slices,
-                      slice_sampling=getattr(args, "slice_sampling", "uniform"),
-                      views=chosen_views(args),
-                      channels=getattr(args, "channels", "repeat"))
-
-
-def chosen_views(args: argparse.Namespace) -> tuple[str, ...]:
-    """Return how volumes are cut, from --views or --slice_axis."""
-    return (getattr(args, "views", None)
-            or (getattr(args, "slice_axis", None) or "acquisition",))
-
-
-def make_config(args: argparse.Namespace, **resolved: object) -> dict:
-    """Return what `config.json` holds: every option, then what was resolved from them.
-
-    Raises:
-        UserError: a size that no checkpoint may hold.
-    """
-    config = dict(vars(args))
-    for key, value in resolved.items():
-        if dataclasses.is_dataclass(value):
-            try:
-                check(value)
-            except Misfit as error:
-                raise UserError(f"{key}: {error}") from None
-        config[key] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
-    return json.loads(json.dumps(config, default=str))  # paths as text
-
-
-def check_resume(out_dir: Path, config: dict) -> None:
-    """Refuse to resume a run that was started with other options or other data.
-
-    Raises:
-        UserError: listing every option that differs.
-    """
-    path = out_dir / "config.json"
-    if not path.exists() and not path.is_symlink():
-        if not is_empty(out_dir, read_manifest(out_dir) or {}):
-            raise UserError(f"--resume: {out_dir} is not empty and holds no config.json, so it is "
-                            "not a run of this script")
-        return
-    try:
-        if not path.is_file():
-            raise Misfit(["it is no regular file"])
-        before = parse_object(path.read_bytes())
-    except (Misfit, OSError) as error:
-        raise UserError(f"--resume: {path} is damaged ({error}); start again with --overwrite"
-                        ) from None
-    if isinstance(before.get("data"), dict):
-        before["data"].pop("patients", None)  # stood there in earlier versions
-    changed = [f"{key}: was {before.get(key)!r}, now {config.get(key)!r}"
-               for key in sorted(set(before) | set(config))
-               if key not in MAY_CHANGE and before.get(key) != config.get(key)]
-    if changed:
-        raise UserError(f"--resume: the run in {out_dir} was started differently:\n"
-                        f"{listing(changed)}\nGive the same options (only "
-                        f"{', '.join('--' + key for key in ('n_epochs', 'patience', 'n_cpu'))} "
-                        "and --gpu_id may change), or another --out_dir")

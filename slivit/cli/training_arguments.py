@@ -1,16 +1,9 @@
 """Command-line options of training and of the integrator, and the records made of them."""
 
 import argparse
-import dataclasses
-
-import numpy as np
-import torch
 
 from slivit.cli import types
-from slivit.config import Augmentation, FitOptions, IntegratorConfig, Target
-from slivit.data.scan_table import ScanTable
-from slivit.training.losses import Objective, auto_pos_weight, logit_shift, row_weights
-from slivit.utils.errors import UserError
+from slivit.config import IntegratorConfig
 
 
 def add_training_options(parser: argparse.ArgumentParser, *, b_size: int, n_epochs: int,
@@ -92,80 +85,3 @@ def add_integrator_options(parser: argparse.ArgumentParser) -> None:
                        help="in attention and MLP (default %(default)s)")
     group.add_argument("--emb_dropout", type=types.rate, default=default.emb_dropout, metavar="X",
                        help="of the tokens (default %(default)s)")
-
-
-def make_integrator_config(args: argparse.Namespace) -> IntegratorConfig:
-    """Gather the sizes of the integrator."""
-    return IntegratorConfig(token=args.token, dim=args.vit_dim, depth=args.vit_depth,
-                            heads=args.vit_heads, head_dim=args.vit_head_dim,
-                            mlp_dim=args.vit_mlp_dim, dropout=args.dropout,
-                            emb_dropout=args.emb_dropout)
-
-
-def make_augmentation(args: argparse.Namespace, scans: ScanTable) -> Augmentation:
-    """Resolve the augmentation options against what suits the data set."""
-    return Augmentation(
-        flips=scans.augmentation.flips if args.flips is None else args.flips,
-        jitter=scans.augmentation.jitter if args.jitter is None else args.jitter)
-
-
-def make_fit_options(args: argparse.Namespace) -> FitOptions:
-    """Gather the options of the loop."""
-    return FitOptions(n_epochs=args.n_epochs, b_size=args.b_size,
-                      warmup_epochs=args.warmup_epochs, patience=args.patience, seed=args.seed,
-                      select=args.select, accumulate=args.accumulate, amp=args.amp,
-                      compile=args.compile, ema=args.ema, mixup=args.mixup)
-
-
-def check_training_options(args: argparse.Namespace, world_size: int, device: torch.device) -> None:
-    """Refuse training options that cannot be had.
-
-    Raises:
-        UserError: saying which, and what to do.
-    """
-    if args.b_size < world_size:
-        raise UserError(f"--b_size {args.b_size}: is divided among {world_size} processes, of "
-                        "which each needs a scan at least")
-    if args.pos_weight == "auto" and args.balanced_sampling:
-        raise UserError("--pos_weight auto and --balanced_sampling contradict each other: each "
-                        "balances the classes, both together would favour the rare one; give one")
-    if args.amp == "fp16" and device.type != "cuda":
-        raise UserError("--amp fp16 needs a GPU; use bf16 or off")
-
-
-def make_objective(args: argparse.Namespace, scans: ScanTable, target: Target, auxiliary: int = 0
-                   ) -> tuple[Objective, Target, np.ndarray | None]:
-    """Resolve the options on few and skewed labels.
-
-    Args:
-        args: of the script.
-        scans: with the labels of the target.
-        target: all that is learned.
-        auxiliary: how many of its last labels are auxiliary (see Objective).
-
-    Returns:
-        The objective; the target without them, which says what weighting adds to the logits; the
-        weight of each training scan in sampling, or None.
-
-    Raises:
-        UserError: an option that does not go with the task.
-    """
-    labels = scans.labels[scans.rows("train")]
-    weighted = args.pos_weight is not None
-    if target.task == "regression":
-        for flag, given in (("pos_weight", weighted), ("label_smoothing", args.label_smoothing),
-                            ("balanced_sampling", args.balanced_sampling)):
-            if given:
-                raise UserError(f"--{flag} is for labels of 0 and 1; the task is regression")
-    if target.task == "multiclass" and weighted:
-        raise UserError("--pos_weight goes with binary and multi-label tasks; for one of several "
-                        "classes use --balanced_sampling")
-    pos_weight = ()
-    if weighted:
-        pos_weight = (auto_pos_weight(labels) if args.pos_weight == "auto"
-                      else (args.pos_weight,) * len(target.labels))
-    own = labels[:, :len(target.labels) - auxiliary]
-    weights = row_weights(own, target) if args.balanced_sampling else None
-    target = dataclasses.replace(target, shift=logit_shift(labels, target, pos_weight, weights))
-    objective = Objective(target, pos_weight, args.label_smoothing, auxiliary)
-    return objective, objective.scored, weights

@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Callable
 
 from slivit.cli.paths import path
-from slivit.data.readers.orientation import PLANES, VIEWS
+from slivit.config import PLANES, VIEWS
 from slivit.data.splits import parse_ratio
-from slivit.data.transforms import parse_window
+from slivit.data.window import parse_window
 from slivit.metrics.operating_point import Rule, parse_rule
 
 MILLION = 1_000_000

@@ -5,11 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from slivit.config import Preprocess
-from slivit.data.transforms import (
-    adjacent,
-    augment,
-    resize,
-)
+from slivit.data.transforms import adjacent, augment, resize
 
 
 @dataclass

@@ -6,9 +6,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from slivit.config import Augmentation
-from slivit.utils.errors import UserError
 
-WIDEST, NARROWEST = 1e12, 1e-12  # ends and width of a window: grey values are float32 on the way
 PERCENTILES = (2.0, 98.0)
 CHUNK = 1 << 16  # values counted at a time, so that they stay in the processor's cache
 FLIPPED_AXES = {  # of (N, C, H, W), per view: what a flip along an axis of the axial view turns
@@ -18,23 +16,6 @@ FLIPPED_AXES = {  # of (N, C, H, W), per view: what a flip along an axis of the 
 }
 
 
-def parse_window(text: str) -> str:
-    """Check `--window`: `percentile`, `full`, or `LOW,HIGH` with LOW below HIGH.
-
-    Raises:
-        UserError: anything else.
-    """
-    if text in ("percentile", "full"):
-        return text
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        low, high = 0.0, 0.0
-    if not (high - low >= NARROWEST and max(-low, high) <= WIDEST):  # NaN is neither
-        raise UserError(f"--window {text}: expected percentile, full, or LOW,HIGH, numbers from "
-                        f"{-WIDEST:g} to {WIDEST:g}, LOW below HIGH by {NARROWEST:g} at least "
-                        "(a negative LOW with an equals sign: --window=-1000,400)")
-    return text
 
 
 def window_range(scan: np.ndarray, window: str) -> tuple[float, float]:

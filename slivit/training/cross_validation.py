@@ -1,9 +1,9 @@
 """`--folds`: train a model per fold, and pool the predictions for patients it has not seen."""
 
-import argparse
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from slivit.cli import arguments as options
 from slivit.config import Target
 from slivit.data.scan_table import SPLITS, ScanTable
 from slivit.data.subsets import make_folds
@@ -23,7 +22,7 @@ from slivit.report.writer import is_finished, write_report
 from slivit.utils.cells import read_table, write_table
 from slivit.utils.errors import UserError, first_line
 from slivit.utils.files import write_json
-from slivit.utils.output_dir import check_out_dir, open_out_dir
+from slivit.utils.output_dir import check_out_dir, check_resume, make_config, open_out_dir
 from slivit.utils.records import Misfit, from_values, parse_object
 from slivit.utils.runtime import LOG, versions
 from slivit.utils.session import Session
@@ -31,10 +30,31 @@ from slivit.utils.session import Session
 FOLD = re.compile(r"fold_[0-9]+")
 Score = Annotated[float | None, Field(allow_inf_nan=False)]
 T = TypeVar("T")
-Train = Callable[[argparse.Namespace, ScanTable, Session, Path], None]
+Train = Callable[[ScanTable, Path], None]  # takes the scans of a fold, and where its files go
 
 
-def cross_validate(args: argparse.Namespace, scans: ScanTable, run: Session, train: Train) -> None:
+@dataclass(frozen=True)
+class FoldOptions:
+    """A cross-validation: how many folds, and what they are made of.
+
+    Attributes:
+        count: folds.
+        out_dir: where everything goes.
+        seed, split_ratio: of the division of a table.
+        predicted, auxiliary: names of labels, None for all and for none.
+        settings: all options of the script by name, for config.json.
+    """
+
+    count: int
+    out_dir: Path
+    seed: int
+    split_ratio: str | None
+    predicted: list[str] | None
+    auxiliary: list[str] | None
+    settings: Mapping[str, object]
+
+
+def cross_validate(options: FoldOptions, scans: ScanTable, run: Session, train: Train) -> None:
     """Train and measure every fold, then pool.
 
     In `--out_dir`: `fold_1`, `fold_2`, ... each with what a training leaves; `predictions.csv` with
@@ -43,42 +63,42 @@ def cross_validate(args: argparse.Namespace, scans: ScanTable, run: Session, tra
     finished stay as they are.
 
     Args:
-        args: of finetune.py.
+        options: see FoldOptions.
         scans: the table.
         run: where it runs.
-        train: (args, scans, run, out_dir) trains and measures one fold.
+        train: trains and measures one fold.
     """
-    keep_test = not scans.drawn or args.split_ratio is not None
-    predicted, _ = divide_labels(scans, args.auxiliary or (), args.pathologies)
-    folds = list(make_folds(scans, args.folds, args.seed, keep_test and "test" in scans.split,
+    keep_test = not scans.drawn or options.split_ratio is not None
+    predicted, _ = divide_labels(scans, options.auxiliary or (), options.predicted)
+    folds = list(make_folds(scans, options.count, options.seed, keep_test and "test" in scans.split,
                             predicted))
-    config = options.make_config(args, script="finetune", versions=versions(),
+    config = make_config(options.settings, script="finetune", versions=versions(),
                                  data={"name": scans.name, "fingerprint": scans.fingerprint()})
-    folders = [args.out_dir / f"fold_{k}" for k in range(1, args.folds + 1)]
+    folders = [options.out_dir / f"fold_{k}" for k in range(1, options.count + 1)]
     with contextlib.ExitStack() as stack:
         if run.world.is_main:
             if run.resume:
-                options.check_resume(args.out_dir, config)
+                check_resume(options.out_dir, config)
             inputs = [*run.inputs, *scans.read.files()]
-            for folder in (args.out_dir, *sorted({*folders, *_older_folds(args.out_dir)})):
-                check_out_dir(folder, run.resume, args.overwrite, inputs)
-            stack.enter_context(open_out_dir(args.out_dir, run.resume, args.overwrite, inputs))
-            for folder in _older_folds(args.out_dir) if args.overwrite else ():
+            for folder in (options.out_dir, *sorted({*folders, *_older_folds(options.out_dir)})):
+                check_out_dir(folder, run.resume, run.overwrite, inputs)
+            stack.enter_context(open_out_dir(options.out_dir, run.resume, run.overwrite, inputs))
+            for folder in _older_folds(options.out_dir) if run.overwrite else ():
                 with open_out_dir(folder, False, True, inputs):
                     pass  # its files are removed
-            write_json(args.out_dir / "config.json", config)
+            write_json(options.out_dir / "config.json", config)
         run.world.barrier()
         if keep_test and len(scans.rows("test")):
             LOG.info("%s has a test split: its %d scans are left out of the folds; measure them "
                      "with evaluate.py", scans.name, len(scans.rows("test")))
         for k, (fold, folder) in enumerate(zip(folds, folders, strict=True), 1):
             if run.resume and is_finished(folder):
-                LOG.info("fold %d of %d is finished", k, args.folds)
+                LOG.info("fold %d of %d is finished", k, options.count)
                 continue
-            LOG.info("fold %d of %d", k, args.folds)
-            train(args, fold, run, folder)
+            LOG.info("fold %d of %d", k, options.count)
+            train(fold, folder)
         if run.world.is_main:
-            _pool(args, folds, folders, run)
+            _pool(options, folds, folders, run)
 
 
 def _older_folds(out_dir: Path) -> list[Path]:
@@ -87,7 +107,7 @@ def _older_folds(out_dir: Path) -> list[Path]:
             and folder.is_dir() and not folder.is_symlink()]
 
 
-def _pool(args: argparse.Namespace, folds: list[ScanTable], folders: list[Path],
+def _pool(options: FoldOptions, folds: list[ScanTable], folders: list[Path],
           run: Session) -> None:
     """Write the predictions of all folds in the table's order, their scores, and a row per fold."""
     trained = [load_trained(folder / "slivit.safetensors", run.device) for folder in folders]
@@ -105,11 +125,12 @@ def _pool(args: argparse.Namespace, folds: list[ScanTable], folders: list[Path],
             path, quick_scores(scans.labels[rows], pred[rows], card.target)))
         table.append({"fold": k, **{split: len(fold.rows(split)) for split in SPLITS}, **scores})
     rows = np.flatnonzero(number)
-    write_table(args.out_dir / "folds.csv", pd.DataFrame(table))
+    write_table(options.out_dir / "folds.csv", pd.DataFrame(table))
     LOG.info("\n%s", pd.DataFrame(table).to_string(index=False, float_format="%.3f"))
     found = Prediction(pred[rows], np.zeros(len(rows), dtype=bool))
-    write_report(scans, rows, found, trained, "out-of-fold", args.out_dir, ReportOptions(args.seed),
-                 run, facts={"folds": args.folds}, columns={"fold": number[rows]})
+    write_report(scans, rows, found, trained, "out-of-fold", options.out_dir,
+                 ReportOptions(options.seed), run, facts={"folds": options.count},
+                 columns={"fold": number[rows]})
     LOG.info("models: %s", " ".join(str(folder / "slivit.safetensors") for folder in folders))
 
 

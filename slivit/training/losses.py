@@ -1,5 +1,6 @@
 """The loss, and how much the training weighs positives beyond what the data do."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,23 @@ import torch
 import torch.nn.functional as F
 
 from slivit.config import Target
+from slivit.data.scan_table import ScanTable
+from slivit.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class WeightingOptions:
+    """What is done about few and skewed labels.
+
+    Attributes:
+        pos_weight: factor on the loss of positives, `auto` for negatives per positive, or None.
+        balanced_sampling: whether scans are drawn so that the classes come equally often.
+        label_smoothing: see Objective.
+    """
+
+    pos_weight: float | str | None = None
+    balanced_sampling: bool = False
+    label_smoothing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -133,3 +151,41 @@ def logit_shift(labels: np.ndarray, target: Target, pos_weight: tuple[float, ...
         drawn, there = drawn / weights[negative].sum(), there / negative.sum()
         shift.append(np.log(drawn / there) + (np.log(pos_weight[k]) if pos_weight else 0.0))
     return tuple(float(value) for value in shift)
+
+
+def make_objective(options: WeightingOptions, scans: ScanTable, target: Target, auxiliary: int = 0
+                   ) -> tuple[Objective, Target, np.ndarray | None]:
+    """Resolve the options on few and skewed labels.
+
+    Args:
+        options: see WeightingOptions.
+        scans: with the labels of the target.
+        target: all that is learned.
+        auxiliary: how many of its last labels are auxiliary (see Objective).
+
+    Returns:
+        The objective; the target without them, which says what weighting adds to the logits; the
+        weight of each training scan in sampling, or None.
+
+    Raises:
+        UserError: an option that does not go with the task.
+    """
+    labels = scans.labels[scans.rows("train")]
+    weighted = options.pos_weight is not None
+    if target.task == "regression":
+        for flag, given in (("pos_weight", weighted), ("label_smoothing", options.label_smoothing),
+                            ("balanced_sampling", options.balanced_sampling)):
+            if given:
+                raise UserError(f"--{flag} is for labels of 0 and 1; the task is regression")
+    if target.task == "multiclass" and weighted:
+        raise UserError("--pos_weight goes with binary and multi-label tasks; for one of several "
+                        "classes use --balanced_sampling")
+    pos_weight = ()
+    if weighted:
+        pos_weight = (auto_pos_weight(labels) if options.pos_weight == "auto"
+                      else (options.pos_weight,) * len(target.labels))
+    own = labels[:, :len(target.labels) - auxiliary]
+    weights = row_weights(own, target) if options.balanced_sampling else None
+    target = dataclasses.replace(target, shift=logit_shift(labels, target, pos_weight, weights))
+    objective = Objective(target, pos_weight, options.label_smoothing, auxiliary)
+    return objective, objective.scored, weights

@@ -1,8 +1,8 @@
 """TensorBoard and Weights & Biases, where they are wanted; log.csv is always written."""
 
-import argparse
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from slivit.utils.errors import UserError
@@ -10,8 +10,16 @@ from slivit.utils.errors import UserError
 Track = Callable[[dict], None]  # takes a row of the log
 
 
+@dataclass(frozen=True)
+class TrackerOptions:
+    """Whether the log goes to TensorBoard too, and to which project of Weights & Biases."""
+
+    tensorboard: bool = False
+    wandb: str | None = None
+
+
 @contextlib.contextmanager
-def open_trackers(args: argparse.Namespace, config: dict, out_dir: Path) -> Iterator[Track]:
+def open_trackers(options: TrackerOptions, config: dict, out_dir: Path) -> Iterator[Track]:
     """Yield a function that sends a row of the log to every tracker asked for.
 
     Raises:
@@ -19,10 +27,10 @@ def open_trackers(args: argparse.Namespace, config: dict, out_dir: Path) -> Iter
     """
     with contextlib.ExitStack() as stack:
         tracks = []
-        if args.tensorboard:
+        if options.tensorboard:
             tracks.append(_tensorboard(out_dir, stack))
-        if args.wandb:
-            tracks.append(_wandb(args.wandb, config, out_dir, stack))
+        if options.wandb:
+            tracks.append(_wandb(options.wandb, config, out_dir, stack))
 
         def track(row: dict) -> None:
             for one in tracks:
@@ -31,14 +39,14 @@ def open_trackers(args: argparse.Namespace, config: dict, out_dir: Path) -> Iter
         yield track
 
 
-def check_trackers(args: argparse.Namespace) -> None:
+def check_trackers(options: TrackerOptions) -> None:
     """Refuse trackers that are not installed.
 
     Raises:
         UserError: with the command that installs it.
     """
     for flag, package in (("tensorboard", "tensorboard"), ("wandb", "wandb")):
-        if getattr(args, flag):
+        if getattr(options, flag):
             try:
                 __import__(package)
             except ImportError:

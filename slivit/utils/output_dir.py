@@ -1,15 +1,21 @@
 """The folder that a run writes: what may be done with one that is not empty."""
 
 import contextlib
+import dataclasses
+import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from slivit.utils.errors import UserError, listing
 from slivit.utils.files import kind_of_file, recorded
 from slivit.utils.manifest import MANIFEST, Manifest, is_plain, read_manifest, written_by_runs
+from slivit.utils.records import Misfit, check, parse_object
 from slivit.utils.signals import Stopped
+
+MAY_CHANGE = {"resume", "overwrite", "out_dir", "gpu_id", "n_cpu", "n_epochs", "patience",
+              "data_root", "cache_dir", "versions", "quiet", "tensorboard", "wandb"}
 
 RUN_FILES = ("config.json", "split.csv", "patient_key.txt", "log.csv", "history.png", "last.pt",
              "backbone.safetensors", "slivit.safetensors", "metrics.json", "predictions.csv",
@@ -198,3 +204,51 @@ def open_out_dir(out_dir: Path, resume: bool = False, overwrite: bool = False,
             except Stopped as stop:
                 stop.can_resume = True
                 raise
+
+
+def make_config(settings: Mapping[str, object], **resolved: object) -> dict:
+    """Return what `config.json` holds: every option, then what was resolved from them.
+
+    Raises:
+        UserError: a size that no checkpoint may hold.
+    """
+    config = dict(settings)
+    for key, value in resolved.items():
+        if dataclasses.is_dataclass(value):
+            try:
+                check(value)
+            except Misfit as error:
+                raise UserError(f"{key}: {error}") from None
+        config[key] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+    return json.loads(json.dumps(config, default=str))  # paths as text
+
+
+def check_resume(out_dir: Path, config: dict) -> None:
+    """Refuse to resume a run that was started with other options or other data.
+
+    Raises:
+        UserError: listing every option that differs.
+    """
+    path = out_dir / "config.json"
+    if not path.exists() and not path.is_symlink():
+        if not is_empty(out_dir, read_manifest(out_dir) or {}):
+            raise UserError(f"--resume: {out_dir} is not empty and holds no config.json, so it is "
+                            "not a run of this script")
+        return
+    try:
+        if not path.is_file():
+            raise Misfit(["it is no regular file"])
+        before = parse_object(path.read_bytes())
+    except (Misfit, OSError) as error:
+        raise UserError(f"--resume: {path} is damaged ({error}); start again with --overwrite"
+                        ) from None
+    if isinstance(before.get("data"), dict):
+        before["data"].pop("patients", None)  # stood there in earlier versions
+    changed = [f"{key}: was {before.get(key)!r}, now {config.get(key)!r}"
+               for key in sorted(set(before) | set(config))
+               if key not in MAY_CHANGE and before.get(key) != config.get(key)]
+    if changed:
+        raise UserError(f"--resume: the run in {out_dir} was started differently:\n"
+                        f"{listing(changed)}\nGive the same options (only "
+                        f"{', '.join('--' + key for key in ('n_epochs', 'patience', 'n_cpu'))} "
+                        "and --gpu_id may change), or another --out_dir")

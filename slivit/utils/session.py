@@ -1,9 +1,8 @@
 """What a script runs in: its device, its processes, the signals that stop it."""
 
-import argparse
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,8 +31,7 @@ class Session:
         n_workers: data-loading processes.
         world: the processes that torchrun started, or one.
         stop: whether a signal has come.
-        resume: whether to go on from `last.pt`.
-        quiet: whether to omit progress bars.
+        resume, overwrite, quiet: see SessionOptions.
         inputs: files that the script reads, beside its scans.
     """
 
@@ -42,16 +40,39 @@ class Session:
     world: ProcessGroup = ProcessGroup()
     stop: StopSignal = field(default_factory=StopSignal)
     resume: bool = False
+    overwrite: bool = False
     quiet: bool = False
     inputs: tuple[Path, ...] = ()
 
 
+@dataclass(frozen=True)
+class SessionOptions:
+    """Where and on what a script runs.
+
+    Attributes:
+        out_dir: where everything is written.
+        gpu_id: number of a GPU, `cpu`, or None for the first GPU there is.
+        n_cpu: data-loading processes; None for as many as suit the device.
+        resume, overwrite: what is to be done with an out_dir that is not empty.
+        quiet: whether to omit progress bars.
+        settings: all options of the script by name, for advice where memory or disk run out.
+    """
+
+    out_dir: Path
+    gpu_id: str | None
+    n_cpu: int | None
+    resume: bool
+    overwrite: bool
+    quiet: bool
+    settings: Mapping[str, object]
+
+
 @contextlib.contextmanager
-def open_session(args: argparse.Namespace, inputs: Iterable[Path | None]) -> Iterator[Session]:
+def open_session(options: SessionOptions, inputs: Iterable[Path | None]) -> Iterator[Session]:
     """Check the output folder, choose the device, join the other processes, catch signals.
 
     Args:
-        args: with out_dir, overwrite, gpu_id, n_cpu, and maybe resume and quiet.
+        options: see SessionOptions.
         inputs: files that the script reads; `--overwrite` must not remove them.
 
     Raises:
@@ -61,23 +82,22 @@ def open_session(args: argparse.Namespace, inputs: Iterable[Path | None]) -> Ite
     """
     setup_logging()
     inputs = tuple(path for path in inputs if path is not None)
-    resume = getattr(args, "resume", False)
     rank = local_rank() if started_by_torchrun() else None
     if rank:
         LOG.setLevel(logging.ERROR)
     else:
-        check_out_dir(args.out_dir, resume, args.overwrite, inputs)
-    device = choose_device(args.gpu_id, rank)
+        check_out_dir(options.out_dir, options.resume, options.overwrite, inputs)
+    device = choose_device(options.gpu_id, rank)
     with stop_signals() as stop:
         try:
-            yield Session(device, choose_workers(args.n_cpu, device), join_world(device), stop,
-                          resume, getattr(args, "quiet", False), inputs)
+            yield Session(device, choose_workers(options.n_cpu, device), join_world(device), stop,
+                          options.resume, options.overwrite, options.quiet, inputs)
         except UserError:
             raise
         except Exception as error:  # of a library that a signal, or the lack of room, came upon
             if not isinstance(error, RunError):
                 stop.check()
-            explained = explain(error, args)
+            explained = explain(error, options.settings)
             if explained is None:
                 raise
             raise explained from None

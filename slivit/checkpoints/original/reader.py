@@ -2,7 +2,7 @@
 
 The tensors tell the backbone, the sizes of the integrator, the number of slices and their side. How
 slices are tiled, the task and the name of the label come from `finetune_options.txt` beside the
-file, or are assumed until the data are known (see assumptions).
+file, or from the options of slivit.convert.
 """
 
 import math
@@ -185,7 +185,8 @@ def _last_channels(backbone: dict[str, torch.Tensor]) -> int:
 def _make_card(path: Path, architecture: str, sizes: Sizes, img_size: int) -> CheckpointHeader:
     """Return what is known of the model; see read_original."""
     hints = find_hints(path.with_name(OPTIONS_FILE))
-    assumed = {"tiling": hints.tiling is None, "task": hints.task is None, "label": True}
+    assumed = {"tiling": hints.tiling is None, "task": hints.task is None,
+               "label": hints.label is None}
     task = hints.task or "binary"
     target = make_target(task, hints.label or UNNAMED)
     config = IntegratorConfig(TILINGS[hints.tiling or "width"], sizes.dim, sizes.depth,

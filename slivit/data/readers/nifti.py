@@ -10,6 +10,7 @@ from typing import BinaryIO
 import nibabel as nib
 import numpy as np
 
+from slivit.config import PLANES
 from slivit.data.readers.base import (
     UNPACKED,
     Header,
@@ -21,7 +22,7 @@ from slivit.data.readers.base import (
     picked,
     reason,
 )
-from slivit.data.readers.orientation import PLANES, reorient
+from slivit.data.readers.orientation import reorient
 
 SUFFIXES = (".nii", ".nii.gz")
 RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])

@@ -3,9 +3,9 @@
 import nibabel.orientations
 import numpy as np
 
+from slivit.config import PLANES
+
 UNKNOWN = "SPL"  # what a volume that does not say is taken for: axial, lowest slice first
-PLANES = {"axial": "SPL", "coronal": "PIL", "sagittal": "RIP"}  # slices, rows, columns run to
-VIEWS = ("acquisition", *PLANES, "0", "1", "2")
 OPPOSITE = dict(zip("RLAPSI", "LRPAIS", strict=True))
 
 

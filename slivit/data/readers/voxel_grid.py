@@ -9,11 +9,12 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 
+from slivit.config import PLANES
 from slivit.data.readers import files_of
 from slivit.data.readers.base import Header
 from slivit.data.readers.dicom import is_dicom
 from slivit.data.readers.dicom_geometry import frame_geometry, slice_geometry
-from slivit.data.readers.orientation import PLANES, UNKNOWN, reorient
+from slivit.data.readers.orientation import UNKNOWN, reorient
 
 TAGS = ("Rows", "Columns", "NumberOfFrames", "InstanceNumber", "ImagePositionPatient",
         "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing", "SliceThickness",

@@ -1,0 +1,22 @@
+"""The options of bb_train.py."""
+
+import argparse
+
+from slivit.cli import arguments, training_arguments
+
+
+def build_parser(text: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of bb_train.py; `text` describes it."""
+    parser = argparse.ArgumentParser(
+        description=text, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False)
+    arguments.add_data_options(parser, "images")
+    arguments.add_split_options(parser)
+    arguments.add_cache_option(parser)
+    parser.add_argument("--task", choices=("auto", "multilabel", "multiclass"), default="auto",
+                        help="multilabel: a probability per label; multiclass: exactly one label "
+                             "an image (default auto: what the data set says, else multilabel)")
+    arguments.add_input_options(parser)
+    training_arguments.add_training_options(parser, b_size=32, n_epochs=20, lr=1e-4, patience=5)
+    arguments.add_run_options(parser, "runs/bb_train")
+    return parser

@@ -1,0 +1,74 @@
+"""The options of finetune.py."""
+
+import argparse
+
+from slivit.cli import arguments, training_arguments, types
+from slivit.config import TASKS
+from slivit.utils.errors import UserError
+
+
+def build_parser(text: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of finetune.py; `text` describes it."""
+    parser = argparse.ArgumentParser(
+        description=text, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False)
+    arguments.add_data_options(parser, "volumes")
+    arguments.add_split_options(parser)
+    arguments.add_cache_option(parser)
+    parser.add_argument("--auxiliary", type=types.names, metavar="A,B",
+                        help="label columns that are learned too, but neither predicted nor scored "
+                             "(--select loss counts them); all: every one that --pathologies "
+                             "does not name")
+    parser.add_argument("--folds", type=types.folds, metavar="K",
+                        help="cross-validate: train K models, each measured on patients that it "
+                             "has not seen")
+    parser.add_argument("--task", choices=("auto", *TASKS), default="auto",
+                        help="auto (default): what the data set says; else 0/1 labels are binary "
+                             "or multilabel, other numbers regression")
+    group = arguments.add_input_options(parser)
+    group.add_argument("--bb_path", type=types.path, metavar="FILE",
+                       help="a backbone.safetensors of bb_train.py, a feature_extractor.pth of the "
+                            "original SLIViT, or another file of ConvNeXt weights; gives "
+                            "architecture and weights")
+    arguments.add_slice_options(group)
+    training_arguments.add_integrator_options(parser)
+    group = training_arguments.add_training_options(parser, b_size=4, n_epochs=20, lr=1e-4,
+                                                  patience=5)
+    group.add_argument("--bb_lr", type=types.positive, metavar="X",
+                       help="peak learning rate of the backbone (default: a tenth of --lr)")
+    group.add_argument("--slices_per_step", type=types.positive_int, metavar="N",
+                       help="run the backbone over so many slices at a time and compute again what "
+                            "the backward pass needs: the same result in less memory")
+    group.add_argument("--freeze_backbone", action="store_true",
+                       help="train the integrator alone, on slice features computed once")
+    group.add_argument("--feature_augments", type=types.count_or_none, metavar="K",
+                       help="with --freeze_backbone: augmented versions of each training volume "
+                            "(default 0)")
+    group.add_argument("--unfreeze_after", type=types.positive_int, metavar="E",
+                       help="with --freeze_backbone: train the whole model after E epochs")
+    arguments.add_run_options(parser, "runs/finetune")
+    return parser
+
+
+def check_args(args: argparse.Namespace) -> None:
+    """Refuse options that contradict each other."""
+    for flag in ("weights", "backbone"):
+        if args.bb_path is not None and getattr(args, flag) is not None:
+            raise UserError(f"--bb_path and --{flag} contradict each other: the file of --bb_path "
+                            "gives architecture and weights")
+    end_to_end = not args.freeze_backbone or args.unfreeze_after is not None
+    for flag in ("bb_lr", "slices_per_step"):
+        if getattr(args, flag) is not None and not end_to_end:
+            raise UserError(f"--{flag} and --freeze_backbone contradict each other, without "
+                            "--unfreeze_after")
+    if not end_to_end and args.bb_path is None and args.weights == "none":
+        raise UserError("--freeze_backbone with --weights none would keep random weights; give "
+                        "--bb_path or other --weights")
+    for flag in ("feature_augments", "unfreeze_after"):
+        if getattr(args, flag) and not args.freeze_backbone:
+            raise UserError(f"--{flag} goes with --freeze_backbone")
+    if args.unfreeze_after is not None and args.unfreeze_after >= args.n_epochs:
+        raise UserError(f"--unfreeze_after {args.unfreeze_after}: leaves nothing of --n_epochs "
+                        f"{args.n_epochs}")
+    if args.views is not None and args.slice_axis is not None:
+        raise UserError("--views and --slice_axis contradict each other; give one of them")

@@ -1,0 +1,88 @@
+"""The records that the rest of the package takes, made of parsed options."""
+
+import argparse
+from pathlib import Path
+
+from slivit.config import Augmentation, FitOptions, IntegratorConfig
+from slivit.data.load import DataOptions, InputOptions
+from slivit.data.scan_table import ScanTable
+from slivit.training.losses import WeightingOptions
+from slivit.training.trackers import TrackerOptions
+from slivit.utils.errors import UserError
+from slivit.utils.session import Session, SessionOptions
+
+
+def data_options(args: argparse.Namespace) -> DataOptions:
+    """Return which scans the options name."""
+    return DataOptions(args.meta_csv, args.dataset, args.data_root, args.medmnist_size,
+                       args.pid_col, getattr(args, "split_ratio", None),
+                       getattr(args, "cache_dir", None),
+                       bool(getattr(args, "freeze_backbone", False)))
+
+
+def input_options(args: argparse.Namespace) -> InputOptions:
+    """Return how the options have scans become input; those of images have no slices."""
+    if not hasattr(args, "n_slices"):
+        return InputOptions(args.img_size, args.window)
+    return InputOptions(args.img_size, args.window, args.n_slices, args.slice_sampling,
+                        args.views or (args.slice_axis or "acquisition",), args.channels)
+
+
+def session_options(args: argparse.Namespace) -> SessionOptions:
+    """Return where and on what the script runs."""
+    return SessionOptions(args.out_dir, args.gpu_id, args.n_cpu, getattr(args, "resume", False),
+                          args.overwrite, getattr(args, "quiet", False), vars(args))
+
+
+def weights_file(args: argparse.Namespace) -> Path | None:
+    """Return the file that --weights names, None where it names none."""
+    return None if args.weights in (None, "imagenet", "none") else Path(args.weights)
+
+
+def integrator_config(args: argparse.Namespace) -> IntegratorConfig:
+    """Gather the sizes of the integrator."""
+    return IntegratorConfig(token=args.token, dim=args.vit_dim, depth=args.vit_depth,
+                            heads=args.vit_heads, head_dim=args.vit_head_dim,
+                            mlp_dim=args.vit_mlp_dim, dropout=args.dropout,
+                            emb_dropout=args.emb_dropout)
+
+
+def fit_options(args: argparse.Namespace) -> FitOptions:
+    """Gather the options of the loop."""
+    return FitOptions(n_epochs=args.n_epochs, b_size=args.b_size,
+                      warmup_epochs=args.warmup_epochs, patience=args.patience, seed=args.seed,
+                      select=args.select, accumulate=args.accumulate, amp=args.amp,
+                      compile=args.compile, ema=args.ema, mixup=args.mixup)
+
+
+def augmentation(args: argparse.Namespace, scans: ScanTable) -> Augmentation:
+    """Resolve the augmentation options against what suits the data set."""
+    return Augmentation(
+        flips=scans.augmentation.flips if args.flips is None else args.flips,
+        jitter=scans.augmentation.jitter if args.jitter is None else args.jitter)
+
+
+def weighting_options(args: argparse.Namespace) -> WeightingOptions:
+    """Gather what is done about few and skewed labels."""
+    return WeightingOptions(args.pos_weight, args.balanced_sampling, args.label_smoothing)
+
+
+def tracker_options(args: argparse.Namespace) -> TrackerOptions:
+    """Gather where the log goes beside log.csv."""
+    return TrackerOptions(args.tensorboard, args.wandb)
+
+
+def check_training_options(args: argparse.Namespace, run: Session) -> None:
+    """Refuse training options that cannot be had.
+
+    Raises:
+        UserError: saying which, and what to do.
+    """
+    if args.b_size < run.world.size:
+        raise UserError(f"--b_size {args.b_size}: is divided among {run.world.size} processes, of "
+                        "which each needs a scan at least")
+    if args.pos_weight == "auto" and args.balanced_sampling:
+        raise UserError("--pos_weight auto and --balanced_sampling contradict each other: each "
+                        "balances the classes, both together would favour the rare one; give one")
+    if args.amp == "fp16" and run.device.type != "cuda":
+        raise UserError("--amp fp16 needs a GPU; use bf16 or off")

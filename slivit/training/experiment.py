@@ -1,0 +1,154 @@
+"""What bb_train.py and finetune.py share: a training from its records to its report."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from slivit.checkpoints import checkpoint
+from slivit.checkpoints.header import CheckpointHeader, Validation
+from slivit.checkpoints.model_card import training_facts
+from slivit.checkpoints.patient_key import patient_key, write_key
+from slivit.config import Augmentation, FitOptions, Target
+from slivit.data.scan_table import ScanTable
+from slivit.models.slivit import ImageClassifier, SLIViT
+from slivit.prediction import load_trained
+from slivit.report.evaluation import ReportOptions
+from slivit.report.writer import closing_split, measure
+from slivit.training.calibration import temperature_of
+from slivit.training.losses import Objective
+from slivit.training.progress import Plan
+from slivit.training.resume import find_state
+from slivit.training.trackers import TrackerOptions, open_trackers
+from slivit.training.train_step import Phase
+from slivit.training.trainer import fit
+from slivit.utils.files import write_json
+from slivit.utils.output_dir import check_resume, make_config, open_out_dir
+from slivit.utils.runtime import LOG, versions
+from slivit.utils.session import Session
+
+FILES = {"bb_train": "backbone.safetensors", "finetune": "slivit.safetensors"}
+# Made when the model is on its device; what it opens is closed when the training ends.
+MakePhases = Callable[[contextlib.ExitStack], list[Phase]]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A training: what learns what from which scans, and where its files go.
+
+    Attributes:
+        script: `bb_train` or `finetune`.
+        model: with the weights it starts from.
+        backbone: timm's name of its backbone.
+        trained_on: what those weights were trained on, as reports say it, or None.
+        scans: with the labels that are learned.
+        target: what is predicted.
+        auxiliary: labels that are learned too, but neither predicted nor scored.
+        objective, augmentation, fit: see there.
+        weights: of the training scans in sampling, or None.
+        starts: the first epoch of each phase.
+        settings: all options of the script by name, for config.json.
+        out_dir: where files go.
+        trackers: where the log goes beside log.csv.
+    """
+
+    script: str
+    model: ImageClassifier | SLIViT
+    backbone: str
+    trained_on: str | None
+    scans: ScanTable
+    target: Target
+    objective: Objective
+    augmentation: Augmentation
+    fit: FitOptions
+    weights: np.ndarray | None
+    settings: Mapping[str, object]
+    out_dir: Path
+    auxiliary: tuple[str, ...] = ()
+    starts: tuple[int, ...] = (1,)
+    trackers: TrackerOptions = field(default_factory=TrackerOptions)
+
+    @property
+    def best(self) -> Path:
+        """Where the checkpoint of the best epoch goes."""
+        return self.out_dir / FILES[self.script]
+
+    @property
+    def scored(self) -> ScanTable:
+        """The scans with the labels that are predicted."""
+        return self.scans.select_labels(self.target.labels) if self.auxiliary else self.scans
+
+
+def run_experiment(one: Experiment, run: Session, make_phases: MakePhases) -> None:
+    """Train on the train split, keep the best epoch on val, measure on test, write all files.
+
+    Args:
+        one: see Experiment.
+        run: where it runs.
+        make_phases: gives what is trained in which epochs.
+
+    Raises:
+        UserError: the output folder, or the run in it, is not what is needed.
+        RunError: the training failed; the last good files stay.
+        Stopped: a signal came; last.pt holds the last whole step.
+    """
+    scans = one.scored
+    data = checkpoint.data_facts(scans, scans.fingerprint(), one.settings["split_ratio"],
+                                 one.fit.seed)
+    config = _config(one, data)
+    key = patient_key(one.out_dir, run.resume)
+    patients = checkpoint.patient_facts(scans, key)
+    plan = Plan.of(one.scans, one.fit.b_size, one.fit.accumulate, one.starts)
+    start = find_state(one.out_dir, one.model, one.best, run, plan)
+    save_best = _keep_best(one, data | patients, config)
+    with contextlib.ExitStack() as stack:
+        track = None
+        if run.world.is_main:
+            if run.resume:
+                check_resume(one.out_dir, config)
+            stack.enter_context(open_out_dir(one.out_dir, run.resume, run.overwrite,
+                                             chain(run.inputs, scans.read.files())))
+            write_json(one.out_dir / "config.json", config)
+            if patients["patients"]:
+                write_key(one.out_dir, key)
+            one.scans.save_split(one.out_dir / "split.csv")
+            track = stack.enter_context(open_trackers(one.trackers, config, one.out_dir))
+        run.world.barrier()
+        one.model.to(run.device)
+        fit(one.model, make_phases(stack), one.objective, one.fit, run, one.out_dir, save_best,
+            track, start)
+        run.world.barrier()
+        measure([load_trained(one.best, run.device)], scans, closing_split(scans), run,
+                one.fit.b_size, one.out_dir, ReportOptions(one.fit.seed))
+    LOG.info("%s: %s", "backbone" if one.script == "bb_train" else "model", one.best)
+
+
+def _config(one: Experiment, data: dict) -> dict:
+    """Return the content of config.json."""
+    integrator = {"integrator": one.model.config} if isinstance(one.model, SLIViT) else {}
+    return make_config(one.settings, script=one.script, backbone=one.backbone, target=one.target,
+                       preprocess=one.model.preprocess, augmentation=one.augmentation, data=data,
+                       versions=versions(), backbone_data=one.trained_on, **integrator)
+
+
+def _keep_best(one: Experiment, data: dict, config: dict
+               ) -> Callable[[int, dict, nn.Module, Validation], None]:
+    """Return what writes the checkpoint of an epoch that is the best so far."""
+    options = config
+    if one.script == "finetune":
+        options = {**config, "auxiliary": ", ".join(one.auxiliary) or None}
+    facts = training_facts(one.scored, one.target, one.augmentation, options, one.trained_on)
+    volumes = isinstance(one.model, SLIViT)
+
+    def save(epoch: int, scores: dict, best: nn.Module, validation: Validation) -> None:
+        header = CheckpointHeader(
+            "slivit" if volumes else "backbone", one.backbone,
+            one.model.config if volumes else None, one.target, one.model.preprocess, data, epoch,
+            scores, one.fit.seed, versions(), facts, temperature_of(validation, one.target))
+        checkpoint.save(one.best, best, header, validation)
+
+    return save
