@@ -9,7 +9,7 @@ SEEDS := slivit,densenet,resnet18_narrow,plain,volume,shape_boosting  # with two
 .PHONY: demo test test-lowest lint results
 
 demo: .venv/run.stamp
-	$(BIN)/python -m slivit.demo
+	$(BIN)/python -m demo
 
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -39,8 +39,9 @@ from slivit.report.evaluation import ReportOptions
 from slivit.report.writer import measure
 from slivit.utils.errors import UserError, listing, run_script
 from slivit.utils.files import write_json
+from slivit.utils.log import LOG
 from slivit.utils.output_dir import make_config, open_out_dir
-from slivit.utils.runtime import LOG, versions
+from slivit.utils.runtime import versions
 from slivit.utils.session import Session, open_session
 
 

@@ -41,7 +41,7 @@ from slivit.training.trackers import check_trackers
 from slivit.training.train_step import Phase
 from slivit.utils.errors import UserError, run_script, together
 from slivit.utils.files import scratch_dir
-from slivit.utils.runtime import LOG
+from slivit.utils.log import LOG
 from slivit.utils.session import Session, open_session
 
 

@@ -8,7 +8,7 @@ from matplotlib.ticker import NullLocator
 from sklearn.isotonic import IsotonicRegression
 
 from benchmarks.jobs import Done, pooled
-from slivit.metrics import bootstrap, weighted
+from slivit.metrics import bootstrap
 from slivit.metrics.evaluation import N_BOOT
 from slivit.report.plots.style import new_figure, save_figure
 from slivit.report.terminal import score_text
@@ -72,7 +72,7 @@ def score(mine: list[Done]) -> tuple[dict, np.ndarray]:
     values, draws = [], []
     for fold in sorted(table["fold"].unique()):
         here = np.flatnonzero(table["fold"] == fold)
-        scorer = weighted.ranking(truth[here], table["pred"].to_numpy()[here])
+        scorer = bootstrap.ranking(truth[here], table["pred"].to_numpy()[here])
         values.append(float(scorer(np.ones((1, len(here))))["roc_auc"][0]))
         draws.append(bootstrap.replicate(scorer, counts, member[here])["roc_auc"])
     replicates = np.mean(draws, axis=0)

@@ -14,11 +14,11 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from data.build_nodule_shapes import label_nodules
+from demo.nodule_tables import CUTS, above_cuts
 from slivit.config import Augmentation, Target
 from slivit.data.named_sets import DATA_DIR
 from slivit.data.scan_table import SPLITS, ScanTable
 from slivit.data.sources import ArraySource
-from slivit.nodule_tables import CUTS, above_cuts
 from slivit.utils.runtime import derive_seed
 
 N_FOLDS = 5

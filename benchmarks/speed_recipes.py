@@ -17,17 +17,19 @@ import finetune
 from benchmarks import nodules
 from benchmarks.nodules import as_scans
 from benchmarks.speed_steps import MEAN, STD
+from slivit.cli.parser import read_recipe
 from slivit.cli.records import integrator_config
 from slivit.config import Preprocess
 from slivit.data.datasets import TrainingSet, scan_training_set
 from slivit.data.named_sets import DATA_DIR
-from slivit.demo import FINETUNE, PRETRAIN
 from slivit.models.slivit import SLIViT
 from slivit.training.frozen_features import FeatureOptions, frozen_training_set
 from slivit.training.losses import Objective, loss_sum
 
 CPU = torch.device("cpu")
 QUICK = "--n_epochs 1 --backbone convnext_zepto_rms"
+PRETRAIN, FINETUNE = (" ".join(read_recipe(name)) for name in ("nodules_images",
+                                                                 "nodules_volumes"))
 PAPER = ("--weights none --n_epochs 6 --patience 0", "--n_epochs 3 --patience 0 --lr 1e-4")
 """The scripts' own defaults, which have the paper's sizes, for long enough to see them rise."""
 
@@ -102,7 +104,7 @@ def backbone_name() -> str:
 def recipes(quick: bool, repeats: int, threads: int) -> list[dict]:
     """Run both recipes once, from nothing, on the embedded sets, and follow their validation.
 
-    The recommended one reads the files of slivit.nodule_tables; their writing counts.
+    The recommended one reads the files of demo.nodule_tables; their writing counts.
 
     Returns:
         Rows of recipe, stage (`pretrain` or `finetune`), epoch, minutes since the recipe began,
@@ -115,7 +117,7 @@ def recipes(quick: bool, repeats: int, threads: int) -> list[dict]:
             mine, before, tables = [], 0.0, {"pretrain": [], "finetune": []}
             backbone = Path(folder) / "pretrain" / "backbone.safetensors"
             if name == "recommended":
-                before = _run(["-m", "slivit.nodule_tables", f"{folder}/tables"], threads)
+                before = _run(["-m", "demo.nodule_tables", f"{folder}/tables"], threads)
                 tables = {stage: ["--meta_csv", f"{folder}/tables/{kind}.csv"] for stage, kind in
                           (("pretrain", "images"), ("finetune", "volumes"))}
             for stage, script, extra in (("pretrain", "bb_train.py", tables["pretrain"]), (

@@ -15,6 +15,7 @@ import finetune
 from benchmarks import nodule_files
 from benchmarks.networks import CPU
 from benchmarks.nodules import Fold
+from slivit.cli.parser import read_recipe
 from slivit.prediction import load_trained
 from slivit.utils.cells import read_table
 from slivit.utils.files import write_json
@@ -23,11 +24,8 @@ BACKBONE = "backbone"  # the job that pre-trains, before those of the methods
 COMMON = "--pid_col patient --window full --jitter 0 --n_cpu 0 --gpu_id cpu --quiet --overwrite"
 QUICK = "--n_epochs 1"
 SMALLEST = "--backbone convnext_zepto_rms"  # in a quick run
-PLAIN_IMAGES = ("--backbone convnext_atto --weights none --img_size 64 --drop_path 0 --n_epochs 12 "
-                "--patience 0 --b_size 32 --lr 2e-3 --select loss")
-PLAIN_VOLUMES = ("--img_size 64 --token pool --freeze_backbone --feature_augments 4 --n_epochs 12 "
-                 "--patience 0 --b_size 32 --lr 5e-4 --select loss --vit_dim 128 --vit_depth 2 "
-                 "--vit_heads 4 --vit_head_dim 32 --vit_mlp_dim 256")
+PLAIN_IMAGES, PLAIN_VOLUMES = (" ".join(read_recipe(name)) for name in ("plain_images",
+                                                                         "plain_volumes"))
 """A recipe of LayerNorm and eight labels of an image a nodule, of which parts are left out."""
 
 

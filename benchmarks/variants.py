@@ -16,8 +16,8 @@ import finetune
 from benchmarks.nodule_files import save, write_table
 from benchmarks.nodules import IMAGE_LABELS, ORDINAL, Fold, image_table
 from benchmarks.tasks import COMMON, QUICK, SMALLEST, Result, Task, run_script
+from demo.nodule_tables import choose_slices
 from slivit.config import Target
-from slivit.nodule_tables import choose_slices
 from slivit.utils.files import write_json
 
 VIT = "--vit_dim 128 --vit_depth 2 --vit_heads 4 --vit_head_dim 32 --vit_mlp_dim 256"

@@ -32,8 +32,8 @@ from slivit.data.scan_table import ScanTable
 from slivit.utils.cells import write_table
 from slivit.utils.errors import UserError, run_script
 from slivit.utils.files import atomic_write
+from slivit.utils.log import LOG, setup_logging
 from slivit.utils.output_dir import check_out_dir, open_out_dir
-from slivit.utils.runtime import LOG, setup_logging
 
 SPLITS = ("train", "val", "test")
 

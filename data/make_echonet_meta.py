@@ -25,7 +25,7 @@ import pandas as pd
 from meta_table import check_out, path_cells, table_parser, write_table
 
 from slivit.utils.errors import UserError, listing, run_script
-from slivit.utils.runtime import LOG, setup_logging
+from slivit.utils.log import LOG, setup_logging
 
 COLUMNS = ("FileName", "EF", "Split")
 SPLITS = ("train", "val", "test")

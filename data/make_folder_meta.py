@@ -27,7 +27,7 @@ from slivit.cli import types
 from slivit.data.readers import ReadError, is_scan, scan_ndim
 from slivit.data.splits import SPLIT_NAMES, check_no_overlap
 from slivit.utils.errors import UserError, listing, run_script
-from slivit.utils.runtime import LOG, setup_logging
+from slivit.utils.log import LOG, setup_logging
 
 RESERVED = {"split", "patient", "patient_id", "pid", "id", "f_name", "path"}
 

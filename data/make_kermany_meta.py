@@ -27,7 +27,7 @@ from meta_table import check_out, path_cells, table_parser, write_table
 from slivit.cli import types
 from slivit.data.splits import split_by_group
 from slivit.utils.errors import UserError, listing, run_script
-from slivit.utils.runtime import LOG, setup_logging
+from slivit.utils.log import LOG, setup_logging
 
 CLASSES = ("NORMAL", "DRUSEN", "CNV", "DME")
 FOLDERS = ("train", "val", "test")

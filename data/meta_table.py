@@ -11,7 +11,7 @@ from slivit.cli import types
 from slivit.utils import cells
 from slivit.utils.errors import NotWritten, UserError, listing
 from slivit.utils.files import check_replaceable
-from slivit.utils.runtime import LOG
+from slivit.utils.log import LOG
 
 BEGINNING = b"F_Name,Path"  # of the tables written here
 

@@ -38,8 +38,8 @@ from slivit.data.transforms import pick_slices, to_uint8, window_range
 from slivit.report.contact_sheet import Row, draw_sheet
 from slivit.utils.cells import write_table
 from slivit.utils.errors import UserError, listing, run_script
+from slivit.utils.log import LOG, setup_logging
 from slivit.utils.output_dir import check_out_dir, open_out_dir
-from slivit.utils.runtime import LOG, setup_logging
 
 GUESS_ROWS = 20    # looked at to tell images from volumes
 SHEET_SLICES = 8   # of a volume, on the contact sheet

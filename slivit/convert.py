@@ -24,7 +24,7 @@ from slivit.cli import types
 from slivit.config import TILINGS, label_name_faults
 from slivit.utils.errors import UserError, run_script
 from slivit.utils.files import check_replaceable
-from slivit.utils.runtime import LOG, setup_logging
+from slivit.utils.log import LOG, setup_logging
 
 
 def build_parser() -> argparse.ArgumentParser:

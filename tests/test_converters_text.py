@@ -10,7 +10,7 @@ from converters import DATA, GREY, refused, run, touch
 from helpers import RUN_3D, write_image, write_meta
 
 import finetune
-from slivit.utils.runtime import LOG, setup_logging
+from slivit.utils.log import LOG, setup_logging
 
 ODD = os.fsdecode(b"M\xfcller")  # Latin-1
 

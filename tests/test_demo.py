@@ -5,19 +5,10 @@ import json
 import numpy as np
 import pandas as pd
 
+from demo.__main__ import summary
 from slivit.config import Target
 from slivit.data.named_sets import DATA_DIR
-from slivit.demo import FINETUNE, PRETRAIN, summary
 from slivit.metrics.evaluation import evaluate
-
-
-def test_settings_are_options_of_the_scripts():
-    import bb_train
-    import finetune
-
-    bb_train.build_parser().parse_args(PRETRAIN.split())
-    args = finetune.build_parser().parse_args([*FINETUNE.split(), "--bb_path", "b.safetensors"])
-    finetune.check_args(args)
 
 
 def test_summary_compares_with_volume_on_the_same_nodules(tmp_path):

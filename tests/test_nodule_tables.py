@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from slivit import nodule_tables
+from demo import nodule_tables
 from slivit.data.meta_csv import read_meta
 from slivit.data.named_sets import DATA_DIR
 from slivit.utils.errors import UserError

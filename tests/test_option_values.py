@@ -11,7 +11,9 @@ from converters import DATA
 import bb_train
 import evaluate
 import finetune
-from slivit import check, convert, demo, nodule_tables
+from demo import __main__ as demo
+from demo import nodule_tables
+from slivit import check, convert
 from slivit.cli import types
 from slivit.data.splits import parse_ratio
 

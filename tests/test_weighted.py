@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 from sklearn import metrics as sk
 
-from slivit.metrics import weighted
+from slivit.metrics import bootstrap
 from slivit.metrics.evaluation import class_scores
 from slivit.metrics.scores import point_scores
 
@@ -31,7 +31,7 @@ def check(scorer, expected, *arrays, rel=1e-9):
 def test_ranking_and_probability_scores(decimals):
     truth = RNG.integers(0, 2, 60)
     pred = np.clip(np.round(RNG.random(60) * 0.7 + 0.3 * truth, decimals), 0, 1)
-    check(weighted.combine(weighted.ranking(truth, pred), weighted.probability(truth, pred)),
+    check(bootstrap.combine(bootstrap.ranking(truth, pred), bootstrap.probability(truth, pred)),
           lambda t, p: {"roc_auc": sk.roc_auc_score(t, p),
                         "pr_auc": sk.average_precision_score(t, p),
                         "brier": sk.brier_score_loss(t, p),
@@ -61,7 +61,7 @@ def test_decision_scores():
                 "f1": sk.f1_score(t, said), "accuracy": sk.accuracy_score(t, said),
                 "balanced_accuracy": sk.balanced_accuracy_score(t, said)}
 
-    check(weighted.decision(truth, pred, 0.4), expected, truth, pred)
+    check(bootstrap.decision(truth, pred, 0.4), expected, truth, pred)
 
 
 @pytest.mark.parametrize(("unit", "decimals"), [(1.0, 8), (1.0, 0), (1e-9, 8), (1e6, 8)])
@@ -77,7 +77,7 @@ def test_regression_scores(unit, decimals):
                 "loa_low": off.mean() - 1.96 * off.std(ddof=1),
                 "loa_high": off.mean() + 1.96 * off.std(ddof=1)}
 
-    check(weighted.regression(truth, value), expected, truth, value, rel=1e-6)
+    check(bootstrap.regression(truth, value), expected, truth, value, rel=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes")  # scikit-learn's, of rare classes
@@ -93,7 +93,7 @@ def test_confusion_scores():
         return {"accuracy": sk.accuracy_score(t, s), "kappa": sk.cohen_kappa_score(t, s),
                 "balanced_accuracy": sk.balanced_accuracy_score(t, s), **averages}
 
-    check(weighted.confusion(truth, said, 5), expected, truth, said)
+    check(bootstrap.confusion(truth, said, 5), expected, truth, said)
 
 
 @pytest.mark.parametrize(("first", "second", "kappa"), [
@@ -105,7 +105,7 @@ def test_kappa_is_the_published_one(first, second, kappa):
     truth = np.repeat([i for i, _, _ in cells], [count for _, _, count in cells])
     said = np.repeat([j for _, j, _ in cells], [count for _, _, count in cells])
     assert tuple(np.bincount(truth, minlength=3)) == first
-    found = weighted.confusion(truth, said, 3)(np.ones((1, 100)))["kappa"][0]
+    found = bootstrap.confusion(truth, said, 3)(np.ones((1, 100)))["kappa"][0]
     assert found == pytest.approx(kappa, abs=6e-4)
     assert class_scores(np.eye(3)[truth], np.eye(3)[said])["kappa"] == pytest.approx(found)
 
@@ -113,9 +113,9 @@ def test_kappa_is_the_published_one(first, second, kappa):
 def test_replicates_that_define_nothing_are_nan():
     truth, pred = np.array([0, 1, 1]), np.array([0.2, 0.2, 0.9])
     none = np.array([[0.0, 0, 0], [0, 1, 2]])
-    found = weighted.combine(weighted.ranking(truth, pred), weighted.probability(truth, pred),
-                             weighted.decision(truth, pred, 0.5))(none)
+    found = bootstrap.combine(bootstrap.ranking(truth, pred), bootstrap.probability(truth, pred),
+                             bootstrap.decision(truth, pred, 0.5))(none)
     assert np.isnan(found["roc_auc"]).all() and np.isnan(found["specificity"]).all()
     assert np.isnan(found["brier"]).tolist() == [True, False]
-    assert np.isnan(weighted.regression(pred, pred)(none)["r2"][0])
-    assert np.isnan(weighted.confusion(truth, truth, 2)(none)["kappa"]).all()
+    assert np.isnan(bootstrap.regression(pred, pred)(none)["r2"][0])
+    assert np.isnan(bootstrap.confusion(truth, truth, 2)(none)["kappa"]).all()

@@ -14,7 +14,7 @@ from pathlib import Path
 from slivit.data.splits import plain_patient
 from slivit.utils.errors import UserError
 from slivit.utils.files import atomic_write
-from slivit.utils.runtime import LOG
+from slivit.utils.log import LOG
 
 KEY_FILE = "patient_key.txt"
 KEY_BYTES = 32

@@ -26,7 +26,7 @@ from slivit.checkpoints.tensor_files import (
 )
 from slivit.models.backbone import check_name, for_scratch, input_statistics
 from slivit.utils.errors import UserError, first_line, listing
-from slivit.utils.runtime import LOG
+from slivit.utils.log import LOG
 
 HUB_TIMEOUT = 10  # seconds
 DEFAULT = "convnext_tiny"

@@ -3,13 +3,12 @@
 import argparse
 
 from slivit.cli import arguments, training_arguments
+from slivit.cli.parser import Parser
 
 
 def build_parser(text: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of bb_train.py; `text` describes it."""
-    parser = argparse.ArgumentParser(
-        description=text, formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False)
+    parser = Parser(text)
     arguments.add_data_options(parser, "images")
     arguments.add_split_options(parser)
     arguments.add_cache_option(parser)

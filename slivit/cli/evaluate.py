@@ -3,13 +3,12 @@
 import argparse
 
 from slivit.cli import arguments, types
+from slivit.cli.parser import Parser
 
 
 def build_parser(text: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of evaluate.py; `text` describes it."""
-    parser = argparse.ArgumentParser(
-        description=text, formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False)
+    parser = Parser(text)
     parser.add_argument("--checkpoint", type=types.path, required=True, nargs="+", metavar="FILE",
                         help="slivit.safetensors of finetune.py, backbone.safetensors of "
                              "bb_train.py, or slivit.pth of the original SLIViT; of several, the "

@@ -3,15 +3,14 @@
 import argparse
 
 from slivit.cli import arguments, training_arguments, types
+from slivit.cli.parser import Parser
 from slivit.config import TASKS
 from slivit.utils.errors import UserError
 
 
 def build_parser(text: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of finetune.py; `text` describes it."""
-    parser = argparse.ArgumentParser(
-        description=text, formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False)
+    parser = Parser(text)
     arguments.add_data_options(parser, "volumes")
     arguments.add_split_options(parser)
     arguments.add_cache_option(parser)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from slivit.utils.cells import unescape
 from slivit.utils.errors import UserError, listing
-from slivit.utils.runtime import LOG
+from slivit.utils.log import LOG
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 HEADER_LINES = 10  # of the file, among which the header is looked for

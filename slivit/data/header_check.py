@@ -12,7 +12,8 @@ from tqdm import tqdm
 from slivit.data.readers import Header, ReadError, missing_or_unreadable
 from slivit.data.scan_table import ScanTable
 from slivit.data.sources import ArraySource
-from slivit.utils.runtime import LOG, usable_cpus
+from slivit.utils.log import LOG
+from slivit.utils.runtime import usable_cpus
 
 CT_WINDOW = "-1000,1000"  # Hounsfield units, air to dense bone
 THICK = 3.0  # times the pixel, from which other views than the acquisition's are coarse

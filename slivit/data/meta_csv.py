@@ -22,7 +22,7 @@ from slivit.data.splits import (
     written_alike,
 )
 from slivit.utils.errors import UserError, listing
-from slivit.utils.runtime import LOG
+from slivit.utils.log import LOG
 
 PATIENT_NAMES = ("pid", "patient", "patient_id")
 RESERVED = ("f_name", "path", "split", *PATIENT_NAMES)

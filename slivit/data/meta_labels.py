@@ -11,7 +11,7 @@ import pandas as pd
 from slivit.config import label_name_faults
 from slivit.data.scan_table import match_names
 from slivit.utils.errors import UserError, listing
-from slivit.utils.runtime import LOG
+from slivit.utils.log import LOG
 
 UNKNOWN = ("", "na", "n/a", "nan")
 WHOLE = 2.0 ** 53  # from here on, float64 does not hold every whole number

@@ -13,7 +13,7 @@ from slivit.data.scan_table import DEFAULT_SIZE, SPLITS, ScanTable
 from slivit.data.sources import ArraySource
 from slivit.utils.errors import UserError, listing, nearest
 from slivit.utils.files import scratch_dir
-from slivit.utils.runtime import LOG
+from slivit.utils.log import LOG
 
 DATA_DIR = Path(__file__).resolve().parents[2] / "data"
 EMBEDDED = {"noduleshapes2d": 2, "noduleshapes3d": 3}

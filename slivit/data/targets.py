@@ -8,7 +8,7 @@ from slivit.config import Target
 from slivit.data.scan_table import SPLITS, ScanTable, match_names
 from slivit.data.subsets import UNUSED
 from slivit.utils.errors import UserError, listing
-from slivit.utils.runtime import LOG
+from slivit.utils.log import LOG
 
 GIVE_ROWS = ("Give rows to it, in the Split column or by the folders in Path, or by --split_ratio "
              "where the table has neither")

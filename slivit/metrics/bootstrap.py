@@ -4,6 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from slivit.metrics.operating_point import rates, ratio
+
+ECE_BINS = 15
+
 Scorer = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 CELLS = 400_000  # replicate-by-row cells worked on at once: what a processor's cache holds
@@ -77,3 +81,165 @@ def interval(replicates: np.ndarray, level: float = 0.95) -> list[float] | None:
         return None
     tail = 50 * (1 - level)
     return [float(edge) for edge in np.percentile(valid, [tail, 100 - tail])]
+
+
+def combine(*scorers: Scorer) -> Scorer:
+    """Return the scorer of all that these score."""
+    return lambda weights: {key: value for scorer in scorers
+                            for key, value in scorer(weights).items()}
+
+
+def ranking(truth: np.ndarray, pred: np.ndarray) -> Scorer:
+    """Return the scorer of `roc_auc` and `pr_auc`.
+
+    ROC-AUC is the Mann-Whitney statistic with ties counted half; PR-AUC is average precision.
+
+    Args:
+        truth: (n,) of 0 and 1.
+        pred: (n,) higher means more positive.
+    """
+    order = np.argsort(-pred, kind="stable")
+    positive = truth[order] == 1
+    starts = np.flatnonzero(np.diff(pred[order], prepend=np.inf) != 0)
+    ends = np.append(starts[1:], len(order))
+    hits = np.add.reduceat(positive.astype(int), starts)
+    starts, ends, hits = starts[hits > 0], ends[hits > 0], hits[hits > 0]
+    positives, first = order[positive], np.cumsum(hits) - hits
+
+    def score(weights: np.ndarray) -> dict[str, np.ndarray]:
+        total = np.zeros((len(weights), len(order) + 1))
+        np.cumsum(np.take(weights, order, axis=1), axis=1, out=total[:, 1:])
+        pos = np.add.reduceat(np.take(weights, positives, axis=1), first, axis=1)
+        found = np.cumsum(pos, axis=1)
+        flagged, before = np.take(total, ends, axis=1), np.take(total, starts, axis=1)
+        all_pos = pos.sum(axis=1)
+        all_neg = total[:, -1] - all_pos
+        passed = (flagged + before + pos) / 2 - found  # negatives above, half of those tied
+        precision = np.divide(found, flagged, out=np.zeros_like(found), where=flagged > 0)
+        return {"roc_auc": ratio((pos * (all_neg[:, None] - passed)).sum(axis=1),
+                                 all_pos * all_neg),
+                "pr_auc": ratio((pos * precision).sum(axis=1), all_pos)}
+
+    return score
+
+
+def ece_bin(pred: np.ndarray) -> np.ndarray:
+    """Return of each probability the number of its bin, of ECE_BINS of equal width in 0..1.
+
+    A bin holds its upper edge, the first one 0 too (Guo et al. 2017).
+    """
+    return np.searchsorted(np.arange(1, ECE_BINS) / ECE_BINS, pred, side="left")
+
+
+def probability(truth: np.ndarray, pred: np.ndarray) -> Scorer:
+    """Return the scorer of `brier` and `ece` (see scores.expected_calibration_error)."""
+    gaps = np.zeros((len(truth), ECE_BINS))
+    gaps[np.arange(len(truth)), ece_bin(pred)] = truth - pred
+    columns = np.column_stack([np.ones(len(truth)), (truth - pred) ** 2, gaps])
+
+    def score(weights: np.ndarray) -> dict[str, np.ndarray]:
+        sums = weights @ columns
+        return {"brier": ratio(sums[:, 1], sums[:, 0]),
+                "ece": ratio(np.abs(sums[:, 2:]).sum(axis=1), sums[:, 0])}
+
+    return score
+
+
+def decision(truth: np.ndarray, pred: np.ndarray, threshold: float) -> Scorer:
+    """Return the scorer of operating.RATES where a prediction of at least `threshold` is a yes."""
+    said, is_so = pred >= threshold, truth == 1
+    columns = np.column_stack([said & is_so, said & ~is_so, ~said & ~is_so, ~said & is_so])
+    columns = columns.astype(np.float64)
+    return lambda weights: rates(*(weights @ columns).T)
+
+
+def regression(truth: np.ndarray, value: np.ndarray) -> Scorer:
+    """Return the scorer of r2, pearson, spearman, mae, rmse, bias, loa_low and loa_high."""
+    scale = truth.std() if np.ptp(truth) > 0 else 1.0
+    x, y, off = _standard(truth), _standard(value), (value - truth) / scale
+    offset = off.mean()  # differences are squared about their mean, not about 0
+    columns = np.column_stack([np.ones(len(x)), x, y, x * x, y * y, x * y, np.abs(off),
+                               off - offset, (off - offset) ** 2])
+    ranks_x, ranks_y = _midranks(truth), _midranks(value)
+
+    def score(weights: np.ndarray) -> dict[str, np.ndarray]:
+        total, *sums = (weights @ columns).T
+        mx, my, mxx, myy, mxy, mean_abs, mean_off, mean_off2 = (ratio(s, total) for s in sums)
+        var_x, var_y, cov = mxx - mx ** 2, myy - my ** 2, mxy - mx * my
+        off_var = np.maximum(mean_off2 - mean_off ** 2, 0)
+        bias, mean_square = mean_off + offset, off_var + (mean_off + offset) ** 2
+        spread = 1.96 * np.sqrt(off_var * ratio(total, total - 1))
+        rank_x, rank_y = ranks_x(weights), ranks_y(weights)
+        ranked = np.einsum("bn,bn,bn->b", weights, rank_x, rank_y)
+        rank_var = (np.einsum("bn,bn,bn->b", weights, rank_x, rank_x)
+                    * np.einsum("bn,bn,bn->b", weights, rank_y, rank_y))
+        return {"r2": 1 - ratio(mean_square, np.where(var_x > 1e-12, var_x, 0)),
+                "pearson": ratio(cov, np.sqrt(np.where((var_x > 1e-12) & (var_y > 1e-12),
+                                                       var_x * var_y, 0))),
+                "spearman": ratio(ranked, np.sqrt(rank_var)),
+                "mae": scale * mean_abs, "rmse": scale * np.sqrt(mean_square),
+                "bias": scale * bias,
+                "loa_low": scale * (bias - spread), "loa_high": scale * (bias + spread)}
+
+    return score
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    return (values - values.mean()) / (values.std() if np.ptp(values) > 0 else 1.0)
+
+
+def _midranks(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function of weights (b, n) that gives each row's midrank, less their mean."""
+    order = np.argsort(values, kind="stable")
+    starts = np.flatnonzero(np.diff(values[order], prepend=-np.inf) != 0)
+    edges = np.append(starts, len(order))
+    tie = np.empty(len(order), dtype=int)
+    tie[order] = np.repeat(np.arange(len(starts)), np.diff(edges))
+
+    def ranks(weights: np.ndarray) -> np.ndarray:
+        total = np.zeros((len(weights), len(order) + 1))
+        np.cumsum(np.take(weights, order, axis=1), axis=1, out=total[:, 1:])
+        edge = np.take(total, edges, axis=1)
+        middle = (edge[:, 1:] + edge[:, :-1] - total[:, -1:]) / 2
+        return np.take(middle, tie, axis=1)
+
+    return ranks
+
+
+def confusion(truth: np.ndarray, said: np.ndarray, count: int) -> Scorer:
+    """Return the scorer of accuracy, kappa and the averages over classes.
+
+    As scikit-learn has them: averages of F1 and precision are over the classes that occur in truth
+    or prediction, and a class that is never predicted has precision 0; balanced accuracy is the
+    mean recall of the classes that occur in truth; kappa is Cohen's (1960), unweighted.
+
+    Args:
+        truth, said: (n,) class numbers.
+        count: of classes.
+
+    Returns:
+        The scorer; `support` besides, the weight of each true class, (b, count).
+    """
+    cells, which = np.unique(truth * count + said, return_inverse=True)
+    columns = (which[:, None] == np.arange(len(cells))).astype(np.float64)
+
+    def score(weights: np.ndarray) -> dict[str, np.ndarray]:
+        table = np.zeros((len(weights), count * count))
+        table[:, cells] = weights @ columns
+        table = table.reshape(-1, count, count)
+        right, rows, cols = np.einsum("bkk->bk", table), table.sum(axis=2), table.sum(axis=1)
+        total, there, true = rows.sum(axis=1), rows + cols > 0, rows > 0
+        f1 = np.where(there, np.nan_to_num(ratio(2 * right, rows + cols)), 0)
+        precision = np.nan_to_num(ratio(right, cols))
+        recall = np.nan_to_num(ratio(right, rows))
+        chance = (rows * cols).sum(axis=1)
+        return {"accuracy": ratio(right.sum(axis=1), total),
+                "balanced_accuracy": ratio(recall.sum(axis=1), true.sum(axis=1)),
+                "kappa": ratio(total * right.sum(axis=1) - chance, total ** 2 - chance),
+                "f1_macro": ratio(f1.sum(axis=1), there.sum(axis=1)),
+                "f1_weighted": ratio((rows * f1).sum(axis=1), total),
+                "precision_macro": ratio(precision.sum(axis=1), there.sum(axis=1)),
+                "precision_weighted": ratio((rows * precision).sum(axis=1), total),
+                "support": rows}
+
+    return score

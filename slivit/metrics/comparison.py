@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 
 from slivit.config import Target
-from slivit.metrics import bootstrap, delong, weighted
+from slivit.metrics import bootstrap, delong
 from slivit.metrics.evaluation import N_BOOT
 from slivit.metrics.scores import point_scores
 
@@ -41,7 +41,7 @@ def compare(truth: np.ndarray, preds: Sequence[np.ndarray], names: Sequence[str]
     keys = ("mae", "r2") if is_regression else ("roc_auc", "pr_auc")
     counts, member = bootstrap.cluster_counts(groups, None if is_regression else truth == 1,
                                               n_boot, seed)
-    scorer = weighted.regression if is_regression else weighted.ranking
+    scorer = bootstrap.regression if is_regression else bootstrap.ranking
     found = {}  # of a label and a model: known truth and predictions, scores, replicates
     for k, label in enumerate(target.labels):
         rows = np.flatnonzero(~np.isnan(truth[:, k]))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from slivit.config import Target
-from slivit.metrics import bootstrap, delong, weighted
+from slivit.metrics import bootstrap, delong
 from slivit.metrics import operating_point as operating
 from slivit.metrics.scores import BOTH_CLASSES, COUNTS, class_scores, mean_scores, point_scores
 
@@ -81,11 +81,11 @@ def _label(truth: np.ndarray, pred: np.ndarray, task: str, threshold: operating.
     point, at = point_scores(truth, pred, task), None
     draws = {}
     if len(np.unique(member)) > 1:  # of one patient no interval can be had
-        scorers = [weighted.regression(truth, pred)] if task == "regression" else [
-            weighted.ranking(truth, pred), weighted.probability(truth, pred)]
+        scorers = [bootstrap.regression(truth, pred)] if task == "regression" else [
+            bootstrap.ranking(truth, pred), bootstrap.probability(truth, pred)]
         if threshold is not None:
-            scorers.append(weighted.decision(truth, pred, threshold.value))
-        draws = bootstrap.replicate(weighted.combine(*scorers), counts, member)
+            scorers.append(bootstrap.decision(truth, pred, threshold.value))
+        draws = bootstrap.replicate(bootstrap.combine(*scorers), counts, member)
     scores = _with_intervals(point, draws)
     if task == "regression":
         return scores, draws
@@ -115,9 +115,9 @@ def _classes(truth: np.ndarray, pred: np.ndarray, labels: list[dict[str, np.ndar
     if len(np.unique(member)) < 2:
         return _with_intervals(point, {})
     is_so, said = truth.argmax(axis=1), pred.argmax(axis=1)
-    confusion = weighted.confusion(is_so, said, truth.shape[1])
-    top = weighted.probability((is_so == said).astype(float), pred.max(axis=1))
-    draws = bootstrap.replicate(weighted.combine(confusion, top), counts, member)
+    confusion = bootstrap.confusion(is_so, said, truth.shape[1])
+    top = bootstrap.probability((is_so == said).astype(float), pred.max(axis=1))
+    draws = bootstrap.replicate(bootstrap.combine(confusion, top), counts, member)
     draws["ece_top"] = draws["ece"]
     for key in BOTH_CLASSES:
         scores = np.stack([found[key] for found in labels], axis=1)

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.stats import pearsonr, spearmanr
 from sklearn import metrics as sk
 
-from slivit.metrics.weighted import ECE_BINS, ece_bin
+from slivit.metrics.bootstrap import ECE_BINS, ece_bin
 
 COUNTS = ("n", "n_pos", "prevalence")  # what a label's scores hold that has no interval
 BOTH_CLASSES = ("roc_auc", "pr_auc")
@@ -91,7 +91,7 @@ def class_scores(truth: np.ndarray, pred: np.ndarray) -> dict[str, float | None]
     Returns:
         accuracy, balanced_accuracy, kappa, f1_macro, f1_weighted, precision_macro,
         precision_weighted, roc_auc_weighted, pr_auc_weighted (one-vs-rest) and ece_top (of the
-        likeliest class, Guo et al. 2017). Averages over classes as in weighted.confusion.
+        likeliest class, Guo et al. 2017). Averages over classes as in bootstrap.confusion.
     """
     keys = ("accuracy", "balanced_accuracy", "kappa", "f1_macro", "f1_weighted",
             "precision_macro", "precision_weighted", "roc_auc_weighted", "pr_auc_weighted",

@@ -24,8 +24,8 @@ from slivit.report.terminal import format_comparison, format_groups, format_scor
 from slivit.report.worst_errors import worst_cases
 from slivit.utils.cells import write_table
 from slivit.utils.files import write_json
+from slivit.utils.log import LOG
 from slivit.utils.manifest import read_manifest, written_by_runs
-from slivit.utils.runtime import LOG
 from slivit.utils.session import Session
 
 WRITTEN = ("predictions.csv", "metrics.json", "report.html", "report.md")  # the last one last

@@ -22,9 +22,10 @@ from slivit.report.writer import is_finished, write_report
 from slivit.utils.cells import read_table, write_table
 from slivit.utils.errors import UserError, first_line
 from slivit.utils.files import write_json
+from slivit.utils.log import LOG
 from slivit.utils.output_dir import check_out_dir, check_resume, make_config, open_out_dir
 from slivit.utils.records import Misfit, from_values, parse_object
-from slivit.utils.runtime import LOG, versions
+from slivit.utils.runtime import versions
 from slivit.utils.session import Session
 
 FOLD = re.compile(r"fold_[0-9]+")

@@ -27,8 +27,9 @@ from slivit.training.trackers import TrackerOptions, open_trackers
 from slivit.training.train_step import Phase
 from slivit.training.trainer import fit
 from slivit.utils.files import write_json
+from slivit.utils.log import LOG
 from slivit.utils.output_dir import check_resume, make_config, open_out_dir
-from slivit.utils.runtime import LOG, versions
+from slivit.utils.runtime import versions
 from slivit.utils.session import Session
 
 FILES = {"bb_train": "backbone.safetensors", "finetune": "slivit.safetensors"}

@@ -30,7 +30,8 @@ from slivit.data.sources import FileSource
 from slivit.models.slivit import SLIViT
 from slivit.utils.distributed import ProcessGroup
 from slivit.utils.errors import RunError
-from slivit.utils.runtime import LOG, derive_seed
+from slivit.utils.log import LOG
+from slivit.utils.runtime import derive_seed
 
 try:
     import fcntl

@@ -21,7 +21,7 @@ from slivit.training.progress import Progress
 from slivit.training.resume import restore, save_state
 from slivit.training.train_step import Loop, Phase, check_finite, start_phase, train_epoch
 from slivit.utils.files import atomic_write
-from slivit.utils.runtime import LOG
+from slivit.utils.log import LOG
 from slivit.utils.session import Session
 from slivit.utils.signals import Stopped
 

@@ -1,32 +1,14 @@
-"""Device, threads, seeds, versions and logging."""
+"""Device, threads, seeds and versions."""
 
-import logging
 import os
 import platform
-import sys
 
 import numpy as np
 import torch
 
 from slivit import __version__
 from slivit.utils.errors import UserError
-
-LOG = logging.getLogger("slivit")
-
-
-def setup_logging() -> None:
-    """Send this package's messages to stdout, one line each.
-
-    What stdout cannot say, such as a file name that is not UTF-8, is written as an escape.
-    """
-    LOG.handlers.clear()
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    LOG.addHandler(handler)
-    LOG.setLevel(logging.INFO)
-    LOG.propagate = False
+from slivit.utils.log import LOG
 
 
 def usable_cpus() -> int:

@@ -17,8 +17,9 @@ from slivit.utils.distributed import (
 )
 from slivit.utils.errors import RunError, UserError
 from slivit.utils.failures import explain
+from slivit.utils.log import LOG, setup_logging
 from slivit.utils.output_dir import check_out_dir
-from slivit.utils.runtime import LOG, choose_device, choose_workers, setup_logging
+from slivit.utils.runtime import choose_device, choose_workers
 from slivit.utils.signals import StopSignal, stop_signals
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from slivit.config import label_name_faults
 from slivit.data.named_sets import EMBEDDED, known_sets
-from slivit.utils.runtime import LOG
+from slivit.utils.log import LOG
 
 OPTIONS_FILE = "finetune_options.txt"
 LONGEST = 100_000  # bytes; such a file has a few hundred

@@ -1,9 +1,9 @@
 """The demonstration behind `make demo`: the three scripts on the embedded real data.
 
-    python -m slivit.demo         # writes runs/demo/tables, pretrain, finetune and evaluate
+    python -m demo         # writes runs/demo/tables, pretrain, finetune and evaluate
 
-The settings below were chosen on patients of the training and validation splits alone; the test
-split is measured once, at the end.
+Its settings, recipes/nodules_images and recipes/nodules_volumes, were chosen on patients of the
+training and validation splits alone; the test split is measured once, at the end.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from slivit.cli import types
+from slivit.cli.parser import RECIPES
 from slivit.config import Target
 from slivit.data.named_sets import DATA_DIR
 from slivit.metrics.comparison import compare
@@ -31,14 +32,6 @@ from slivit.report.terminal import score_text
 from slivit.utils.cells import read_table
 from slivit.utils.errors import RunError, run_script
 from slivit.utils.signals import Stopped
-
-PRETRAIN = ("--window full --flips hv --jitter 0 --backbone convnext_atto_bn --weights none "
-            "--img_size 64 --drop_path 0 --n_epochs 3 --patience 0 --b_size 32 --lr 2e-3 "
-            "--select loss")
-FINETUNE = ("--pathologies malignant --auxiliary all --window full --flips hvz --jitter 0 "
-            "--img_size 64 --token pool --freeze_backbone --feature_augments 4 --n_epochs 12 "
-            "--patience 0 --b_size 32 --lr 5e-4 --select loss --vit_dim 128 --vit_depth 2 "
-            "--vit_heads 4 --vit_head_dim 32 --vit_mlp_dim 256")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -63,10 +56,11 @@ def main(argv: list[str] | None = None) -> None:
     images, volumes = (["--meta_csv", str(tables / f"{name}.csv")]
                        for name in ("images", "volumes"))
     start = time.monotonic()
-    run("-m", "slivit.nodule_tables", str(tables))
-    run("bb_train.py", *images, *PRETRAIN.split(), "--out_dir", str(pretrain), *common)
+    run("-m", "demo.nodule_tables", str(tables))
+    run("bb_train.py", *images, f"@{RECIPES / 'nodules_images'}", "--out_dir", str(pretrain),
+        *common)
     run("finetune.py", *volumes, "--bb_path", str(pretrain / "backbone.safetensors"),
-        *FINETUNE.split(), "--out_dir", str(finetune), *common)
+        f"@{RECIPES / 'nodules_volumes'}", "--out_dir", str(finetune), *common)
     run("evaluate.py", *volumes, "--checkpoint", str(finetune / "slivit.safetensors"),
         "--explain", "2", "--out_dir", str(measured), *common)
     print(summary(measured, time.monotonic() - start))

@@ -1,6 +1,6 @@
 """Write the embedded nodules as files and tables, with labels made of the radiologists' ratings.
 
-    python -m slivit.nodule_tables nodules     # writes nodules/images.csv and nodules/volumes.csv
+    python -m demo.nodule_tables nodules     # writes nodules/images.csv and nodules/volumes.csv
 
 A rating from 1 to 5 becomes several 0/1 labels, whether it is above each of some cuts (ordinal
 regression by binary problems: Frank and Hall 2001, section 2). A volume of the training and
@@ -24,8 +24,8 @@ from slivit.cli import types
 from slivit.data.named_sets import DATA_DIR, load_named
 from slivit.utils.errors import run_script
 from slivit.utils.files import atomic_write
+from slivit.utils.log import LOG, setup_logging
 from slivit.utils.output_dir import check_out_dir, open_out_dir
-from slivit.utils.runtime import LOG, setup_logging
 
 CUTS = {"malignancy": (1.7, 2.3, 2.7, 3.3, 3.7, 4.3), "spiculation": (1.2, 1.7, 2.2, 3),
         "lobulation": (1.2, 1.7, 2.2, 3), "sphericity": (2.9, 3.4, 3.9, 4.4),
