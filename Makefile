@@ -27,6 +27,7 @@ results: .venv/dev.stamp  # of the finished jobs of the benchmarks
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv

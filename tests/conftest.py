@@ -18,7 +18,7 @@ import bb_train
 import finetune
 
 torch.set_num_threads(1)
-LONGEST = ("test_memory", "test_resume", "test_parallel")
+LONGEST = ("test_memory", "test_resume", "test_distributed")
 
 
 def pytest_collection_modifyitems(items):

@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tests.helpers import (
+from tests.support.helpers import (
     scan_pixels,
     write_image,
     write_image_table,
     write_meta,
     write_volume_table,
 )
-from tests.original_files import random_model
-from tests.scan_files import write_dicom, write_dicom_series, write_nifti, write_video
+from tests.support.original_files import random_model
+from tests.support.scan_files import write_dicom, write_dicom_series, write_nifti, write_video
 
 SHAPE = (3, 24, 24)  # of a volume
 

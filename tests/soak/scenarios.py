@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.helpers import RUN_2D, RUN_3D
+from tests.support.helpers import RUN_2D, RUN_3D
 
 BACKBONE = ["--bb_path", "{work}/references/images/run/backbone.safetensors"]
 CHECKPOINT = ["--checkpoint", "{work}/references/plain/run/slivit.safetensors"]

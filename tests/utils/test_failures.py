@@ -18,7 +18,7 @@ from slivit.data.sources import FileSource
 from slivit.utils.errors import NotWritten, RunError, UserError
 from slivit.utils.failures import explain
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_out_of_memory_says_what_to_lower_and_to_what():

@@ -25,7 +25,7 @@ from slivit.utils.distributed import ProcessGroup
 from slivit.utils.errors import UserError
 from slivit.utils.signals import Stopped, stop_signals
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ALONE = ProcessGroup()
 
 

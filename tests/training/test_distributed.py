@@ -12,7 +12,7 @@ from helpers import RUN_3D
 from slivit.data.samplers import interleave, make_batches
 from slivit.utils.distributed import ProcessGroup
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port"]
 
 

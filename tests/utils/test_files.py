@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from slivit.utils.errors import NotWritten, UserError
 from slivit.utils.files import atomic_write
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def make(path: Path, kind: str) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import BACKBONE, TINY_VIT, array_scans, preprocess, scan_pixels
-from test_engine import options
+from test_trainer import options
 
 from slivit.config import Target
 from slivit.data.batch import Batch

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from helpers import write_meta
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = """
 import resource, sys
 import finetune

@@ -9,7 +9,7 @@ import pytest
 from slivit.data.meta_csv import read_meta
 from slivit.utils.errors import UserError
 
-DATA = Path(__file__).resolve().parents[1] / "data"
+DATA = Path(__file__).resolve().parents[2] / "data"
 NAMES = ("make_kermany_meta", "make_echonet_meta", "make_folder_meta", "export_medmnist_nifti")
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 

@@ -17,11 +17,11 @@ from helpers import array_scans, preprocess
 from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.header_check import in_threads
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import sys, time
 import numpy as np, torch
-sys.path.insert(0, "tests")
+sys.path.insert(0, "tests/support")
 from helpers import array_scans, preprocess
 from slivit.data.datasets import ScanDataset, make_loader
 from slivit.utils.errors import Stopped

@@ -11,11 +11,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from helpers import RUN_3D, without_key
-from slivit.errors import UserError
 
 import finetune
+from slivit.utils.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = ("import sys; sys.path.insert(0, {root!r}); sys.argv[0] = 'finetune.py'; "
           "from slivit.training import train_step; train_step.SAVE_SECONDS = 0; import finetune; "
           "from slivit.utils.errors import run_script; run_script(finetune.main)")

@@ -14,7 +14,7 @@ import evaluate
 import finetune
 from slivit.utils.errors import RunError, UserError, run_script
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ONE_EPOCH = ["--n_epochs", "1"]
 
 
