@@ -1,4 +1,4 @@
-"""Write README's results section from the result files.
+"""Write the tables of docs/results.md from the result files.
 
     python -m benchmarks.results            # `make results` summarises the finished jobs first
 """
@@ -43,28 +43,28 @@ NAMES = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Replace what is between the two marks in README.md."""
+    """Replace what is between the two marks in docs/results.md."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=types.path, metavar="DIR",
                         default=DATA_DIR.parent / "benchmarks/results",
                         help="(default benchmarks/results)")
-    parser.add_argument("--readme", type=types.path, default=DATA_DIR.parent / "README.md",
-                        metavar="FILE", help="(default README.md)")
+    parser.add_argument("--page", type=types.path, default=DATA_DIR.parent / "docs/results.md",
+                        metavar="FILE", help="(default docs/results.md)")
     args = parser.parse_args(argv)
-    text = args.readme.read_text(encoding="utf-8") if args.readme.is_file() else ""
+    text = args.page.read_text(encoding="utf-8") if args.page.is_file() else ""
     if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise UserError(f"{args.readme}: expected a file with one line {BEGIN} and one line {END}")
+        raise UserError(f"{args.page}: expected a file with one line {BEGIN} and one line {END}")
     found = section(args.results)
     if not found:
         raise UserError(f"{args.results}: expected summaries such as accuracy.csv, found none; "
                         "`python -m benchmarks.accuracy --summary` writes that one")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    with atomic_write(args.readme) as part:
+    with atomic_write(args.page) as part:
         part.write_text(f"{before}{BEGIN}\n\n{found}\n\n{END}{after}",
                         encoding="utf-8")
-    print(f"written: the results section of {args.readme}")
+    print(f"written: the results section of {args.page}")
 
 
 def section(results: Path) -> str:
@@ -90,12 +90,12 @@ def accuracy(results: Path) -> str:
     heads = ["", "ROC-AUC (95 %)", "PR-AUC (95 %)", "ROC-AUC less SLIViT's (95 %)",
              "p (DeLong, Holm)", "parameters", "minutes"]
     return "\n\n".join([
-        "### Malignant or benign: five folds by patient",
+        "## Malignant or benign: five folds by patient",
         f"`python -m benchmarks.accuracy`: {most:,} nodules, each predicted by a model that has "
         "not seen its patient, pre-training included; one seed; intervals "
         "by patient; minutes of one core, mean of the folds (on machines of different speed: "
         "compare roughly).",
-        markdown(heads, rows), "![ROC-AUC of every method](benchmarks/results/accuracy.png)"])
+        markdown(heads, rows), "![ROC-AUC of every method](../benchmarks/results/accuracy.png)"])
 
 
 def seeds(results: Path) -> str:
@@ -124,7 +124,7 @@ def agreement(results: Path) -> str:
         rows.append([group, f"{part['n'].iloc[0]:,}", f"{part['positive'].iloc[0]:.0%}",
                      *(cells[method] for method in methods)])
     return "\n\n".join([
-        "### What the labels allow",
+        "## What the labels allow",
         "`python -m benchmarks.agreement`. The label is whether radiologists' mean rating is over "
         "3. The rating of one of them, who has seen the CT, tells what the others say with a "
         f"ROC-AUC of {interval(one, 'roc_auc')} ({one['n']:,} ratings, of all nodules that several "
@@ -150,14 +150,14 @@ def curve(results: Path) -> str:
     needs = [_saving(other, row) for other, found in savings.items() for row in found]
     folds = str(table["folds"].iloc[0]).split()
     return "\n\n".join([
-        "### Few volumes",
+        "## Few volumes",
         "`python -m benchmarks.learning_curve`: mean ROC-AUC of "
         f"{len(folds)} of the five folds, by the number of volumes to learn from, with 95 % "
         "intervals by patient; differences are paired. The backbones of both recipes have seen "
         "labelled 2D images of all training patients: one of each nodule (plain), or a dozen "
         "slices of each (recommended).",
         markdown(heads, rows),
-        "![Learning curves](benchmarks/results/learning_curve.png)",
+        "![Learning curves](../benchmarks/results/learning_curve.png)",
         "How many volumes the plain recipe needs for the score of a 3D network (25 is its smallest "
         "number; 0.0 in an interval is out of reach):",
         markdown(["3D network", "with volumes", "ROC-AUC", "it needs", "times fewer (95 %)"],
@@ -177,7 +177,7 @@ def _saving(other: str, row: dict) -> list[str]:
 def ratings(results: Path) -> str:
     """Return the tables of ratings."""
     table = pd.read_csv(results / "ratings_volumes.csv")
-    parts = ["### Ratings: regression and multi-label",
+    parts = ["## Ratings: regression and multi-label",
              "`python -m benchmarks.ratings`, the same five folds. Mean malignancy rating (1 to 5) "
              f"of {table['n'].max():,} volumes:",
              markdown(["", "R² (95 %)", "Spearman (95 %)", "mean absolute error (95 %)"],
@@ -200,7 +200,7 @@ def search(results: Path) -> str:
     """Return the table of what was tried."""
     table = pd.read_csv(results / "search.csv")
     return "\n\n".join([
-        "### What was tried",
+        "## What was tried",
         f"`python -m benchmarks.search`: {table['folds'].max()} folds of the embedded training and "
         "validation patients, one seed, sorted by the mean gain in ROC-AUC over the nodules' "
         "volume within folds. Such a gain has a standard error of about 0.005: neighbours in this "
@@ -213,7 +213,7 @@ def search(results: Path) -> str:
 def speed(results: Path) -> str:
     """Return the tables of speed."""
     table = pd.read_csv(results / "speed_steps.csv")
-    parts = ["### Speed", f"`python -m benchmarks.speed` on {table['processor'].iloc[0]}, "
+    parts = ["## Speed", f"`python -m benchmarks.speed` on {table['processor'].iloc[0]}, "
              f"{table['threads'].iloc[0]} threads, medians of runs in turn. The paper's "
              "configuration (`convnext_tiny`, 28 slices of 256 pixels), one volume:",
              markdown(["", "way", "seconds", "times SLIViT's", "peak MB"],

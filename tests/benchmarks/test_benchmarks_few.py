@@ -1,4 +1,4 @@
-"""Learning curves, ratings and the results section of the README."""
+"""Learning curves, ratings and the results page of results."""
 
 import json
 
@@ -180,17 +180,17 @@ def test_results_section_replaces_what_stood_between_its_marks(tmp_path):
         write_done(tmp_path, "slivit", 0, share, seed=seed) for seed, share in
         enumerate((0.9, 0.8))]}, tmp_path)
     curve_summary.summarise([write_done(tmp_path, "plain", size, 0.9) for size in (0, 8)], tmp_path)
-    readme = tmp_path / "README.md"
-    readme.write_text(f"a\n{results.BEGIN}\nstale\n{results.END}\nb\n")
-    results.main(["--results", str(tmp_path), "--readme", str(readme)])
-    text = readme.read_text()
+    page = tmp_path / "results.md"
+    page.write_text(f"a\n{results.BEGIN}\nstale\n{results.END}\nb\n")
+    results.main(["--results", str(tmp_path), "--page", str(page)])
+    text = page.read_text()
     assert text.startswith(f"a\n{results.BEGIN}\n") and text.endswith(f"{results.END}\nb\n")
     assert "stale" not in text and "| **SLIViT, recommended** |" in text and "area alone" in text
     assert "40 nodules" in text and "; one seed; " in text and "\n| 8 | " in text
     assert "| 2 | 0.838 (0.071) |" in text
-    assert results.main(["--results", str(tmp_path), "--readme", str(readme)]) is None
-    assert readme.read_text() == text
-    readme.write_text("no marks")
+    assert results.main(["--results", str(tmp_path), "--page", str(page)]) is None
+    assert page.read_text() == text
+    page.write_text("no marks")
     with pytest.raises(UserError, match="expected a file with one line"):
-        results.main(["--results", str(tmp_path), "--readme", str(readme)])
-    assert readme.read_text() == "no marks"
+        results.main(["--results", str(tmp_path), "--page", str(page)])
+    assert page.read_text() == "no marks"
