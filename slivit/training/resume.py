@@ -173,6 +173,12 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, content: dict) -> None:
         ValueError: what does not fit: a moment, or a setting that is not the run's own.
     """
     parameters = [one for group in optimizer.param_groups for one in group["params"]]
+    numbers = [group["params"] for group in optimizer.state_dict()["param_groups"]]
+    if [group.get("params") for group in content["param_groups"]] != numbers:
+        raise ValueError("optimizer: its parameters are not those of this model")
+    if content["state"] and (sorted(content["state"]) != list(range(len(parameters)))):
+        raise ValueError(f"optimizer: states of {len(content['state'])} parameters, expected "
+                         f"{len(parameters)}")
     for number, state in content["state"].items():
         shape = tuple(parameters[number].shape)
         wanted = {"step": (), "exp_avg": shape, "exp_avg_sq": shape}
