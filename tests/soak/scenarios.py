@@ -77,7 +77,8 @@ def _scenarios() -> list[Scenario]:
                   *OUT), trains=False, needs="plain"),
         Scenario("check", ("-m", "slivit.check"), (*VOLUMES, *OUT), trains=False),
         Scenario("convert", ("-m", "slivit.convert"),
-                 ("{work}/original.pth", "{out}.safetensors", "--overwrite"), trains=False),
+                 ("{work}/original.pth", "{out}.safetensors", "--overwrite", "--tiling", "width",
+                  "--task", "binary", "--label", "A"), trains=False),
         Scenario("folder_meta", ("data/make_folder_meta.py",),
                  ("{work}/classes", "--out", "{out}.csv", "--overwrite"), trains=False)]
 
