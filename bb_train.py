@@ -27,7 +27,7 @@ from slivit.data.header_check import check_headers
 from slivit.data.load import load_scans, make_preprocess
 from slivit.data.scan_table import ScanTable, summarise
 from slivit.data.subsets import take_fraction
-from slivit.data.targets import check_splits, resolve_task
+from slivit.data.targets import check_splits, describe_task, resolve_task
 from slivit.models.backbone import for_scratch
 from slivit.models.slivit import ImageClassifier
 from slivit.training.experiment import Experiment, run_experiment
@@ -79,7 +79,7 @@ def load(args: argparse.Namespace) -> tuple[ScanTable, Target]:
                                           lambda: resolve_task(scans, task),
                                           lambda: check_splits(scans, ("train", "val")))
     scans = dataclasses.replace(scans, window=looked.window)
-    LOG.info(summarise(scans))
+    LOG.info("%s\n%s", describe_task(target), summarise(scans))
     return scans, target
 
 

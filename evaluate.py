@@ -32,7 +32,7 @@ from slivit.data.load import load_scans
 from slivit.data.meta_csv import single_scan
 from slivit.data.named_sets import MEDMNIST_SIZES, known_sets
 from slivit.data.scan_table import ScanTable, match_names
-from slivit.data.targets import check_splits, fit_to_target
+from slivit.data.targets import check_splits, describe_task, fit_to_target
 from slivit.models.slivit import require_slice_tokens
 from slivit.prediction import InferenceOptions, Trained, check_test_time, read_any, restore_trained
 from slivit.report.evaluation import ReportOptions
@@ -62,8 +62,8 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
     if args.explain:
         require_slice_tokens(trained[0].model, "--explain")
     card = trained[0].card
-    LOG.info("checkpoint: %s, %s of %s, trained on %s%s", card.kind, card.backbone,
-             ", ".join(card.target.labels), card.data["name"],
+    LOG.info("checkpoint: %s, %s, %s, trained on %s%s", card.kind, card.backbone,
+             describe_task(card.target), card.data["name"],
              "" if len(trained) == 1 else f"; predictions of {len(trained)} are averaged")
     match_names(args.pathologies or [], card.target.labels, "labels of the checkpoint")
     scans = find_scans(args, card)
@@ -176,10 +176,8 @@ def name_data(args: argparse.Namespace, card: CheckpointHeader) -> None:
 def named_training_set(card: CheckpointHeader) -> tuple[str, int | None]:
     """Return name and MedMNIST size of the named set a checkpoint was trained on.
 
-    Of one trained on a table, the embedded set of the same kind.
-
     Raises:
-        UserError: a model of the original SLIViT of which that is not known.
+        UserError: it was trained on a table, or is a model of the original SLIViT.
     """
     ndim = 2 if card.kind == "backbone" else 3
     flag, _, size = card.data["name"].partition("_")
@@ -188,7 +186,8 @@ def named_training_set(card: CheckpointHeader) -> tuple[str, int | None]:
     if card.integrator and not card.integrator.tokens_are_slices:
         raise UserError("--checkpoint: a model of the original SLIViT does not say what it was "
                         "trained on; name the scans with --meta_csv, --dataset or --volume")
-    return ("noduleshapes2d" if card.kind == "backbone" else "noduleshapes3d"), None
+    raise UserError(f"--checkpoint: was trained on the table {card.data['name']}; name it, or the "
+                    "table to measure, with --meta_csv")
 
 
 def warn_of_training_patients(scans: ScanTable, rows: np.ndarray, trained: list[Trained]) -> None:

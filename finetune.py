@@ -29,7 +29,12 @@ from slivit.data.header_check import check_headers
 from slivit.data.load import load_scans, make_preprocess
 from slivit.data.scan_table import ScanTable, summarise
 from slivit.data.subsets import take_fraction
-from slivit.data.targets import check_splits, divide_labels, resolve_with_auxiliary
+from slivit.data.targets import (
+    check_splits,
+    describe_task,
+    divide_labels,
+    resolve_with_auxiliary,
+)
 from slivit.models.backbone import for_scratch
 from slivit.models.slivit import SLIViT
 from slivit.training.cross_validation import FoldOptions, cross_validate
@@ -66,10 +71,10 @@ def main(argv: list[str] | None = None) -> None:
 def train(args: argparse.Namespace, scans: ScanTable, run: Session, out_dir: Path) -> None:
     """Train on the table's train split, keep the best epoch on val, measure on test."""
     scans, target, auxiliary = resolve(args, scans)
-    LOG.info(summarise(scans))
     model, trained_on = make_model(args, scans, target)
     weighting = records.weighting_options(args)
     objective, target, weights = make_objective(weighting, scans, target, len(auxiliary))
+    LOG.info("%s\n%s", describe_task(target, len(auxiliary)), summarise(scans))
     experiment = Experiment(
         "finetune", model, model.backbone_name, trained_on, scans, target, objective,
         records.augmentation(args, scans), records.fit_options(args), weights,

@@ -8,6 +8,7 @@ training and validation splits alone; the test split is measured once, at the en
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -57,10 +58,10 @@ def main(argv: list[str] | None = None) -> None:
                        for name in ("images", "volumes"))
     start = time.monotonic()
     run("-m", "demo.nodule_tables", str(tables))
-    run("bb_train.py", *images, f"@{RECIPES / 'nodules_images'}", "--out_dir", str(pretrain),
-        *common)
+    recipes = os.path.relpath(RECIPES)
+    run("bb_train.py", *images, f"@{recipes}/nodules_images", "--out_dir", str(pretrain), *common)
     run("finetune.py", *volumes, "--bb_path", str(pretrain / "backbone.safetensors"),
-        f"@{RECIPES / 'nodules_volumes'}", "--out_dir", str(finetune), *common)
+        f"@{recipes}/nodules_volumes", "--out_dir", str(finetune), *common)
     run("evaluate.py", *volumes, "--checkpoint", str(finetune / "slivit.safetensors"),
         "--explain", "2", "--out_dir", str(measured), *common)
     print(summary(measured, time.monotonic() - start))

@@ -10,6 +10,7 @@ from slivit.data.subsets import UNUSED
 from slivit.utils.errors import UserError, listing
 from slivit.utils.log import LOG
 
+FEW = 6  # labels that are named in a line
 GIVE_ROWS = ("Give rows to it, in the Split column or by the folders in Path, or by --split_ratio "
              "where the table has neither")
 CHOOSE = "Name the 0/1 columns with --pathologies, or (volumes) use --task regression"
@@ -62,8 +63,16 @@ def resolve_task(scans: ScanTable, requested: str = "auto") -> tuple[ScanTable, 
     else:
         _check_both_values(scans)
         target = Target(requested, scans.label_names, column=column)
-    LOG.info("task: %s of %s", target.task, ", ".join(target.labels))
     return scans, target
+
+
+def describe_task(target: Target, auxiliary: int = 0) -> str:
+    """Return the task and its labels in a line; of many, the first few."""
+    names = target.labels[:FEW]
+    text = f"task: {target.task} of {', '.join(names)}"
+    if len(target.labels) > len(names):
+        text += f" and {len(target.labels) - len(names)} more labels"
+    return text + f"; {auxiliary} auxiliary labels are learned too" * bool(auxiliary)
 
 
 def divide_labels(scans: ScanTable, auxiliary: Sequence[str], predicted: Sequence[str] | None = None

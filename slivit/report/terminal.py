@@ -6,36 +6,55 @@ from slivit.metrics.comparison import TESTS
 
 HEADS = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "r2": "R2", "pearson": "Pearson", "mae": "MAE"}
 RATE_HEADS = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV",
-              "npv": "NPV", "f1": "F1", "balanced_accuracy": "balanced accuracy"}
+              "npv": "NPV"}
 CLASS_HEADS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy",
                "kappa": "Cohen's kappa", "f1_macro": "F1, macro average",
                "f1_weighted": "F1, weighted average"}
-
+MOST_LABELS, EXTREMES = 6, 3  # of more labels than these, so many best and worst are shown
+LONGEST_LABEL = 28
 
 
 def format_scores(metrics: dict) -> str:
     """Return the scores as a table to print, a line per label and one for the mean.
 
     Below it, where there are any, the scores of the likeliest class and those at the operating
-    points, a line per label.
+    points, a line per label. Of many labels the best and the worst are shown.
     """
-    rows = dict(metrics["labels"])
-    if len(rows) > 1:
+    rows, hidden = _choose(metrics["labels"])
+    if len(metrics["labels"]) > 1:
         rows["mean"] = metrics["mean"]
     lines = _score_lines("label", rows)
+    if hidden:
+        lines.append(f"  the {EXTREMES} best and the {EXTREMES} worst of {len(metrics['labels'])} "
+                     "labels; report.html has all")
     width = _width("label", rows)
     lines += [f"  {head} {score_text(metrics['mean'], key)}" for key, head in CLASS_HEADS.items()
               if key in metrics["mean"]]
-    points = {name: scores["operating_point"] for name, scores in metrics["labels"].items()
+    points = {name: scores["operating_point"] for name, scores in rows.items()
               if scores.get("operating_point")}
     if points:
         lines += ["", "  " + "at the threshold".ljust(max(width, 18))
-                  + "".join(head.rjust(25) for head in RATE_HEADS.values())]
-        lines += ["  " + name.ljust(max(width, 18))
-                  + "".join(score_text(point, key).rjust(25) for key in RATE_HEADS)
-                  + f"   {point['threshold']:.4g} ({point['rule']}, chosen on "
-                  + f"{point['chosen_on']})" for name, point in points.items()]
+                  + "".join(head.rjust(24) for head in RATE_HEADS.values())]
+        lines += ["  " + _short(name).ljust(max(width, 18))
+                  + "".join(score_text(point, key).rjust(24) for key in RATE_HEADS)
+                  + f"   {point['threshold']:.4g} ({point['rule']}, on {point['chosen_on']})"
+                  for name, point in points.items()]
     return "\n".join(lines)
+
+
+def _choose(labels: dict[str, dict]) -> tuple[dict[str, dict], bool]:
+    """Return the labels to show, and whether there are others."""
+    if len(labels) <= MOST_LABELS:
+        return dict(labels), False
+    key = "roc_auc" if "roc_auc" in next(iter(labels.values())) else "r2"
+    known = [name for name in labels if labels[name].get(key) is not None]
+    ranked = sorted(known, key=lambda name: -labels[name][key])
+    shown = ranked if len(ranked) <= MOST_LABELS else ranked[:EXTREMES] + ranked[-EXTREMES:]
+    return {name: labels[name] for name in shown or list(labels)[:MOST_LABELS]}, True
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_LABEL else f"{name[:LONGEST_LABEL - 1]}…"
 
 
 def format_groups(by_group: dict) -> str:
@@ -54,7 +73,7 @@ def _score_lines(head: str, rows: dict[str, dict]) -> list[str]:
              + "".join(f"{HEADS[key]} (95 % interval)".rjust(30) for key in keys)
              + ("prevalence".rjust(12) if ranked else "")]
     for name, scores in rows.items():
-        line = "  " + name.ljust(width) + str(scores.get("n", "")).rjust(6)
+        line = "  " + _short(name).ljust(width) + str(scores.get("n", "")).rjust(6)
         if ranked:
             line += str(scores.get("n_pos", "")).rjust(10)
         line += "".join(score_text(scores, key).rjust(30) for key in keys)
@@ -64,7 +83,7 @@ def _score_lines(head: str, rows: dict[str, dict]) -> list[str]:
 
 
 def _width(head: str, rows: dict[str, dict]) -> int:
-    return max(len(head), *(len(name) for name in rows)) + 2
+    return max(len(head), *(len(_short(name)) for name in rows)) + 2
 
 
 def score_text(scores: dict, key: str) -> str:

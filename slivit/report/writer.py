@@ -139,8 +139,10 @@ def write_report(scans: ScanTable, rows: np.ndarray, found: Prediction, trained:
         write_html(report, out_dir / "report.html")
         write_markdown(report, out_dir / "report.md")
         written = [out_dir / name for name in WRITTEN] + plots + explanations
-    LOG.info("written to %s: %s", out_dir,
-             ", ".join(str(path.relative_to(out_dir)) for path in written))
+    names = [path.name for path in written if path.parent == out_dir]
+    more = f", {len(explanations)} explanations" * bool(explanations)
+    LOG.info("written to %s: %s%s", out_dir, ", ".join(names), more)
+    LOG.info("%s", written[0] if np.isnan(kept.truth).all() else out_dir / "report.html")
 
 
 def _assemble(measured: EvaluationResult, trained: list[Trained], metrics: dict, plots: list[Path],

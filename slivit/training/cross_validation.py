@@ -128,11 +128,11 @@ def _pool(options: FoldOptions, folds: list[ScanTable], folders: list[Path],
     rows = np.flatnonzero(number)
     write_table(options.out_dir / "folds.csv", pd.DataFrame(table))
     LOG.info("\n%s", pd.DataFrame(table).to_string(index=False, float_format="%.3f"))
+    LOG.info("models: %s", options.out_dir / "fold_*" / "slivit.safetensors")
     found = Prediction(pred[rows], np.zeros(len(rows), dtype=bool))
     write_report(scans, rows, found, trained, "out-of-fold", options.out_dir,
                  ReportOptions(options.seed), run, facts={"folds": options.count},
                  columns={"fold": number[rows]})
-    LOG.info("models: %s", " ".join(str(folder / "slivit.safetensors") for folder in folders))
 
 
 def read_back(path: Path, read: Callable[[Path], T]) -> T:

@@ -123,9 +123,9 @@ def run_experiment(one: Experiment, run: Session, make_phases: MakePhases) -> No
         fit(one.model, make_phases(stack), one.objective, one.fit, run, one.out_dir, save_best,
             track, start)
         run.world.barrier()
+        LOG.info("%s: %s", "backbone" if one.script == "bb_train" else "model", one.best)
         measure([load_trained(one.best, run.device)], scans, closing_split(scans), run,
                 one.fit.b_size, one.out_dir, ReportOptions(one.fit.seed))
-    LOG.info("%s: %s", "backbone" if one.script == "bb_train" else "model", one.best)
 
 
 def _config(one: Experiment, data: dict) -> dict:

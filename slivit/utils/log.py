@@ -2,9 +2,23 @@
 
 import logging
 import sys
+import textwrap
 
+WIDEST = 160
 LOG = logging.getLogger("slivit")
 
+
+
+class Wrapped(logging.Formatter):
+    """Lines of at most WIDEST characters, for a terminal; words are kept whole."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message of a record."""
+        lines = super().format(record).split("\n")
+        return "\n".join("\n".join(textwrap.wrap(
+            line, WIDEST, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False,
+            replace_whitespace=False, drop_whitespace=False)) if len(line) > WIDEST else line
+            for line in lines)
 
 
 def setup_logging() -> None:
@@ -16,7 +30,8 @@ def setup_logging() -> None:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(Wrapped("%(message)s") if sys.stdout.isatty() else
+                         logging.Formatter("%(message)s"))
     LOG.addHandler(handler)
     LOG.setLevel(logging.INFO)
     LOG.propagate = False

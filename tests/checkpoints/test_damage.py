@@ -295,7 +295,8 @@ def test_name_of_no_named_set_is_that_of_a_table(binary_run, name):
 
     card, _ = checkpoint.read(binary_run / "slivit.safetensors")
     card.data["name"] = name
-    assert named_training_set(card) == ("noduleshapes3d", None)
+    with pytest.raises(UserError, match="was trained on the table .*; name it, or the table to"):
+        named_training_set(card)
 
 
 def test_backbone_with_numbers_that_are_not_finite_is_refused(backbone_run, tmp_path):
