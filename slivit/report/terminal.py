@@ -34,9 +34,9 @@ def format_scores(metrics: dict) -> str:
               if scores.get("operating_point")}
     if points:
         lines += ["", "  " + "at the threshold".ljust(max(width, 18))
-                  + "".join(head.rjust(24) for head in RATE_HEADS.values())]
+                  + "".join(head.rjust(23) for head in RATE_HEADS.values())]
         lines += ["  " + _short(name).ljust(max(width, 18))
-                  + "".join(score_text(point, key).rjust(24) for key in RATE_HEADS)
+                  + "".join(score_text(point, key).rjust(23) for key in RATE_HEADS)
                   + f"   {point['threshold']:.4g} ({point['rule']}, on {point['chosen_on']})"
                   for name, point in points.items()]
     return "\n".join(lines)

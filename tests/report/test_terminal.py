@@ -47,10 +47,10 @@ def test_the_cohort_is_a_table():
                         ["train", "train", "val", "test"], patients=("a", "a", "b", "c"))
     assert summarise(scans).splitlines() == [
         "made up: 4 images",
-        "  split  scans  patients      L0             L1",
-        "  train      2         1  1 of 2    mean 3 of 2",
-        "  val        1         1  0 of 0    mean 1 of 1",
-        "  test       1         1  1 of 1         0 of 0"]
+        "  split  scans  patients      L0           L1",
+        "  train      2         1  1 of 2  mean 3 of 2",
+        "  val        1         1  0 of 0  mean 1 of 1",
+        "  test       1         1  1 of 1       0 of 0"]
     many = label_scans(np.zeros((2, 27)), ["train", "test"])
     assert summarise(many).splitlines() == ["made up: 2 images, 27 labels", "  split  scans",
                                             "  train      1", "  test       1"]
