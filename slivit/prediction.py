@@ -117,11 +117,11 @@ def check_test_time(trained: Trained, how: InferenceOptions) -> None:
                                    ("calibrate", how.calibrate, "what it gave on validation")):
             if wanted:
                 raise UserError(f"--{flag}: {trained.path} is a model of the original SLIViT, and "
-                                f"it is not known {lack}; leave --{flag.split()[0]} away")
+                                f"it is not known {lack}; omit --{flag.split()[0]}")
     if how.flips and not flip_letters(card):
         raise UserError(f"--tta flips: {trained.path} was trained without flips" if card.training
                         else f"--tta flips: {trained.path} does not say which flips it was trained "
-                        "with; train it with this version, or leave --tta away")
+                        "with; train it with this version, or omit --tta")
     if how.mc_dropout and not (card.integrator and (card.integrator.dropout
                                                     or card.integrator.emb_dropout)):
         raise UserError(f"--mc_dropout: {trained.path} has no dropout; train one with --dropout "

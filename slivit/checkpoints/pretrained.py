@@ -119,7 +119,7 @@ def read_start(path: Path, name: str | None = None) -> PretrainedBackbone:
     if name is not None and (for_scratch(name) != for_scratch(found)
                              or body(shapes_of(name)) != body(shapes_of(found))):
         raise UserError(f"--backbone {name} and {path} contradict each other: the file holds a "
-                        f"{found} ({title}). Leave --backbone away, which takes the architecture "
+                        f"{found} ({title}). Omit --backbone, which takes the architecture "
                         "from the file")
     if mean is None:
         mean, std = input_statistics(name or found)

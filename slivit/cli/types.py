@@ -71,8 +71,7 @@ def rate(text: str) -> float:
 def text(given: str) -> str:
     """Parse a text that must not be empty."""
     if not given.strip():
-        raise argparse.ArgumentTypeError(f"{given!r}: is empty; give a value, or leave the option "
-                                         "away")
+        raise argparse.ArgumentTypeError(f"{given!r}: is empty; give a value, or omit the option")
     return given
 
 

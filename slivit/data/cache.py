@@ -106,7 +106,7 @@ def _store(file: Path, stamp: str, prepared: Prepared) -> None:
         os.replace(part, file)
     except OSError as error:
         raise RunError(f"--cache_dir: cannot write {file} ({error.strerror}); make room, name "
-                       "another folder, or leave --cache_dir away") from None
+                       "another folder, or omit --cache_dir") from None
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

@@ -218,6 +218,6 @@ def _file_name(label: str, case: Case, scan: str, taken: set[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return letters, digits, dots and dashes of a name, accents and all else left away."""
+    """Return letters, digits, dots and dashes of a name, without accents and all else."""
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9.-]+", "_", ascii_text)[:LONGEST].strip("._-") or "scan"

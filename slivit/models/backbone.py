@@ -67,7 +67,7 @@ def create_backbone(name: str, num_classes: int = 0, drop_path: float = 0.0) -> 
 
     Args:
         name: any ConvNeXt or ConvNeXt V2 of timm, with or without a tag, or with `_bn` after it.
-        num_classes: outputs of the classifier; 0 leaves the whole head away.
+        num_classes: outputs of the classifier; 0 omits the whole head.
         drop_path: stochastic depth rate.
 
     Returns:

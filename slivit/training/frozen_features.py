@@ -110,7 +110,7 @@ class FeatureStore:
 class FeatureOptions:
     """How features are made: augmented versions beside the plain one, and what they depend on.
 
-    `quiet` leaves the progress bar away.
+    `quiet` omits the progress bar.
     """
 
     copies: int

@@ -51,7 +51,7 @@ def check_trackers(options: TrackerOptions) -> None:
                 __import__(package)
             except ImportError:
                 raise UserError(f"--{flag}: the package {package} is not installed; "
-                                f"pip install {package}, or leave --{flag} away") from None
+                                f"pip install {package}, or omit --{flag}") from None
 
 
 def _tensorboard(out_dir: Path, stack: contextlib.ExitStack) -> Track:

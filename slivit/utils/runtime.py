@@ -29,7 +29,7 @@ def choose_device(gpu_id: str | None, rank: int | None = None) -> torch.device:
     found = torch.cuda.device_count()
     if rank is not None and gpu_id not in (None, "cpu"):
         raise UserError(f"--gpu_id {gpu_id}: with torchrun every process takes a GPU of its own; "
-                        "leave --gpu_id away, or say cpu")
+                        "omit --gpu_id, or say cpu")
     if rank is not None and gpu_id is None and found:
         gpu_id = str(rank)
     if gpu_id is None:

@@ -177,9 +177,9 @@ def test_it_is_averaged_and_compared_with_a_model_of_ours(path, scans, tmp_path)
 
 @pytest.mark.parametrize(("options", "message"), [
     ("--explain 2", "--explain: this is a model of the original SLIViT, whose tokens are blocks"),
-    ("--tta flips", "--tta flips: .* not known which flips it was trained with; leave --tta away"),
-    ("--mc_dropout 3", "not known which dropout it had; leave --mc_dropout away"),
-    ("--calibrate", "not known what it gave on validation; leave --calibrate away"),
+    ("--tta flips", "--tta flips: .* not known which flips it was trained with; omit --tta"),
+    ("--mc_dropout 3", "not known which dropout it had; omit --mc_dropout"),
+    ("--calibrate", "not known what it gave on validation; omit --calibrate"),
     ("--pathologies A,B", "labels of the checkpoint: not found: 'B'"),
 ])
 def test_what_it_cannot_do_is_refused(path, scans, tmp_path, options, message):

@@ -203,7 +203,7 @@ def test_two_processes_may_fill_the_same_folder_at_once(tmp_path):
 def test_a_folder_that_cannot_be_written_is_a_failure(scans):
     scans.cache_dir.write_text("a file where the folder should be")
     with pytest.raises(RunError, match=r"--cache_dir: cannot write .*; make room, name another "
-                                       "folder, or leave --cache_dir away"):
+                                       "folder, or omit --cache_dir"):
         prepare(scans, 0, preprocess(4))
 
 
