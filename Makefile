@@ -18,6 +18,7 @@ test-lowest: .venv-lowest/run.stamp
 	$(LOWEST)/python -m pytest -n 2 --dist worksteal
 
 results: .venv/dev.stamp  # of the finished jobs of the benchmarks
+	$(BIN)/python -m benchmarks.archive
 	$(BIN)/python -m benchmarks.accuracy --summary
 	$(BIN)/python -m benchmarks.accuracy --summary --seeds 0,1 --methods $(SEEDS)
 	$(BIN)/python -m benchmarks.learning_curve --summary

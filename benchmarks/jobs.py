@@ -1,7 +1,8 @@
 """Trainings as jobs: each in a process of its own with one thread, never run twice.
 
 A finished job leaves RESULTS/NAME/METHOD/fold_F_seed_S.csv (its predictions) and .json (what it
-took); `n_SIZE` stands in the name where it learned from some of the volumes alone.
+took); `n_SIZE` stands in the name where it learned from some of the volumes alone. `make results`
+packs them into one archive for each benchmark (benchmarks.archive), where they are still finished.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import nodules
+from benchmarks import archive, nodules
 from benchmarks.tasks import BACKBONE, Method, Task, pretrain
 from slivit.cli import types
 from slivit.data.named_sets import DATA_DIR
@@ -94,12 +95,30 @@ class Done:
     @property
     def finished(self) -> bool:
         """Whether the results are there, made with these settings."""
-        return (self.predictions.exists() and self.facts.exists()
-                and self.read_facts()["settings"] == self.settings)
+        return self._is_file or (self.read_facts() or {}).get("settings") == self.settings
 
-    def read_facts(self) -> dict:
-        """Return the content of `facts`."""
-        return json.loads(self.facts.read_text(encoding="utf-8"))
+    @property
+    def _is_file(self) -> bool:
+        """Whether the results are there in files of their own, made with these settings."""
+        return (self.predictions.exists() and self.facts.exists() and json.loads(
+            self.facts.read_text(encoding="utf-8"))["settings"] == self.settings)
+
+    @property
+    def _place(self) -> tuple[Path, str, str]:
+        """Where the archive has the job: folder, method and name."""
+        return self.predictions.parents[1], self.predictions.parent.name, self.predictions.stem
+
+    def read_facts(self) -> dict | None:
+        """Return parameters, seconds, settings and versions; None where there are none."""
+        if self._is_file:
+            return json.loads(self.facts.read_text(encoding="utf-8"))
+        return archive.facts_of(*self._place)
+
+    def read_predictions(self) -> pd.DataFrame:
+        """Return the predictions of a finished job."""
+        if self._is_file:
+            return pd.read_csv(self.predictions, dtype={"nodule": str, "patient": str})
+        return archive.predictions_of(*self._place)
 
 
 def build_parser(benchmark: Benchmark, description: str | None) -> argparse.ArgumentParser:
@@ -282,8 +301,7 @@ def pooled(jobs: list[Done]) -> pd.DataFrame:
     Each scan is in the test part of one fold, so that its predictions are of models that have not
     seen its patient.
     """
-    parts = [pd.read_csv(one.predictions, dtype={"nodule": str, "patient": str}).assign(
-        fold=one.job.fold, seed=one.job.seed) for one in jobs]
+    parts = [one.read_predictions().assign(fold=one.job.fold, seed=one.job.seed) for one in jobs]
     table = pd.concat(parts, ignore_index=True)
     first = table.drop_duplicates("nodule").set_index("nodule").sort_index()
     found = first.drop(columns=[name for name in first if name.startswith("pred")] + ["seed"])

@@ -181,6 +181,6 @@ def test_quick_job(method, tmp_path, monkeypatch):
     job = Done(results / "accuracy" / method / "fold_0_seed_0.csv", Job(method, 0, 0),
                METHODS[method].settings)
     assert job.finished and job.read_facts()["parameters"] > 100_000
-    table = pd.read_csv(job.predictions)
+    table = job.read_predictions()
     assert table["pred"].between(0, 1).all() and set(table["truth"]) == {0, 1}
     assert not list(tmp_path.rglob("last.pt"))

@@ -161,7 +161,7 @@ def test_quick_job_of_ratings(method, tmp_path, monkeypatch):
     ratings.main(["--job", f"{method}:0:0:0", "--quick", "--results", str(tmp_path / "results"),
                   "--scratch", str(tmp_path / "scratch")])
     one = jobs.done(ratings.BENCHMARK, Job(method, 0, 0), tmp_path / "results")
-    table = pd.read_csv(one.predictions)
+    table = one.read_predictions()
     names = [name for name in table if name.startswith("pred")]
     assert one.finished and np.isfinite(table[names]).all(axis=None)
     assert len(names) == (8 if method == "image_resnet18" else 1)
