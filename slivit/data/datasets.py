@@ -143,8 +143,6 @@ class Collate:
         return Batch(x, mask, torch.stack([item.label for item in items]), transforms)
 
 
-
-
 @contextlib.contextmanager
 def held(signals: Iterable[int]) -> Iterator[None]:
     """Let signals wait; processes that are started within this block begin so."""

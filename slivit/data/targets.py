@@ -259,10 +259,6 @@ def _varies_little(values: np.ndarray) -> bool:
     return known.size > 0 and float(np.ptp(known)) <= 1e-4 * float(np.abs(known).max())
 
 
-
-
-
-
 def check_splits(scans: ScanTable, needed: Sequence[str], advice: str = GIVE_ROWS) -> None:
     """Refuse a table without rows in a split that is needed; `advice` says what to do.
 

@@ -16,8 +16,6 @@ FLIPPED_AXES = {  # of (N, C, H, W), per view: what a flip along an axis of the 
 }
 
 
-
-
 def window_range(scan: np.ndarray, window: str) -> tuple[float, float]:
     """Return the lowest and the highest grey value that a window tells apart.
 

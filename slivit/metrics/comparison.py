@@ -115,5 +115,3 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-
-

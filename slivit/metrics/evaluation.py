@@ -133,13 +133,3 @@ def _confusion(truth: np.ndarray, pred: np.ndarray) -> list[list[int]]:
     return counts.tolist()
 
 
-
-
-
-
-
-
-
-
-
-

@@ -29,8 +29,6 @@ from slivit.utils.signals import Stopped
 SaveBest = Callable[[int, dict, nn.Module, Validation], None]
 
 
-
-
 def fit(model: nn.Module, phases: list[Phase], objective: Objective, options: FitOptions,
         run: Session, out_dir: Path, save_best: SaveBest,
         track: Callable[[dict], None] | None = None,

@@ -8,7 +8,6 @@ WIDEST = 160
 LOG = logging.getLogger("slivit")
 
 
-
 class Wrapped(logging.Formatter):
     """Lines of at most WIDEST characters, for a terminal; words are kept whole."""
 

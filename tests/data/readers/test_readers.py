@@ -157,8 +157,6 @@ def test_bad_volumes_are_refused(tmp_path):
                 look(tmp_path / name)
 
 
-
-
 def write_any(folder, kind):
     """Write STACK as a volume of one kind."""
     if kind == "pictures":
