@@ -1,4 +1,4 @@
-"""Frozen backbone: the features of every volume, computed once (see feature_store), then batches."""
+"""Frozen backbone: slice features of volumes, computed once (see feature_store), then batches."""
 
 import hashlib
 import json
