@@ -42,7 +42,7 @@ class Preprocess:
         mean, std: per channel, of the 0..1 image.
         n_slices: slices per volume (0 for 2D images).
         slice_sampling: `uniform` or `middle`; which slices of a longer volume are taken.
-        views: how a volume is cut into slices, each of readers.orientation.VIEWS; `n_slices` of
+        views: how a volume is cut into slices, each of VIEWS; `n_slices` of
             each view are taken.
         channels: what the three channels of a slice show, `repeat`: the slice itself, or
             `adjacent`: the slice before it, itself, the one after it (of those taken, in its view;
@@ -122,7 +122,7 @@ class Target:
         column: for a multi-class table with one column of class numbers, that column.
         mean, std: of the training labels, for regression only: outputs are standardised.
         shift: what weighted training adds to each logit, taken off in prediction; empty for none
-            (see objective.logit_shift).
+            (see losses.logit_shift).
     """
 
     __pydantic_config__ = STRICT

@@ -159,7 +159,7 @@ def recognise(state: dict[str, torch.Tensor], what: str) -> Recognised:
     """Find out what a state dict is, and map it onto timm's names.
 
     Args:
-        state: of weights.read_tensors.
+        state: of pretrained.read_tensors.
         what: the file, for messages.
 
     Raises:

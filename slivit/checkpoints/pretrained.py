@@ -98,7 +98,7 @@ def read_start(path: Path, name: str | None = None) -> PretrainedBackbone:
     """Read a backbone from a file, and log what it was recognised as.
 
     Args:
-        path: a backbone.safetensors of this project, or a file of weight_formats.
+        path: a backbone.safetensors of this project, or a file of convnext_formats.
         name: the only architecture to accept, with or without a tag; None for any.
 
     Raises:

@@ -97,7 +97,7 @@ def split_ratio(given: str) -> str:
 
 
 def window(given: str) -> str:
-    """Check grey values to use; see transforms.parse_window."""
+    """Check grey values to use; see window.parse_window."""
     parse_window(given)
     return given
 
@@ -135,7 +135,7 @@ def pos_weight(text: str) -> str | float:
 
 
 def operating_rule(text: str) -> Rule:
-    """Parse how an operating point is chosen; see operating.parse_rule."""
+    """Parse how an operating point is chosen; see operating_point.parse_rule."""
     try:
         return parse_rule(text)
     except ValueError as error:

@@ -42,7 +42,7 @@ def make_batches(order: Sequence[int], b_size: int, world: ProcessGroup, start: 
 
 
 def interleave(shares: list[np.ndarray]) -> np.ndarray:
-    """Return the rows of all processes in the order from which World.share took them."""
+    """Return the rows of all processes in the order from which ProcessGroup.shard took them."""
     if len(shares) == 1:
         return shares[0]
     rows = np.empty((sum(map(len, shares)), *shares[0].shape[1:]), dtype=shares[0].dtype)

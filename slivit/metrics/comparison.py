@@ -17,7 +17,7 @@ def compare(truth: np.ndarray, preds: Sequence[np.ndarray], names: Sequence[str]
             groups: Sequence[str], seed: int = 0, n_boot: int = N_BOOT) -> list[dict]:
     """Compare every pair of models label by label.
 
-    All models are scored on the same draws of groups, as in metrics.evaluate, so that what the
+    All models are scored on the same draws of groups, as in evaluation.evaluate, so that what the
     scans have in common cancels. ROC-AUC has DeLong's paired test besides. Holm's correction is
     over all rows of the same score and test.
 

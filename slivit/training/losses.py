@@ -89,7 +89,7 @@ def plain_loss(logits: np.ndarray, labels: np.ndarray, target: Target) -> float:
 
     Args:
         logits, labels: (n, K).
-        target: its `shift` is taken off the logits first, as in tasks.to_predictions.
+        target: its `shift` is taken off the logits first, as in outputs.to_predictions.
     """
     logits, labels = torch.from_numpy(logits), torch.from_numpy(labels)
     if target.shift:

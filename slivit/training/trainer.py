@@ -49,7 +49,7 @@ def fit(model: nn.Module, phases: list[Phase], objective: Objective, options: Fi
         out_dir: where files go.
         save_best: see SaveBest.
         track: called with each row of the log.
-        start: where an earlier run stands, of state.find_state; None to begin.
+        start: where an earlier run stands, of resume.find_state; None to begin.
 
     Returns:
         The log, a row per epoch.

@@ -22,6 +22,7 @@ from slivit.checkpoints.patient_key import (
     write_key,
 )
 from slivit.data.meta_csv import read_meta
+from slivit.training import experiment
 from slivit.utils.errors import UserError
 
 KEY, OTHER = bytes(range(32)), bytes(32)
@@ -83,7 +84,7 @@ def test_key_may_be_read_by_whoever_may_read_the_split(binary_run):
 
 
 def test_resumed_run_keeps_its_key_and_a_new_one_gets_another(volume_csv, tmp_path, monkeypatch):
-    monkeypatch.setattr(finetune, "measure", lambda *given: None)  # takes longest
+    monkeypatch.setattr(experiment, "measure", lambda *given: None)  # takes longest
     out = tmp_path / "run"
     command = ["--meta_csv", str(volume_csv), "--pathologies", "B", *RUN_3D, "--out_dir", str(out)]
 
@@ -159,7 +160,7 @@ def test_each_of_several_checkpoints_has_its_own_key(binary_run, tmp_path, said)
 
 
 def test_a_table_without_patients_needs_no_key(volume_csv, tmp_path, monkeypatch, said):
-    monkeypatch.setattr(finetune, "measure", lambda *given: None)
+    monkeypatch.setattr(experiment, "measure", lambda *given: None)
     table = tmp_path / "meta.csv"
     lines = [line.rsplit(",", 1)[0] for line in volume_csv.read_text().splitlines()]
     table.write_text("\n".join(lines).replace(",volumes/", f",{volume_csv.parent}/volumes/"))

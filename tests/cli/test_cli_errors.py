@@ -75,7 +75,7 @@ def test_wrong_kinds_of_checkpoint_are_refused(binary_run, backbone_run, tmp_pat
     with pytest.raises(UserError, match="is a slivit checkpoint, expected a backbone"):
         finetune.main(["--bb_path", str(binary_run / "slivit.safetensors"), "--out_dir",
                        str(tmp_path / "out")])
-    with pytest.raises(UserError, match="label columns of noduleshapes2d: not found: 'A'"):
+    with pytest.raises(UserError, match="was trained on the table images.csv; name it"):
         run_evaluate(backbone_run / "backbone.safetensors", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

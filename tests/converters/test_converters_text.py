@@ -40,7 +40,7 @@ def test_slices_whose_names_are_not_utf8_are_read(tmp_path):
 
 
 def test_the_log_escapes_what_stdout_cannot_say(capfd):
-    code = ("from slivit.utils.runtime import LOG, setup_logging; setup_logging(); "
+    code = ("from slivit.utils.log import LOG, setup_logging; setup_logging(); "
             "LOG.info('a \\udcfc b \\u00fc')")
     done = subprocess.run([sys.executable, "-c", code], cwd=DATA.parent, capture_output=True,
                           check=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})

@@ -19,10 +19,10 @@ HOLD = ("import sys; from pathlib import Path; from slivit.utils.output_dir impo
 DIE = """
 import os, sys
 from pathlib import Path
-from slivit.utils.files import scratch_dir, whole_file
+from slivit.utils.files import scratch_dir, atomic_write
 from slivit.utils.output_dir import open_out_dir
 out = Path(sys.argv[1])
-with open_out_dir(out, resume=True), scratch_dir(out) as folder, whole_file(out / "b") as part:
+with open_out_dir(out, resume=True), scratch_dir(out) as folder, atomic_write(out / "b") as part:
     part.write_text("half")
     (folder / "x").write_text("")
     os.kill(os.getpid(), 9)

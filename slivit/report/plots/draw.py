@@ -50,7 +50,7 @@ def plot_scores(truth: np.ndarray, pred: np.ndarray, target: Target, metrics: di
         truth: (n, K), NaN where unknown.
         pred: (n, K) probabilities or values.
         target: what the columns are.
-        metrics: of metrics.evaluate, for legends, operating points and the confusion matrix.
+        metrics: of evaluation.evaluate, for legends, operating points and the confusion matrix.
         out_dir: where the pictures go.
         before: (n, K) probabilities before temperature scaling, drawn beside those after it.
 
