@@ -146,7 +146,8 @@ def probability(truth: np.ndarray, pred: np.ndarray) -> Scorer:
 
 
 def decision(truth: np.ndarray, pred: np.ndarray, threshold: float) -> Scorer:
-    """Return the scorer of operating_point.RATES where a prediction of at least `threshold` is a yes."""
+    """Return the scorer of operating_point.RATES where a prediction of at least `threshold` is a
+    yes."""
     said, is_so = pred >= threshold, truth == 1
     columns = np.column_stack([said & is_so, said & ~is_so, ~said & ~is_so, ~said & is_so])
     columns = columns.astype(np.float64)
