@@ -86,7 +86,8 @@ def of_run(trial: Trial) -> None:
     ended = trial.run(SCENARIOS[name].words(trial.bench.work, trial.folder, "--resume"))
     cannot_tell = how in QUIETLY and path.name not in RESUMED
     _same_or_refused(trial, ended, None if cannot_tell else name)
-    if finished and how == "gone" and path.name == "last.pt":  # a finished fold needs it no more
+    if how == "gone" and path.name == "last.pt" and path.with_name("report.md").exists():
+        # of a fold that is finished, which needs it no more
         missing = f"{path.relative_to(trial.folder)}: missing"
         trial.problems = [text for text in trial.problems if text != missing]
 
