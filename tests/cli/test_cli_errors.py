@@ -1,5 +1,6 @@
 """What the three scripts refuse: exit code 2, one message, nothing overwritten."""
 
+import errno
 import shutil
 import subprocess
 import sys
@@ -119,6 +120,17 @@ def test_errors_become_one_line_and_an_exit_code(error, code, capsys):
         run_script(main)
     assert stop.value.code == code
     assert capsys.readouterr().err == "error: what was found\n"
+
+
+def test_a_file_that_one_may_not_use_is_bad_input(capsys):
+    """Wherever it is looked at: root may read everything, so that the system's error is raised."""
+    def main():
+        raise PermissionError(errno.EACCES, "Permission denied", "scans/a.nii.gz")
+    with pytest.raises(SystemExit) as stop:
+        run_script(main)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == ("error: scans/a.nii.gz: Permission denied; see that you may "
+                                       "use it, and the folders above it\n")
 
 
 def test_bad_input_from_a_shell(image_csv, tmp_path):

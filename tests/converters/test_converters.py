@@ -168,10 +168,12 @@ def test_echonet_missing_videos_are_listed_or_left_out(scripts, echonet, capsys)
 
 def test_echonet_bad_rows_are_all_listed(scripts, echonet):
     write_file_list(echonet, [("a", "101", "TRAIN"), ("b", "-1", "VAL"), ("c", "x", "train"),
-                              ("d", "nan", "TEST"), ("a.avi", "50", "other"), ("", "5", "TEST")])
+                              ("d", "nan", "TEST"), ("a.avi", "50", "other"), ("", "5", "TEST"),
+                              ("e", "5_5", "TEST")])
     message = refused(scripts.echonet, echonet)
-    assert "8 bad cells" in message
+    assert "9 bad cells" in message
     for text in ("line 2: EF '101'", "line 3: EF '-1'", "line 4: EF 'x'", "line 5: EF 'nan'",
+                 "line 8: EF '5_5'",
                  "line 6: Split 'other'", "line 7: FileName is empty",
                  "line 2: FileName a stands in 2 rows", "line 6: FileName a stands in 2 rows"):
         assert f"\n  {text}\n" in message

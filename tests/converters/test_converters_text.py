@@ -25,6 +25,15 @@ def test_names_that_are_not_utf8_are_all_listed(scripts, tmp_path):
     assert not (tmp_path / "meta.csv").exists()
 
 
+def test_names_with_a_line_break_are_all_listed(scripts, tmp_path):
+    for name in ("A/1.png", "A/2\n.png", "B/3.png", "B/\r4.png"):
+        write_image(tmp_path / name, GREY)
+    message = refused(scripts.folder, tmp_path)
+    assert "2 names hold a line break" in message
+    assert "\n  'A/2\\n.png'\n  'B/\\r4.png'\n" in message
+    assert not (tmp_path / "meta.csv").exists()
+
+
 def test_slices_whose_names_are_not_utf8_are_read(tmp_path):
     """A table cannot name such a file, but a folder that it names may hold them."""
     rng = np.random.default_rng(0)
@@ -58,6 +67,13 @@ def test_empty_file_list_is_said(scripts, tmp_path, content):
     assert "FileList.csv: is empty, expected the columns FileName, EF, Split" in message
     (tmp_path / "FileList.csv").write_bytes(b"FileName,EF,Split\n\n")
     assert "FileList.csv: has a header but no rows" in refused(scripts.echonet, tmp_path)
+
+
+def test_a_pipe_is_no_file_list(scripts, tmp_path):
+    touch(tmp_path / "Videos/a.avi")
+    os.mkfifo(tmp_path / "FileList.csv")
+    message = refused(scripts.echonet, tmp_path)
+    assert "FileList.csv: is no regular file, expected a table" in message
 
 
 def test_long_names_in_a_file_list_are_missing_videos(scripts, tmp_path):

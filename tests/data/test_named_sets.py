@@ -57,6 +57,8 @@ def test_classes_become_one_hot(tmp_path):
       for what in ("images", "labels")}, "expected uint8 .n, D, H, W."),
     ({f"{split}_{what}": np.full((2, *shape), 9, np.uint8) for split in ("train", "val", "test")
       for what, shape in (("images", (8, 8, 8)), ("labels", (1,)))}, "2 labels that are none of"),
+    ({f"{split}_{what}": np.zeros((2, *shape), np.uint8) for split in ("train", "val", "test")
+      for what, shape in (("images", (28, 0, 28)), ("labels", (1,)))}, r"of shape .2, 28, 0, 28."),
 ])
 def test_files_in_another_layout_are_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "fracturemnist3d.npz", **arrays)
