@@ -58,9 +58,8 @@ def main(argv: list[str] | None = None) -> None:
             weights, vars(args), args.out_dir, trackers=trackers)
 
         def make_phases(_: object) -> list[Phase]:
-            batches = scan_training_set(scans, model.preprocess, args.b_size, args.seed,
-                                        experiment.augmentation, run.n_workers, run.device,
-                                        weights, run.world)
+            batches = scan_training_set(scans, model.preprocess, experiment.augmentation, run,
+                                        args.b_size, args.seed, weights)
             groups = backbone_groups(model.backbone, args.lr, args.weight_decay, args.layer_decay)
             return [Phase(1, args.n_epochs, groups, batches)]
 

@@ -134,20 +134,18 @@ def make_phases(args: argparse.Namespace, one: Experiment, run: Session,
         last = args.unfreeze_after or args.n_epochs
         folder = args.cache_dir / "features" if args.cache_dir else (
             stack.enter_context(scratch_dir(one.out_dir, run.world)))
-        features = FeatureOptions(args.feature_augments or 0, args.seed, one.augmentation,
-                                  args.b_size, run.n_workers, run.quiet)
-        data = frozen_training_set(model, one.scans, features, args.b_size, args.seed, run.device,
-                                   folder, one.weights, run.world)
+        features = FeatureOptions(args.feature_augments or 0, one.augmentation, args.b_size,
+                                  args.seed)
+        data = frozen_training_set(model, one.scans, features, folder, run, one.weights)
         groups = parameter_groups(model.integrator, args.lr, args.weight_decay)
-        phases.append(Phase(first, last, groups, data))
+        phases.append(Phase(first, last, groups, data, part="integrator"))
         first = last + 1
     if first <= args.n_epochs:
         groups = parameter_groups(model.integrator, args.lr, args.weight_decay)
         groups += backbone_groups(model.backbone, args.bb_lr or args.lr / 10, args.weight_decay,
                                   args.layer_decay)
-        data = scan_training_set(one.scans, model.preprocess, args.b_size, args.seed,
-                                 one.augmentation, run.n_workers, run.device, one.weights,
-                                 run.world)
+        data = scan_training_set(one.scans, model.preprocess, one.augmentation, run, args.b_size,
+                                 args.seed, one.weights)
         phases.append(Phase(first, args.n_epochs, groups, data))
     return phases
 

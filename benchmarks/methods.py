@@ -34,11 +34,13 @@ from benchmarks.tasks import (
 from slivit.checkpoints.pretrained import read_start
 from slivit.cli.records import integrator_config
 from slivit.config import Preprocess
-from slivit.data.batch import Batch
+from slivit.data.batch import model_inputs
 from slivit.data.datasets import ScanDataset, make_loader
 from slivit.models.slivit import SLIViT
 from slivit.training.frozen_features import FeatureOptions, frozen_training_set
 from slivit.training.optim import parameter_groups
+from slivit.training.train_step import Phase
+from slivit.utils.session import Session
 
 WHOLE = ("--n_epochs 8 --patience 0 --b_size 16 --lr 5e-4 --bb_lr 3e-4 --drop_path 0 "
          "--select loss --ema 0.99 --channels adjacent")  # end to end
@@ -104,9 +106,9 @@ def _slice_mean(start: Path, fold: Fold) -> SLIViT:
 class Tiled(SLIViT):
     """SLIViT with the tokens of the original, its features frozen like those of slices."""
 
-    def slice_features(self, batch: Batch) -> torch.Tensor:
+    def slice_features(self, slices: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return what the tokens are made of, (B, S, feature_dim)."""
-        return self.token_features(batch)[0]
+        return self.token_features(slices, mask)[0]
 
 
 def original_tokens(task: Task) -> Result:
@@ -123,12 +125,13 @@ def _on_features(task: Task, method: str, model: SLIViT, before: float) -> Resul
     recipe = Recipe(args.lr, min(task.b_size, args.b_size), task.epochs(args.n_epochs))
     folder = task.folder(method)
     scans = as_scans(task.fold)
-    options = FeatureOptions(1 if task.quick else args.feature_augments, task.seed,
-                             scans.augmentation, recipe.b_size, 0, quiet=True)
-    data = frozen_training_set(model, scans, options, recipe.b_size, task.seed, CPU,
-                               folder / "features")
+    options = FeatureOptions(1 if task.quick else args.feature_augments, scans.augmentation,
+                             recipe.b_size, task.seed)
+    data = frozen_training_set(model, scans, options, folder / "features",
+                               Session(CPU, quiet=True))
+    groups = parameter_groups(model.integrator, recipe.lr, WEIGHT_DECAY)
     pred = networks.train(model, task.fold, model.preprocess, recipe, task.seed, folder,
-                          parameter_groups(model.integrator, recipe.lr, WEIGHT_DECAY), data)
+                          Phase(1, recipe.n_epochs, groups, data, part="integrator"))
     return Result(pred, count(model), before + time.process_time() - start)
 
 
@@ -234,7 +237,8 @@ def _pooled(model: SLIViT, fold: Fold) -> np.ndarray:
     """Return mean and maximum of the slice features of every volume, (n, 2 F)."""
     model.eval()
     dataset = ScanDataset(as_scans(fold), np.arange(len(fold.scans)), model.preprocess)
-    features = [model.slice_features(batch) for batch in make_loader(dataset, 32, 0, CPU)]
+    features = [model.slice_features(*model_inputs(batch, model.preprocess))
+                for batch in make_loader(dataset, 32, 0, CPU)]
     features = torch.cat(features)  # every slice of these volumes is real
     return torch.cat([features.mean(dim=1), features.amax(dim=1)], dim=1).numpy()
 

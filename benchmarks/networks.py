@@ -11,15 +11,15 @@ from torch import nn
 
 from benchmarks.nodules import Fold, as_scans
 from slivit.config import FitOptions, Preprocess
-from slivit.data.batch import Batch, model_slices
-from slivit.data.datasets import ScanDataset, TrainingSet, make_loader, scan_training_set
+from slivit.data.batch import model_inputs
+from slivit.data.datasets import ScanDataset, make_loader, scan_training_set
 from slivit.data.targets import resolve_task
 from slivit.models.outputs import to_predictions
 from slivit.prediction import predict
 from slivit.training.losses import Objective
 from slivit.training.optim import parameter_groups
 from slivit.training.train_step import Phase
-from slivit.training.trainer import fit
+from slivit.training.trainer import Outputs, fit
 from slivit.utils.session import Session
 
 CPU = torch.device("cpu")
@@ -37,7 +37,7 @@ class Recipe:
 
 
 class DenseClassifier(nn.Module):
-    """A network over whole scans, 3D of volumes or 2D of images: Batch -> logits (B, K)."""
+    """A network over whole scans, 3D of volumes or 2D of images: slices -> logits (B, K)."""
 
     def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
         super().__init__()
@@ -45,19 +45,17 @@ class DenseClassifier(nn.Module):
         self.network = network.to(memory_format=self.layout)
         self.preprocess = preprocess
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Return the logits (B, K)."""
-        scans = dense_volumes(batch, self.preprocess)
-        if not self.preprocess.n_slices:
-            scans = scans[:, :, 0]
+    def forward(self, slices: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the logits (B, K) of volumes, or of images, which have no mask; see SLIViT."""
+        scans = slices.float() / 255 if mask is None else dense_volumes(slices, mask)
         return self.network(scans.contiguous(memory_format=self.layout))
 
 
-def dense_volumes(batch: Batch, preprocess: Preprocess) -> torch.Tensor:
-    """Return the volumes (B, C, S, H, W) float32 in 0..1, augmented; padding is 0."""
-    slices = model_slices(batch, preprocess).float() / 255  # (n, C, H, W)
-    volumes = slices.new_zeros((*batch.mask.shape, *slices.shape[1:]))
-    volumes[batch.mask] = slices
+def dense_volumes(slices: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return volumes (B, C, S, H, W) float32 in 0..1 of slices (n, C, H, W); padding is 0."""
+    slices = slices.float() / 255
+    volumes = slices.new_zeros((*mask.shape, *slices.shape[1:]))
+    volumes[mask] = slices
     return volumes.transpose(1, 2)
 
 
@@ -90,28 +88,27 @@ class SliceMean(nn.Module):
 
 
 def train(model: nn.Module, fold: Fold, preprocess: Preprocess, recipe: Recipe, seed: int,
-          out_dir: Path, groups: list[dict] | None = None,
-          data: TrainingSet | None = None) -> np.ndarray:
+          out_dir: Path, phase: Phase | None = None) -> np.ndarray:
     """Train on the fold, keep the epoch of the lowest validation loss, predict the test part.
 
     Args:
-        model: Batch -> logits (B, K).
+        model: slices -> logits (B, K).
         fold: the data.
         preprocess: of the model.
         recipe: how.
         seed: of order, augmentation and dropout.
         out_dir: where the loop writes its log.
-        groups: of parameters, with their learning rates; None for the recipe's for all.
-        data: the batches to learn from; None for the fold's scans, augmented.
+        phase: what learns from what; None for the whole model from the fold's scans, augmented.
 
     Returns:
         (n, K) predictions of the fold's test rows, in the table's order.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     scans, target = resolve_task(as_scans(fold), fold.target.task)
-    data = data or scan_training_set(scans, preprocess, recipe.b_size, seed, scans.augmentation,
-                                     0, CPU)
-    groups = groups or parameter_groups(model, recipe.lr, WEIGHT_DECAY)
+    run = Session(CPU, quiet=True)
+    if phase is None:
+        data = scan_training_set(scans, preprocess, scans.augmentation, run, recipe.b_size, seed)
+        phase = Phase(1, recipe.n_epochs, parameter_groups(model, recipe.lr, WEIGHT_DECAY), data)
     best: dict[str, torch.Tensor] = {}
 
     def keep(epoch: int, scores: dict, kept: nn.Module, validation: object) -> None:
@@ -119,11 +116,11 @@ def train(model: nn.Module, fold: Fold, preprocess: Preprocess, recipe: Recipe, 
 
     options = FitOptions(n_epochs=recipe.n_epochs, b_size=recipe.b_size, warmup_epochs=1.0,
                          patience=0, seed=seed, select="loss")
-    fit(model, [Phase(1, recipe.n_epochs, groups, data)], Objective(target), options,
-        Session(CPU, quiet=True), out_dir, keep)
+    fit(model, [phase], Objective(target), options, run, Outputs(out_dir, keep))
     (out_dir / "last.pt").unlink()
     model.load_state_dict(best)
     model.eval()
     test = ScanDataset(scans, fold.rows("test"), preprocess)
-    logits, _ = predict(model, make_loader(test, recipe.b_size, 0, CPU), CPU)
+    logits, _ = predict(lambda batch: model(*model_inputs(batch, preprocess)),
+                        make_loader(test, recipe.b_size, 0, CPU), CPU)
     return to_predictions(logits, target)

@@ -25,6 +25,7 @@ from slivit.data.named_sets import DATA_DIR
 from slivit.models.slivit import SLIViT
 from slivit.training.frozen_features import FeatureOptions, frozen_training_set
 from slivit.training.losses import Objective, loss_sum
+from slivit.utils.session import Session
 
 CPU = torch.device("cpu")
 QUICK = "--n_epochs 1 --backbone convnext_zepto_rms"
@@ -49,16 +50,17 @@ def frozen(quick: bool, repeats: int, threads: int) -> list[dict]:
     preprocess = Preprocess(args.img_size, "full", MEAN, STD, n_slices=28)
     torch.manual_seed(0)
     model = SLIViT(backbone, 1, preprocess, integrator_config(args))
-    options = FeatureOptions(0, 0, scans.augmentation, 16, 0, quiet=True)
-    _set_averages(model, scan_training_set(scans, preprocess, 16, 0, scans.augmentation, 0, CPU))
+    run = Session(CPU, quiet=True)
+    options = FeatureOptions(0, scans.augmentation, 16, 0)
+    raw = scan_training_set(scans, preprocess, scans.augmentation, run, 16, 0)
+    _set_averages(model, raw)
     taken: dict[str, list[float]] = {"features": [], "epoch, frozen": [], "epoch, end to end": []}
     for k in range(repeats + 1):  # the first is to warm up
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            stored = frozen_training_set(model, scans, options, args.b_size, 0, CPU, Path(folder))
-            times = [time.perf_counter() - start, _epoch(model.integrator, model, stored)]
-            raw = scan_training_set(scans, preprocess, 16, 0, scans.augmentation, 0, CPU)
-            times.append(_epoch(model, model, raw))
+            stored = frozen_training_set(model, scans, options, Path(folder), run)
+            times = [time.perf_counter() - start, _epoch(model.integrator, stored),
+                     _epoch(model, raw)]
         for kept, seconds in zip(taken.values(), times, strict=True):
             if k:
                 kept.append(seconds)
@@ -79,16 +81,17 @@ def _set_averages(model: SLIViT, data: TrainingSet) -> None:
             module.train()
             module.momentum = None  # all batches count alike
     for batch in data.batches(1, 0):
-        model.slice_features(batch)
+        model.slice_features(*data.inputs(batch))
 
 
-def _epoch(trained: nn.Module, model: SLIViT, data: TrainingSet) -> float:
-    """Train `trained`, the model or a part of it, for an epoch; return the seconds."""
+def _epoch(model: nn.Module, data: TrainingSet) -> float:
+    """Train a model, or a part of one, for an epoch; return the seconds."""
     model.train()
-    optimizer = torch.optim.AdamW(trained.parameters(), lr=1e-5)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     start = time.perf_counter()
     for batch in data.batches(1, 0):
-        loss = loss_sum(model(batch), batch.y, Objective(nodules.TARGET)) / len(batch.y)
+        logits = model(*data.inputs(batch))
+        loss = loss_sum(logits, batch.y, Objective(nodules.TARGET)) / len(batch.y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

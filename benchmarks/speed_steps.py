@@ -11,7 +11,6 @@ from torchvision.models.video import r3d_18
 
 from benchmarks.memory import peak_memory
 from slivit.config import IntegratorConfig, Preprocess
-from slivit.data.batch import Batch
 from slivit.data.transforms import to_input
 from slivit.models.slivit import SLIViT
 
@@ -20,16 +19,16 @@ WAYS = ("slivit", "slivit, 4 slices at a time", "tiled picture", "3D ResNet-18")
 
 
 class Dense(nn.Module):
-    """A 3D network over the whole volume: Batch -> logits (B, 1)."""
+    """A 3D network over the whole volume: slices -> logits (B, 1)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Return the logits."""
-        slices = to_input(batch.x.flatten(0, 1), MEAN, STD)  # (B * S, 3, H, W)
-        return self.network(slices.unflatten(0, batch.x.shape[:2]).transpose(1, 2).contiguous())
+    def forward(self, slices: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return the logits of volumes whose slices are all real; see SLIViT."""
+        slices = to_input(slices, MEAN, STD)  # (B * S, 3, H, W)
+        return self.network(slices.unflatten(0, mask.shape).transpose(1, 2).contiguous())
 
 
 def make_way(way: str, size: int, n_slices: int, backbone: str) -> nn.Module:
@@ -55,13 +54,13 @@ def make_steps(way: str, size: int, n_slices: int, backbone: str
     """Return a training step and an inference step of a way, on a made-up volume."""
     model = make_way(way, size, n_slices, backbone)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    x = torch.randint(0, 256, (1, n_slices, 1, size, size), dtype=torch.uint8,
-                      generator=torch.Generator().manual_seed(0))
-    batch = Batch(x, torch.ones(1, n_slices, dtype=torch.bool), torch.ones(1, 1))
+    slices = torch.randint(0, 256, (n_slices, 1, size, size), dtype=torch.uint8,
+                           generator=torch.Generator().manual_seed(0))
+    mask, truth = torch.ones(1, n_slices, dtype=torch.bool), torch.ones(1, 1)
 
     def train() -> None:
         model.train()
-        loss = nn.functional.binary_cross_entropy_with_logits(model(batch), batch.y)
+        loss = nn.functional.binary_cross_entropy_with_logits(model(slices, mask), truth)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -69,7 +68,7 @@ def make_steps(way: str, size: int, n_slices: int, backbone: str
     def infer() -> None:
         model.eval()
         with torch.inference_mode():
-            model(batch)
+            model(slices, mask)
 
     return {"training step": train, "inference": infer}
 

@@ -14,7 +14,7 @@ from slivit.checkpoints import checkpoint
 from slivit.checkpoints.checkpoint import CheckpointHeader, Validation
 from slivit.checkpoints.original.reader import read_original
 from slivit.checkpoints.tensor_files import is_safetensors
-from slivit.data.batch import Batch
+from slivit.data.batch import Batch, model_inputs
 from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.samplers import interleave
 from slivit.data.scan_table import ScanTable
@@ -226,7 +226,7 @@ def _passes(model: nn.Module, flips: list[torch.Tensor | None],
         found = []
         for flip in flips:
             batch.transforms = None if flip is None else flip.expand(len(batch.x), -1)
-            found.append(model(batch))
+            found.append(model(*model_inputs(batch, model.preprocess)))
         batch.transforms = None
         if mc_dropout:
             found += _dropout_passes(model, batch, mc_dropout)
@@ -236,7 +236,7 @@ def _passes(model: nn.Module, flips: list[torch.Tensor | None],
 
 
 def _dropout_passes(model: SLIViT, batch: Batch, count: int) -> list[torch.Tensor]:
-    features, mask = model.token_features(batch)
+    features, mask = model.token_features(*model_inputs(batch, model.preprocess))
     model.integrator.train()
     found = [model.integrator(features, mask) for _ in range(count)]
     model.integrator.eval()

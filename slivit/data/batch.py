@@ -1,4 +1,4 @@
-"""A batch of scans, and its slices as the model takes them."""
+"""A batch of scans as the loader gives it, and the slices of it that a model takes."""
 
 from dataclasses import dataclass
 
@@ -37,9 +37,17 @@ class Batch:
                      self.transforms)
 
 
+def model_inputs(batch: Batch, preprocess: Preprocess) -> tuple[torch.Tensor, ...]:
+    """Return what a model's `forward` takes: images, or the slices of volumes and their mask."""
+    slices = model_slices(batch, preprocess)
+    return (slices, batch.mask) if preprocess.n_slices else (slices,)
+
+
 @torch.no_grad()
 def model_slices(batch: Batch, preprocess: Preprocess) -> torch.Tensor:
     """Return the real slices of a batch, resized and augmented on the batch's device.
+
+    Here alone: a model's `forward` changes neither the size nor the place of a pixel.
 
     Returns:
         uint8 (n, C, img_size, img_size), n slices where the mask is True, in its order.

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from slivit.config import Augmentation, Preprocess
-from slivit.data.batch import Batch
+from slivit.data.batch import Batch, model_inputs
 from slivit.data.cache import Prepared, cached
 from slivit.data.readers.orientation import cut
 from slivit.data.samplers import balanced, make_batches, shuffled
@@ -28,6 +28,7 @@ from slivit.data.transforms import (
 from slivit.utils.distributed import ProcessGroup
 from slivit.utils.errors import RunError, UserError
 from slivit.utils.runtime import derive_seed
+from slivit.utils.session import Session
 from slivit.utils.signals import SIGNALS
 
 
@@ -211,30 +212,32 @@ class TrainingSet:
             shuffled and augmented; the same for the same epoch, whatever ran before.
         count: batches in an epoch.
         validation: this process's share of the validation scans, in order.
+        inputs: what the model, or the part of it that is trained, takes of a batch.
     """
 
     batches: Callable[[int, int], Iterable[Batch]]
     count: int
     validation: Callable[[], Iterable[Batch]]
+    inputs: Callable[[Batch], tuple[torch.Tensor, ...]]
 
 
-def scan_training_set(scans: ScanTable, preprocess: Preprocess, b_size: int, seed: int,
-                      augmentation: Augmentation, n_workers: int, device: torch.device,
-                      weights: np.ndarray | None = None, world: ProcessGroup = ProcessGroup()  # noqa: B008
+def scan_training_set(scans: ScanTable, preprocess: Preprocess, augmentation: Augmentation,
+                      run: Session, b_size: int, seed: int, weights: np.ndarray | None = None
                       ) -> TrainingSet:
     """Return batches of scans, shuffled and augmented anew in each epoch.
 
     With `weights`, of the training scans, as many are drawn with replacement in proportion to them.
     """
-    rows = scans.rows("train")
-    validation = ScanDataset(scans, world.shard(scans.rows("val")), preprocess)
+    rows, n_workers, device = scans.rows("train"), run.n_workers, run.device
+    validation = ScanDataset(scans, run.world.shard(scans.rows("val")), preprocess)
 
     def batches(epoch: int, done: int) -> Loader:
         epoch_seed = derive_seed(seed, epoch)
         order = (shuffled(len(rows), epoch_seed) if weights is None
                  else balanced(weights, epoch_seed))
         dataset = ScanDataset(scans, rows, preprocess, augmentation, epoch_seed)
-        return make_loader(dataset, make_batches(order, b_size, world, done), n_workers, device)
+        return make_loader(dataset, make_batches(order, b_size, run.world, done), n_workers, device)
 
     return TrainingSet(batches, -(-len(rows) // b_size),
-                       lambda: make_loader(validation, b_size, n_workers, device))
+                       lambda: make_loader(validation, b_size, n_workers, device),
+                       lambda batch: model_inputs(batch, preprocess))

@@ -6,7 +6,6 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from slivit.config import TILINGS, IntegratorConfig, Preprocess
-from slivit.data.batch import Batch, model_slices
 from slivit.data.transforms import to_input
 from slivit.models.backbone import create_backbone, feature_shape, keep_averages
 from slivit.models.integrator import Integrator
@@ -16,7 +15,7 @@ CPU_PIXELS = 2 ** 18  # of slices at a time on a CPU: larger tensors fall out of
 
 
 class ImageClassifier(nn.Module):
-    """Backbone with its classifier: Batch of images -> logits (B, K)."""
+    """Backbone with its classifier: images -> logits (B, K)."""
 
     def __init__(self, backbone_name: str, n_outputs: int, preprocess: Preprocess,
                  drop_path: float = 0.0) -> None:
@@ -24,9 +23,8 @@ class ImageClassifier(nn.Module):
         self.preprocess = preprocess
         self.backbone = create_backbone(backbone_name, n_outputs, drop_path)
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Return the logits (B, K)."""
-        images = model_slices(batch, self.preprocess)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the logits (B, K) of images, uint8 (B, C, img_size, img_size), C 1 or 3."""
         return self.backbone(to_input(images, self.preprocess.mean, self.preprocess.std))
 
 
@@ -72,8 +70,11 @@ class SLIViT(nn.Module):
         self._features = torch.compile(self._features, dynamic=False, **options)
         self.integrator.compile(**options)
 
-    def slice_features(self, batch: Batch) -> torch.Tensor:
+    def slice_features(self, slices: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Run the backbone over every real slice, each on its own; padding is never looked at.
+
+        Args:
+            slices, mask: see forward.
 
         Returns:
             (B, S, feature_dim) float32: the slice's own feature map, flattened or averaged over
@@ -84,13 +85,12 @@ class SLIViT(nn.Module):
             UserError: the model's tokens are not slices.
         """
         require_slice_tokens(self, "features of single slices")
-        slices = model_slices(batch, self.preprocess)  # (n, C, H, W)
         full = (slices != 0).flatten(1).any(dim=1)
         distinct = torch.cat([slices[full], slices[~full][:1]])
         which = torch.where(full, full.cumsum(0) - 1, full.sum())
         flat = torch.cat([self._run(part) for part in distinct.split(self._step(distinct))])
-        features = flat.new_zeros((*batch.mask.shape, self.feature_dim))
-        features[batch.mask] = flat[which]
+        features = flat.new_zeros((*mask.shape, self.feature_dim))
+        features[mask] = flat[which]
         return features
 
     def _step(self, slices: torch.Tensor) -> int:
@@ -114,20 +114,20 @@ class SLIViT(nn.Module):
         maps = self.backbone.forward_features(images)  # (n, C, h, w)
         return maps.flatten(1) if self.token == "flatten" else maps.mean(dim=(2, 3))
 
-    def token_features(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def token_features(self, slices: torch.Tensor, mask: torch.Tensor
+                       ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what the tokens are made of, (B, S, feature_dim), and which are real, (B, S)."""
         if self.tokens_are_slices:
-            return self.slice_features(batch), batch.mask
-        return self._channel_blocks(batch), torch.ones_like(batch.mask)
+            return self.slice_features(slices, mask), mask
+        return self._channel_blocks(slices, mask), torch.ones_like(mask)
 
-    def _channel_blocks(self, batch: Batch) -> torch.Tensor:
+    def _channel_blocks(self, slices: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the features (B, N, feature_dim) of the original SLIViT (IntegratorConfig.token).
 
         A volume of fewer than N slices has some of them repeated, evenly.
         """
-        count, wanted = batch.mask.shape
-        slices = model_slices(batch, self.preprocess)  # (n, C, H, W)
-        slices = slices[_evenly(batch.mask.sum(dim=1).tolist(), wanted)]
+        count, wanted = mask.shape
+        slices = slices[_evenly(mask.sum(dim=1).tolist(), wanted)]
         volumes = slices.unflatten(0, (count, wanted))  # (B, N, C, H, W)
         if self.token == TILINGS["height"]:
             pictures = volumes.transpose(1, 2).flatten(2, 3)  # (B, C, N * H, W)
@@ -138,11 +138,16 @@ class SLIViT(nn.Module):
                 for part in pictures.split(self._step(pictures))]
         return torch.cat(maps).reshape(count, wanted, self.feature_dim)
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Return the logits (B, K) of a batch of volumes, or of their slice features."""
-        if batch.x.is_floating_point():
-            return self.integrator(batch.x, batch.mask)
-        return self.integrator(*self.token_features(batch))
+    def forward(self, slices: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return the logits (B, K).
+
+        Args:
+            slices: uint8 (n, C, img_size, img_size), the real slices of all volumes, one volume
+                after the other; of one channel or three.
+            mask: bool (B, S), True at the n places of real slices, in the same order. S is the
+                number of views times `n_slices`.
+        """
+        return self.integrator(*self.token_features(slices, mask))
 
 
 def require_slice_tokens(model: nn.Module, what: str) -> None:

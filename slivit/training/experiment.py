@@ -25,7 +25,7 @@ from slivit.training.progress import Plan
 from slivit.training.resume import find_state
 from slivit.training.trackers import TrackerOptions, open_trackers
 from slivit.training.train_step import Phase
-from slivit.training.trainer import fit
+from slivit.training.trainer import Outputs, fit
 from slivit.utils.files import write_json
 from slivit.utils.log import LOG
 from slivit.utils.output_dir import check_resume, make_config, open_out_dir
@@ -120,8 +120,8 @@ def run_experiment(one: Experiment, run: Session, make_phases: MakePhases) -> No
             track = stack.enter_context(open_trackers(one.trackers, config, one.out_dir))
         run.world.barrier()
         one.model.to(run.device)
-        fit(one.model, make_phases(stack), one.objective, one.fit, run, one.out_dir, save_best,
-            track, start)
+        fit(one.model, make_phases(stack), one.objective, one.fit, run,
+            Outputs(one.out_dir, save_best, track), start)
         run.world.barrier()
         LOG.info("%s: %s", "backbone" if one.script == "bb_train" else "model", one.best)
         measure([load_trained(one.best, run.device)], scans, closing_split(scans), run,

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from slivit.config import Augmentation
-from slivit.data.batch import Batch
+from slivit.data.batch import Batch, model_inputs
 from slivit.data.datasets import ScanDataset, TrainingSet, make_loader
 from slivit.data.header_check import in_threads
 from slivit.data.samplers import balanced, make_batches
@@ -22,23 +22,26 @@ from slivit.training.feature_store import FeatureStore, make_store, open_store
 from slivit.utils.distributed import ProcessGroup
 from slivit.utils.log import LOG
 from slivit.utils.runtime import derive_seed
+from slivit.utils.session import Session
 
 FORMAT = 2         # of a store's file
 
 
 @dataclass(frozen=True)
 class FeatureOptions:
-    """How features are made: augmented versions beside the plain one, and what they depend on.
+    """How features are made and drawn.
 
-    `quiet` omits the progress bar.
+    Attributes:
+        copies: augmented versions of each volume, beside the plain one.
+        augmentation: of these.
+        b_size: volumes per batch.
+        seed: of the augmentation, of the order, and of each volume's version in an epoch.
     """
 
     copies: int
-    seed: int
     augmentation: Augmentation
     b_size: int
-    n_workers: int
-    quiet: bool = False
+    seed: int
 
 
 def open_stores(model: SLIViT, scans: ScanTable, options: FeatureOptions, folder: Path,
@@ -95,24 +98,24 @@ def _key(model: SLIViT, scans: ScanTable) -> str:
 
 
 @torch.no_grad()
-def fill(store: FeatureStore, rows: np.ndarray, model: SLIViT, options: FeatureOptions,
-         device: torch.device, world: ProcessGroup = ProcessGroup()) -> None:  # noqa: B008
+def fill(store: FeatureStore, rows: np.ndarray, model: SLIViT, b_size: int, run: Session) -> None:
     """Run the backbone, in evaluation mode, over the volumes of these rows that are not done.
 
     Raises:
         RunError: the features cannot be written.
     """
     model.eval()
-    missing = world.shard(_missing(store, rows, world))
-    batches = [missing[i:i + options.b_size] for i in range(0, len(missing), options.b_size)]
-    loader = make_loader(store.dataset, batches, options.n_workers, device)
+    missing = run.world.shard(_missing(store, rows, run.world))
+    batches = [missing[i:i + b_size] for i in range(0, len(missing), b_size)]
+    loader = make_loader(store.dataset, batches, run.n_workers, run.device)
     with tqdm(total=len(missing), desc="slice features", unit="vol", leave=False,
-              disable=options.quiet or not world.is_main or None) as bar:
+              disable=run.quiet or not run.world.is_main or None) as bar:
         for numbers, batch in zip(batches, loader, strict=True):
-            features = model.slice_features(batch.to(device)).float().cpu().numpy()
+            inputs = model_inputs(batch.to(run.device), model.preprocess)
+            features = model.slice_features(*inputs).float().cpu().numpy()
             store.write(numbers, features, batch.mask.numpy())
             bar.update(len(numbers))
-    world.barrier()
+    run.world.barrier()
 
 
 def _missing(store: FeatureStore, rows: np.ndarray, world: ProcessGroup) -> list[int]:
@@ -129,31 +132,27 @@ def _missing(store: FeatureStore, rows: np.ndarray, world: ProcessGroup) -> list
     return world.all_gather(missing)[0]  # others may have begun to write
 
 
-def frozen_training_set(model: SLIViT, scans: ScanTable, options: FeatureOptions, b_size: int,
-                        seed: int, device: torch.device, folder: Path,
-                        weights: np.ndarray | None = None,
-                        world: ProcessGroup = ProcessGroup()) -> TrainingSet:  # noqa: B008
+def frozen_training_set(model: SLIViT, scans: ScanTable, options: FeatureOptions, folder: Path,
+                        run: Session, weights: np.ndarray | None = None) -> TrainingSet:
     """Compute the features of training and validation volumes and return batches of them.
 
     Args:
-        model: on `device`.
+        model: on the device of `run`.
         scans: the volumes.
-        options: how features are made.
-        b_size: volumes per batch.
-        seed: of the order and of the version of each volume in an epoch.
-        device: where the backbone runs.
+        options: how features are made and drawn.
         folder: where the features lie.
+        run: where the backbone runs.
         weights: of the training volumes, by which they are drawn; None for each once.
-        world: the processes.
     """
+    world, b_size = run.world, options.b_size
     stores = open_stores(model, scans, options, folder, world)
     training, validation = scans.rows("train"), scans.rows("val")
     for store in stores:
-        fill(store, training, model, options, device, world)
-    fill(stores[0], validation, model, options, device, world)
+        fill(store, training, model, b_size, run)
+    fill(stores[0], validation, model, b_size, run)
 
     def batches(epoch: int, done: int) -> Iterator[Batch]:
-        epoch_seed = derive_seed(seed, epoch)
+        epoch_seed = derive_seed(options.seed, epoch)
         rng = np.random.default_rng(epoch_seed)
         order = rng.permutation(len(training))
         copy = rng.integers(len(stores), size=len(training))
@@ -171,7 +170,8 @@ def frozen_training_set(model: SLIViT, scans: ScanTable, options: FeatureOptions
             part = rows[start:start + b_size]
             yield _batch([stores[0]] * len(part), part, torch.from_numpy(scans.labels[part]))
 
-    return TrainingSet(batches, -(-len(training) // b_size), validate)
+    return TrainingSet(batches, -(-len(training) // b_size), validate,
+                       lambda batch: (batch.x, batch.mask))
 
 
 def _batch(stores: list[FeatureStore], rows: np.ndarray, y: torch.Tensor) -> Batch:

@@ -97,6 +97,10 @@ class Plan:
         batches = -(-len(scans.rows("train")) // b_size)
         return cls(-(-batches // accumulate), starts)
 
+    def done(self, progress: Progress) -> int:
+        """Return the steps that the stored optimizer has taken, those of its phase."""
+        return (progress.epoch - self.starts[progress.phase]) * self.steps + progress.step
+
     def faults(self, progress: Progress, scores: Iterable[str]) -> list[str]:
         """Return in what a training's progress contradicts the plan, in words.
 

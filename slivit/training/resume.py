@@ -51,8 +51,10 @@ def load_state(path: Path, device: torch.device) -> tuple[Progress, dict]:
         content = load_torch(path, device, sums=True)
         if not isinstance(content, dict):
             raise Misfit([f"found a {type(content).__name__}, expected the state of a training"])
-        progress = from_values(Annotated[Progress, rule(Progress.faults)],
-                               content.pop("progress", None))
+        stands = content.pop("progress", None)
+        progress = from_values(Annotated[Progress, rule(Progress.faults)], stands)
+        if gone := [name for name in vars(progress) if name not in stands]:
+            raise Misfit([f"progress: {', '.join(gone)}: missing"])
         if faults := _faults(content):
             raise Misfit(faults)
         numbers = list(numbers_in({name: content[name] for name in PARTS if name in content}))
@@ -115,6 +117,8 @@ def find_state(out_dir: Path, model: nn.Module, best: Path, run: Session, plan: 
                             f"{error}. Put it back, or start again with --overwrite") from None
     if faults := plan.faults(progress, card.score if card else ()):
         raise _cannot_resume(last, Misfit(f"progress: {fault}" for fault in faults))
+    if faults := _step_faults(content, plan.done(progress)):
+        raise _cannot_resume(last, Misfit(faults))
     if card and not is_of(card, progress):
         raise UserError(f"--resume: {best} is not the checkpoint that this run has kept: it says "
                         f"epoch {card.epoch}, validation loss {card.score.get('val_loss')}, and "
@@ -124,6 +128,19 @@ def find_state(out_dir: Path, model: nn.Module, best: Path, run: Session, plan: 
     if card:
         check_key(out_dir, card.data)
     return progress, content
+
+
+def _step_faults(content: dict, done: int) -> list[str]:
+    """Return whether an optimizer has taken other steps than those that are done, in words.
+
+    With a scaler it may have taken fewer: those without a finite gradient are skipped.
+    """
+    states = content["optimizer"]["state"].values()
+    taken = {float(state["step"]) for state in states
+             if isinstance(state, dict) and "step" in state} or {0.0}
+    fewer = content.get("scaler") is not None and max(taken) <= done
+    return [] if taken == {float(done)} or fewer else [
+        f"optimizer: has taken {max(taken):g} steps, expected {done}"]
 
 
 def _check_begins(out_dir: Path, best: Path) -> None:

@@ -30,18 +30,27 @@ AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Phase:
-    """Epochs `first` to `last` in which the parameters of `groups` are trained on `data`."""
+    """Epochs `first` to `last` in which the parameters of `groups` are trained on `data`.
+
+    Attributes:
+        part: which submodule of the model runs on what `data` gives; empty for the whole model.
+    """
 
     first: int
     last: int
     groups: list[dict]
     data: TrainingSet
+    part: str = ""
 
 
 @dataclass
 class Loop:
-    """What every step needs; `module` is the model, wrapped where there are several processes."""
+    """What every step needs.
 
+    `module` is what runs: the phase's part of the model, wrapped where there are several processes.
+    """
+
+    phase: Phase
     model: nn.Module
     module: nn.Module
     ema: nn.Module | None
@@ -74,12 +83,12 @@ def start_phase(model: nn.Module, ema: nn.Module | None, phase: Phase, objective
         parameter.requires_grad_(id(parameter) in trained)
     optimizer = torch.optim.AdamW([{**group, "peak": group["lr"]} for group in phase.groups])
     scaled = options.amp == "fp16" and run.device.type == "cuda"
-    module = model
+    module = model.get_submodule(phase.part)
     if run.world.size > 1:
         devices = [run.device.index] if run.device.type == "cuda" else None
-        module = DistributedDataParallel(model, devices, broadcast_buffers=False)
-    return Loop(model, module, ema, optimizer, torch.amp.GradScaler("cuda") if scaled else None,
-                objective, options, run)
+        module = DistributedDataParallel(module, devices, broadcast_buffers=False)
+    return Loop(phase, model, module, ema, optimizer,
+                torch.amp.GradScaler("cuda") if scaled else None, objective, options, run)
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,7 @@ class BeforeStep:
         set_random_state(self.random)
 
 
-def train_epoch(loop: Loop, progress: Progress, phase: Phase, save: Callable[[], None]) -> None:
+def train_epoch(loop: Loop, progress: Progress, save: Callable[[], None]) -> None:
     """Train the steps of an epoch that are not done yet; `save` now and then.
 
     To be called with signals deferred. One that comes while a batch is loaded, or its gradient is
@@ -113,15 +122,15 @@ def train_epoch(loop: Loop, progress: Progress, phase: Phase, save: Callable[[],
         RunError: the loss is not finite.
         Stopped: a signal came; model, random numbers and `progress` are those of whole steps.
     """
-    options, run = loop.options, loop.run
-    steps = -(-phase.data.count // options.accumulate)
+    options, run, data = loop.options, loop.run, loop.phase.data
+    steps = -(-data.count // options.accumulate)
     if progress.step >= steps:
         return
     if progress.step == 0:
         rank = [run.world.rank] if run.world.rank else []
         torch.manual_seed(derive_seed(options.seed, progress.epoch, *rank))
     loop.module.train()
-    groups = _grouped(phase.data.batches(progress.epoch, progress.step * options.accumulate),
+    groups = _grouped(data.batches(progress.epoch, progress.step * options.accumulate),
                       options.accumulate)
     bar = tqdm(groups, total=steps, initial=progress.step, leave=False,
                desc=f"epoch {progress.epoch}/{options.n_epochs}",
@@ -135,7 +144,7 @@ def train_epoch(loop: Loop, progress: Progress, phase: Phase, save: Callable[[],
         except Stopped:
             before.put_back()
             raise
-        set_rates(loop, phase, progress, steps)
+        set_rates(loop, progress, steps)
         update_weights(loop)
         progress.step += 1
         progress.loss_sum += summed
@@ -149,8 +158,9 @@ def train_epoch(loop: Loop, progress: Progress, phase: Phase, save: Callable[[],
     bar.close()
 
 
-def set_rates(loop: Loop, phase: Phase, progress: Progress, steps: int) -> None:
+def set_rates(loop: Loop, progress: Progress, steps: int) -> None:
     """Set every group's learning rate for the step that `progress` names, of `steps` an epoch."""
+    phase = loop.phase
     done = (progress.epoch - phase.first) * steps + progress.step
     total = (phase.last - phase.first + 1) * steps
     warmup = int(loop.options.warmup_epochs * steps)
@@ -189,7 +199,7 @@ def compute_gradient(loop: Loop, group: list[Batch], progress: Progress) -> tupl
         later = world.size > 1 and i < len(group) - 1
         with loop.module.no_sync() if later else contextlib.nullcontext():
             with loop.autocast():
-                logits = loop.module(batch)
+                logits = loop.module(*loop.phase.data.inputs(batch))
             loss = loss_sum(logits.float(), batch.y, objective)
             summed += float(loss.detach())
             mean = loss / max(1, count) * world.size  # the processes' gradients are averaged

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +26,25 @@ from slivit.utils.log import LOG
 from slivit.utils.session import Session
 from slivit.utils.signals import Stopped
 
-# epoch, scores, model with the weights to keep, what it gave on validation
-SaveBest = Callable[[int, dict, nn.Module, Validation], None]
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where goes what an epoch gives.
+
+    Attributes:
+        folder: gets log.csv, history.png and last.pt.
+        save_best: called after an epoch that is the best so far, with its number, its scores, the
+            model with the weights to keep, and what that gave on validation.
+        track: called with each row of the log.
+    """
+
+    folder: Path
+    save_best: Callable[[int, dict, nn.Module, Validation], None]
+    track: Callable[[dict], None] | None = None
 
 
 def fit(model: nn.Module, phases: list[Phase], objective: Objective, options: FitOptions,
-        run: Session, out_dir: Path, save_best: SaveBest,
-        track: Callable[[dict], None] | None = None,
-        start: tuple[Progress, dict] | None = None) -> list[dict]:
+        run: Session, outputs: Outputs, start: tuple[Progress, dict] | None = None) -> list[dict]:
     """Train with AdamW, keep the best epoch by validation score, stop early.
 
     After each epoch `log.csv`, `history.png` and `last.pt` are written whole, and `save_best` is
@@ -46,9 +58,7 @@ def fit(model: nn.Module, phases: list[Phase], objective: Objective, options: Fi
         objective: gives the loss and the score.
         options: see config.FitOptions.
         run: device, processes, signals.
-        out_dir: where files go.
-        save_best: see SaveBest.
-        track: called with each row of the log.
+        outputs: where the results of each epoch go.
         start: where an earlier run stands, of resume.find_state; None to begin.
 
     Returns:
@@ -58,10 +68,9 @@ def fit(model: nn.Module, phases: list[Phase], objective: Objective, options: Fi
         RunError: the loss is not finite; the last good files stay.
         Stopped: a signal came; `last.pt` holds the last whole step.
     """
-    last = out_dir / "last.pt"
     progress, saved = start or (Progress(), None)
     if saved is not None:
-        write_log(progress.log, objective, out_dir, run)  # it may have been damaged since
+        write_log(progress.log, objective, outputs.folder, run)  # it may have been damaged since
         LOG.info("resuming after %s", f"epoch {progress.epoch - 1} of {options.n_epochs}" if not
                  progress.step else f"step {progress.step} of epoch {progress.epoch}")
     ema = moving_average(model, options.ema) if options.ema else None
@@ -75,33 +84,32 @@ def fit(model: nn.Module, phases: list[Phase], objective: Objective, options: Fi
             parts = loop.parts()
             if progress.phase != number:
                 parts = {"model": model, "ema": ema}
-            restore(last, saved, parts, run.world)
+            restore(outputs.folder / "last.pt", saved, parts, run.world)
             saved = None
         if progress.phase != number:
             progress.phase, progress.stale = number, 0
         patience = options.patience if phase is phases[-1] else 0
         with run.stop.deferred():
             while progress.epoch <= phase.last and not (patience and progress.stale >= patience):
-                _epoch(loop, progress, phase, out_dir, save_best, track)
+                _epoch(loop, progress, outputs)
     if len(progress.log) < options.n_epochs:
         LOG.info("stopped early: no better validation score in %d epochs", options.patience)
     return progress.log
 
 
-def _epoch(loop: Loop, progress: Progress, phase: Phase, out_dir: Path, save_best: SaveBest,
-           track: Callable[[dict], None] | None) -> None:
+def _epoch(loop: Loop, progress: Progress, outputs: Outputs) -> None:
     """Train what is left of an epoch, validate, and write."""
-    options, world = loop.options, loop.run.world
+    options, world, last = loop.options, loop.run.world, outputs.folder / "last.pt"
     start = time.monotonic() - progress.seconds
 
     def save() -> None:
         progress.seconds = time.monotonic() - start
-        save_state(out_dir / "last.pt", progress, loop.parts(), world)
+        save_state(last, progress, loop.parts(), world)
 
     try:
-        train_epoch(loop, progress, phase, save)
+        train_epoch(loop, progress, save)
         model = loop.model if loop.ema is None else loop.ema.module
-        logits, labels = _validate(loop, model, phase)
+        logits, labels = _validate(loop, model)
     except Stopped:
         with loop.run.stop.deferred():
             save()
@@ -120,14 +128,14 @@ def _epoch(loop: Loop, progress: Progress, phase: Phase, out_dir: Path, save_bes
         if world.is_main:
             scores = {key.removeprefix("val_"): kept for key, kept in row.items()
                       if key.startswith("val_")}
-            save_best(progress.epoch, {"val_loss": scores.pop("loss"), **scores}, model,
+            outputs.save_best(progress.epoch, {"val_loss": scores.pop("loss"), **scores}, model,
                       Validation(logits[:, :own], labels[:, :own]))
-    write_log(progress.log, loop.objective, out_dir, loop.run)
-    if world.is_main and track is not None:
-        track(row)
+    write_log(progress.log, loop.objective, outputs.folder, loop.run)
+    if world.is_main and outputs.track is not None:
+        outputs.track(row)
     progress.epoch, progress.step = progress.epoch + 1, 0
     progress.loss_sum, progress.seen, progress.seconds = 0.0, 0, 0.0
-    save_state(out_dir / "last.pt", progress, loop.parts(), world)
+    save_state(last, progress, loop.parts(), world)
     left = float(np.mean([one["seconds"] for one in progress.log])) * (
         options.n_epochs - progress.epoch + 1)
     LOG.info("epoch %d/%d: training loss %.4f, validation loss %.4f, %s %s%s (%.0f s%s)",
@@ -137,12 +145,13 @@ def _epoch(loop: Loop, progress: Progress, phase: Phase, out_dir: Path, save_bes
              f", {_duration(left)} left" if left else "")
 
 
-def _validate(loop: Loop, model: nn.Module, phase: Phase) -> tuple[np.ndarray, np.ndarray]:
+def _validate(loop: Loop, model: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     """Return logits and labels of all validation scans, from all processes, in order."""
-    run = loop.run
-    model.eval()
+    run, phase = loop.run, loop.phase
+    module = model.eval().get_submodule(phase.part)
     with loop.autocast(), run.stop.allowed(run.world):
-        shares = predict(model, phase.data.validation(), run.device,
+        shares = predict(lambda batch: module(*phase.data.inputs(batch)),
+                         phase.data.validation(), run.device,
                          "validation" if run.world.is_main and not run.quiet else None)
     run.stop.check(run.world)
     logits, labels = (interleave(run.world.all_gather(share)) for share in shares)

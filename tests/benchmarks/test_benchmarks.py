@@ -9,8 +9,6 @@ from benchmarks.jobs import Benchmark, Done, Job, jobs_of
 from benchmarks.methods import METHODS
 from benchmarks.shapes import shape_features
 from benchmarks.tasks import Method
-from slivit.config import Preprocess
-from slivit.data.batch import Batch
 from slivit.utils.errors import UserError
 from slivit.utils.files import write_json
 
@@ -56,12 +54,9 @@ def test_images_and_labels_are_those_of_the_embedded_set(data):
 
 
 def test_dense_volumes_put_slices_where_the_mask_says():
-    x = torch.zeros(2, 3, 1, 4, 4, dtype=torch.uint8)
-    x[0, 0], x[0, 1], x[0, 2], x[1, 0] = 51, 102, 255, 204
+    slices = torch.tensor([51, 102, 255, 204], dtype=torch.uint8)[:, None, None, None]
     mask = torch.tensor([[True, True, True], [True, False, False]])
-    x[1, 1] = 99  # padding, not to be seen
-    found = networks.dense_volumes(Batch(x, mask, torch.zeros(2, 1)),
-                                   Preprocess(4, "full", (0,) * 3, (1,) * 3, n_slices=3))
+    found = networks.dense_volumes(slices.expand(-1, 1, 4, 4), mask)
     assert found.shape == (2, 1, 3, 4, 4)
     assert found[:, 0, :, 0, 0].flatten().tolist() == pytest.approx([0.2, 0.4, 1, 0.8, 0, 0])
 

@@ -5,12 +5,13 @@ import os
 
 import pytest
 import torch
+from helpers import features_of, run_model
 from original_files import random_model, reference_logits
 
 from slivit.checkpoints import checkpoint
 from slivit.checkpoints.original.reader import read_original
 from slivit.config import TILINGS
-from slivit.data.batch import Batch
+from slivit.data.batch import Batch, model_inputs
 from slivit.models.slivit import SLIViT
 from slivit.utils.errors import UserError
 
@@ -66,7 +67,8 @@ def test_logits_are_those_of_the_original(sizes, tiling, state, tmp_path):
     model = load(tmp_path / "slivit.pth", tiling)
     x = volumes(2, model.preprocess.n_slices, sizes.get("side", 64))
     expected = reference_logits(state, x, tiling)
-    assert model(batch_of(x))[:, 0].tolist() == pytest.approx(expected.tolist(), abs=TOLERANCE)
+    logits = run_model(model, batch_of(x))[:, 0]
+    assert logits.tolist() == pytest.approx(expected.tolist(), abs=TOLERANCE)
     assert abs(expected[0] - expected[1]) > 10 * TOLERANCE
 
 
@@ -77,14 +79,14 @@ def test_tilings_and_slice_tokens_give_three_different_answers(path):
     ours = SLIViT("convnext_tiny", 1, high.preprocess, dataclasses.replace(
         high.config, token="flatten")).eval()
     ours.load_state_dict(high.state_dict())
-    found = sorted(float(model(x)) for model in (high, wide, ours))
+    found = sorted(float(run_model(model, x)) for model in (high, wide, ours))
     assert min(found[1] - found[0], found[2] - found[1]) > 10 * TOLERANCE
 
 
 @torch.no_grad()
 def test_a_token_is_a_block_of_channels_over_all_slices(path):
     model, x = load(path, "width"), volumes(1, 3, 64)
-    features, real = model.token_features(batch_of(x))
+    features, real = model.token_features(*model_inputs(batch_of(x), model.preprocess))
     picture = torch.cat(list(x[0]), dim=1)[None, None].expand(1, 3, -1, -1) / 255
     maps = model.backbone.forward_features(picture)  # (1, 768, 2, 6)
     assert torch.allclose(features[0, 1], maps[0, 256:512].flatten(), atol=1e-4)
@@ -96,7 +98,7 @@ def test_a_token_is_a_block_of_channels_over_all_slices(path):
 def test_slices_of_short_volumes_are_repeated_evenly(path, state, length, taken):
     x = volumes(2, 3, 64)
     x[0, length:] = 77  # padding, which has no influence
-    found = load(path, "width")(batch_of(x, [length, 3]))[:, 0]
+    found = run_model(load(path, "width"), batch_of(x, [length, 3]))[:, 0]
     expected = reference_logits(state, torch.stack([x[0, taken], x[1]]), "width")
     assert found.tolist() == pytest.approx(expected.tolist(), abs=TOLERANCE)
 
@@ -106,7 +108,8 @@ def test_blank_slices_stay_in_their_place(path, state):
     x = volumes(1, 3, 64)
     x[0, 1] = 0
     expected = reference_logits(state, x, "height")
-    assert float(load(path, "height")(batch_of(x))) == pytest.approx(float(expected), abs=TOLERANCE)
+    logit = float(run_model(load(path, "height"), batch_of(x)))
+    assert logit == pytest.approx(float(expected), abs=TOLERANCE)
 
 
 def test_sizes_are_read_from_the_tensors(path):
@@ -121,7 +124,7 @@ def test_sizes_are_read_from_the_tensors(path):
 
 def test_what_belongs_to_single_slices_is_refused(path):
     with pytest.raises(UserError, match="features of single slices: .* tokens are blocks of chan"):
-        load(path, "width").slice_features(batch_of(volumes(1, 3, 64)))
+        features_of(load(path, "width"), batch_of(volumes(1, 3, 64)))
 
 
 class Boom:

@@ -7,7 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import BACKBONE, RUN_3D, TINY_VIT, array_scans, preprocess, run_evaluate
+from helpers import (
+    BACKBONE,
+    RUN_3D,
+    TINY_VIT,
+    array_scans,
+    features_of,
+    preprocess,
+    run_evaluate,
+    run_model,
+)
 from safetensors.torch import load_file
 from scan_files import scan_affine, write_nifti
 
@@ -123,8 +132,8 @@ def test_what_the_padding_holds_changes_nothing(tmp_path):
     model = make_model()
     dirty = Batch(batch.x.clone(), batch.mask, batch.y)
     dirty.x[~batch.mask] = torch.from_numpy(rng.integers(0, 255, (2, 1, 32, 32), dtype=np.uint8))
-    assert torch.equal(model(batch), model(dirty))
-    features = model.slice_features(batch)
+    assert torch.equal(run_model(model, batch), run_model(model, dirty))
+    features = features_of(model, batch)
     spoiled = features.clone()
     spoiled[~batch.mask] = float("nan")
     assert torch.equal(model.integrator(features, batch.mask),
@@ -148,8 +157,8 @@ def test_view_embedding_is_there_for_several_views_alone_and_learns():
     assert names == ["integrator.view_embed"]
     plain = parameter_groups(model, 0.1, 0.5)[1]
     assert any(p is model.integrator.view_embed for p in plain["params"])
-    x = torch.randint(0, 255, (2, 6, 1, 32, 32), dtype=torch.uint8)
-    model(Batch(x, torch.ones(2, 6, dtype=torch.bool), torch.zeros(2, 2))).square().sum().backward()
+    slices = torch.randint(0, 255, (12, 1, 32, 32), dtype=torch.uint8)
+    model(slices, torch.ones(2, 6, dtype=torch.bool)).square().sum().backward()
     assert model.integrator.view_embed.grad.abs().sum(dim=2).gt(0).all()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import BACKBONE, TINY_VIT, preprocess
+from helpers import BACKBONE, TINY_VIT, features_of, preprocess, run_model
 from scipy.stats import spearmanr
 
 from slivit.data.batch import Batch
@@ -44,7 +44,7 @@ def test_explained_pass_predicts_as_the_model_does(model, real, step):
     batch = batch_of(SLICES, real)
     model.slices_per_step = step
     with torch.no_grad():
-        logits = model(batch)[0].numpy()
+        logits = run_model(model, batch)[0].numpy()
     found = explain(model, batch, 1)
     assert np.allclose(found.logits, logits, atol=1e-5)
     count = int(batch.mask.sum())
@@ -56,7 +56,7 @@ def test_explained_pass_predicts_as_the_model_does(model, real, step):
 def test_rollout_rows_sum_to_one_and_padding_weighs_nothing():
     model, batch = make_model(), batch_of(SLICES, PADDED)
     with torch.no_grad(), recorded_attention(model.integrator) as attentions:
-        model.integrator(model.slice_features(batch), batch.mask)
+        model.integrator(features_of(model, batch), batch.mask)
     assert [one.shape for one in attentions] == [(1, 2, 7, 7)] * 2
     total = rollout([one[0] for one in attentions])
     assert torch.allclose(total.sum(dim=1), torch.ones(7))
@@ -105,7 +105,7 @@ def test_images_get_grad_cam_alone():
     model = ImageClassifier(BACKBONE, 2, preprocess(0, img_size=64)).eval()
     batch = batch_of(SLICES[:, :1])
     found = explain(model, batch, 1)
-    assert np.allclose(found.logits, model(batch)[0].detach().numpy(), atol=1e-5)
+    assert np.allclose(found.logits, run_model(model, batch)[0].detach().numpy(), atol=1e-5)
     assert found.rollout is None and found.relevance is None
     assert found.cams.shape == (1, 2, 2) and found.cams.max() > 0
 
@@ -136,7 +136,7 @@ def train_on_blobs(seed):
     labels = (torch.arange(len(volumes)) % 2).float()[:, None]
     mask = torch.ones(len(volumes), 6, dtype=torch.bool)
     with torch.no_grad():
-        features = torch.cat([model.slice_features(batch_of(part)) for part in volumes.split(16)])
+        features = torch.cat([features_of(model, batch_of(part)) for part in volumes.split(16)])
     optimizer = torch.optim.AdamW(model.integrator.parameters(), lr=1e-3)
     loss = 1.0
     for _ in range(400):

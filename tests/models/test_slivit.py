@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from helpers import BACKBONE, TINY_VIT, preprocess
+from helpers import BACKBONE, TINY_VIT, features_of, preprocess, run_model
 
 from slivit.data.batch import Batch
 from slivit.models.backbone import create_backbone, feature_shape
@@ -36,10 +36,10 @@ def batch_of(x, lengths):
 @torch.no_grad()
 def test_every_slice_is_a_token_of_its_own(model):
     batch = batch_of(SLICES, [4, 4])
-    before = model.slice_features(batch)
+    before = features_of(model, batch)
     changed = SLICES.clone()
     changed[0, 2] = 255 - changed[0, 2]
-    after = model.slice_features(batch_of(changed, [4, 4]))
+    after = features_of(model, batch_of(changed, [4, 4]))
     differs = (before != after).any(dim=2)
     assert differs.tolist() == [[False, False, True, False], [False] * 4]
     assert before.shape == (2, 4, model.feature_dim)
@@ -47,7 +47,7 @@ def test_every_slice_is_a_token_of_its_own(model):
 
 @torch.no_grad()
 def test_feature_is_what_the_backbone_says_of_the_slice_alone(model):
-    features = model.slice_features(batch_of(SLICES, [4, 4]))
+    features = features_of(model, batch_of(SLICES, [4, 4]))
     picture = ((SLICES[1, 3].float() / 255 - 0.5) / 0.5).expand(1, 3, 32, 32)
     alone = model.backbone.forward_features(picture).flatten()
     assert torch.allclose(features[1, 3], alone, atol=1e-4)
@@ -57,7 +57,7 @@ def test_feature_is_what_the_backbone_says_of_the_slice_alone(model):
 def test_blank_slices_have_the_feature_of_a_blank_slice(model):
     x = SLICES.clone()
     x[0, 1] = x[1, 0] = x[1, 3] = 0
-    features = model.slice_features(batch_of(x, [4, 4]))
+    features = features_of(model, batch_of(x, [4, 4]))
     blank = model.backbone.forward_features(torch.full((1, 3, 32, 32), -1.0)).flatten()
     for i in range(2):
         for k in range(4):
@@ -71,8 +71,9 @@ def test_padding_is_never_looked_at(model):
     garbage[0, 3], garbage[1, 2:] = 255, 99
     zeros = SLICES.clone()
     zeros[0, 3], zeros[1, 2:] = 0, 0
-    assert torch.equal(model(batch_of(garbage, [3, 2])), model(batch_of(zeros, [3, 2])))
-    assert not torch.equal(model(batch_of(garbage, [4, 2])), model(batch_of(zeros, [3, 2])))
+    expected = run_model(model, batch_of(zeros, [3, 2]))
+    assert torch.equal(run_model(model, batch_of(garbage, [3, 2])), expected)
+    assert not torch.equal(run_model(model, batch_of(garbage, [4, 2])), expected)
 
 
 @torch.no_grad()
@@ -91,20 +92,20 @@ def test_padded_volume_equals_the_same_volume_without_padding(model):
     state = model.state_dict()
     state["integrator.pos_embed"] = state["integrator.pos_embed"][:, :3]
     short.load_state_dict(state)
-    padded = model(batch_of(SLICES, [2, 2]))
-    assert torch.allclose(padded, short(batch_of(SLICES[:, :2], [2, 2])), atol=1e-5)
+    padded = run_model(model, batch_of(SLICES, [2, 2]))
+    assert torch.allclose(padded, run_model(short, batch_of(SLICES[:, :2], [2, 2])), atol=1e-5)
 
 
 @torch.no_grad()
 def test_order_of_slices_matters(model):
-    assert not torch.allclose(model(batch_of(SLICES, [4, 4])),
-                              model(batch_of(SLICES.flip(1), [4, 4])), atol=1e-4)
+    assert not torch.allclose(run_model(model, batch_of(SLICES, [4, 4])),
+                              run_model(model, batch_of(SLICES.flip(1), [4, 4])), atol=1e-4)
 
 
 @pytest.mark.parametrize("token", ["flatten", "pool"])
 def test_every_parameter_gets_a_gradient(token):
     model = make_model(token=token).train()
-    model(batch_of(SLICES, [4, 3])).square().sum().backward()
+    run_model(model, batch_of(SLICES, [4, 3])).square().sum().backward()
     without = [name for name, p in model.named_parameters()
                if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
     assert without == []
@@ -120,14 +121,14 @@ def test_token_is_the_whole_map_or_its_mean():
     x = torch.zeros(1, 4, 1, 64, 64, dtype=torch.uint8)
     x[..., :20] = 180
     with torch.no_grad():
-        cells = flat.slice_features(batch_of(x, [4])).unflatten(2, (256, 4))
-        assert torch.allclose(cells.mean(dim=3), pool.slice_features(batch_of(x, [4])), atol=1e-5)
+        cells = features_of(flat, batch_of(x, [4])).unflatten(2, (256, 4))
+        assert torch.allclose(cells.mean(dim=3), features_of(pool, batch_of(x, [4])), atol=1e-5)
 
 
 def test_heads_have_a_width_of_their_own():
     model = make_model(heads=3, head_dim=10)
     assert model.integrator.blocks[0].attn.qkv.weight.shape == (3 * 3 * 10, 16)
-    assert model(batch_of(SLICES, [4, 4])).shape == (2, 2)
+    assert run_model(model, batch_of(SLICES, [4, 4])).shape == (2, 2)
 
 
 def test_paper_size_gives_768_maps_of_8_by_8():
@@ -138,7 +139,7 @@ def test_image_classifier_takes_grey_and_colour():
     model = ImageClassifier(BACKBONE, 5, preprocess()).eval()
     grey = SLICES[0][:, None]
     with torch.no_grad():
-        logits = model(batch_of(grey, [1] * 4))
-        colour = model(batch_of(grey.expand(-1, -1, 3, -1, -1), [1] * 4))
+        logits = run_model(model, batch_of(grey, [1] * 4))
+        colour = run_model(model, batch_of(grey.expand(-1, -1, 3, -1, -1), [1] * 4))
     assert logits.shape == (4, 5)
     assert torch.equal(logits, colour)

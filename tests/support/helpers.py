@@ -10,6 +10,7 @@ from PIL import Image
 
 import evaluate
 from slivit.config import IntegratorConfig, Preprocess
+from slivit.data.batch import model_inputs
 from slivit.data.scan_table import ScanTable
 from slivit.data.sources import ArraySource
 
@@ -135,6 +136,16 @@ def label_scans(labels, split=None, **fields) -> ScanTable:
     """Return a table with these labels of which nobody looks at the scans."""
     labels = np.asarray(labels, dtype=np.float32)
     return array_scans(np.zeros((len(labels), 2, 2), np.uint8), labels, split, **fields)
+
+
+def run_model(model, batch):
+    """Return the logits (B, K) that a model gives for a batch of scans."""
+    return model(*model_inputs(batch, model.preprocess))
+
+
+def features_of(model, batch):
+    """Return the slice features (B, S, F) that a model makes of a batch of volumes."""
+    return model.slice_features(*model_inputs(batch, model.preprocess))
 
 
 def flags_of(parser: argparse.ArgumentParser) -> set[str]:

@@ -8,18 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import RUN_3D, run_evaluate
+from helpers import RUN_3D, features_of, run_evaluate
 from safetensors.torch import load_file
 
 import finetune
 from slivit.checkpoints import checkpoint
 from slivit.config import Augmentation
-from slivit.data.batch import Batch
 from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.meta_csv import read_meta
 from slivit.models.outputs import to_predictions
 from slivit.models.slivit import SLIViT
 from slivit.training.frozen_features import FeatureOptions, fill, frozen_training_set, open_stores
+from slivit.utils.session import Session
 
 CPU = torch.device("cpu")
 
@@ -43,10 +43,10 @@ def frozen(frozen_run, volume_csv):
 
 def stores_of(model, scans, folder, rows, copies=1, seed=5):
     """Fill the stores of some rows."""
-    options = FeatureOptions(copies, seed, Augmentation(), 4, 0)
+    options = FeatureOptions(copies, Augmentation(), 4, seed)
     stores = open_stores(model, scans, options, folder)
     for store in stores:
-        fill(store, rows, model, options, CPU)
+        fill(store, rows, model, options.b_size, Session(CPU))
     return stores
 
 
@@ -71,7 +71,7 @@ def test_features_are_those_of_the_backbone(frozen, tmp_path):
     plain, augmented = stores_of(model, scans, tmp_path, rows)
     dataset = ScanDataset(scans, rows, model.preprocess)
     batch = next(iter(make_loader(dataset, 3, 0, CPU)))
-    assert np.allclose(plain.x[rows[:3]], model.slice_features(batch).numpy(), atol=1e-4)
+    assert np.allclose(plain.x[rows[:3]], features_of(model, batch).numpy(), atol=1e-4)
     assert np.array_equal(plain.mask[rows[:3]], batch.mask.numpy())
     assert not np.allclose(plain.x[rows], augmented.x[rows], atol=1e-2)
     others = np.setdiff1d(np.arange(len(scans)), rows)
@@ -88,7 +88,7 @@ def test_features_are_computed_once_and_by_what_they_depend_on(frozen, tmp_path,
     computed = []
     run = SLIViT.slice_features
     monkeypatch.setattr(SLIViT, "slice_features",
-                        lambda self, batch: computed.append(len(batch.y)) or run(self, batch))
+                        lambda self, x, mask: computed.append(len(mask)) or run(self, x, mask))
     stores_of(model, scans, tmp_path, scans.rows("val"), copies=0)
     assert sum(computed) == 6  # rows that were not there
     stores_of(model, scans, tmp_path, scans.rows("val"), seed=6)
@@ -107,10 +107,10 @@ def test_features_are_computed_once_and_by_what_they_depend_on(frozen, tmp_path,
 
 def test_every_volume_comes_once_in_an_epoch(frozen, tmp_path):
     model, scans = frozen
-    options = FeatureOptions(2, 5, Augmentation(), 4, 0)
-    data = frozen_training_set(model, scans, options, 5, 7, CPU, tmp_path)
+    options = FeatureOptions(2, Augmentation(), 5, 7)
+    data = frozen_training_set(model, scans, options, tmp_path, Session(CPU))
     scans = scans.with_labels(["row"], np.arange(len(scans), dtype=np.float32)[:, None])
-    named = frozen_training_set(model, scans, options, 5, 7, CPU, tmp_path)
+    named = frozen_training_set(model, scans, options, tmp_path, Session(CPU))
     epochs = [torch.cat([batch.y for batch in named.batches(epoch, 0)])[:, 0].tolist()
               for epoch in (1, 1, 2)]
     assert epochs[0] == epochs[1] != epochs[2]
@@ -127,8 +127,7 @@ def test_checkpoint_predicts_what_the_features_gave(frozen, frozen_run, tmp_path
     rows = scans.rows("test")
     plain = stores_of(model, scans, tmp_path, rows, copies=0)[0]
     target = checkpoint.read(frozen_run / "slivit.safetensors")[0].target
-    logits = model(Batch(torch.from_numpy(plain.x[rows]), torch.from_numpy(plain.mask[rows]),
-                         torch.zeros(len(rows), 1)))
+    logits = model.integrator(torch.from_numpy(plain.x[rows]), torch.from_numpy(plain.mask[rows]))
     table = pd.read_csv(frozen_run / "predictions.csv")
     assert np.allclose(to_predictions(logits.numpy(), target)[:, 0], table["A_pred"], atol=1e-5)
     assert json.loads((frozen_run / "metrics.json").read_text())["n"] == len(table) == 6

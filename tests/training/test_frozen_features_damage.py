@@ -12,9 +12,11 @@ from slivit.config import Augmentation, IntegratorConfig
 from slivit.models.slivit import SLIViT
 from slivit.training.frozen_features import FeatureOptions, fill, open_stores
 from slivit.utils.errors import RunError
+from slivit.utils.session import Session
 
 CPU = torch.device("cpu")
-OPTIONS = FeatureOptions(0, 5, Augmentation(), 4, 0, quiet=True)
+OPTIONS = FeatureOptions(0, Augmentation(), 4, 5)
+RUN = Session(CPU, quiet=True)
 ROWS = np.arange(6)
 
 
@@ -43,7 +45,7 @@ def folder(tmp_path, model, scans):
 def filled(model, scans, folder):
     """Return features and masks of a store, computed where they are not there."""
     store, = open_stores(model, scans, OPTIONS, folder)
-    fill(store, ROWS, model, OPTIONS, CPU)
+    fill(store, ROWS, model, 4, RUN)
     return np.array(store.x), np.array(store.mask)
 
 
@@ -96,7 +98,7 @@ def test_only_what_is_not_done_and_its_batch_are_computed(folder, model, scans, 
     path.write_bytes(spoiled)
     computed, run = [], SLIViT.slice_features
     monkeypatch.setattr(SLIViT, "slice_features",
-                        lambda self, batch: computed.append(len(batch.y)) or run(self, batch))
+                        lambda self, x, mask: computed.append(len(mask)) or run(self, x, mask))
     filled(model, scans, folder)
     filled(model, scans, folder)
     assert computed == [4]
@@ -131,7 +133,7 @@ def test_a_full_disk_ends_the_run(tmp_path, model, scans):
     store, = open_stores(model, scans, OPTIONS, tmp_path)
     with open("/dev/full", "r+b", buffering=0) as full, pytest.raises(
             RunError, match="slice features: cannot write .* .No space left on device.; make room"):
-        fill(dataclasses.replace(store, file=full), ROWS, model, OPTIONS, CPU)
+        fill(dataclasses.replace(store, file=full), ROWS, model, 4, RUN)
 
 
 def test_a_folder_in_the_place_of_a_store_is_a_failure(folder, model, scans):

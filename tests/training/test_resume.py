@@ -1,5 +1,6 @@
 """Real processes, killed and stopped, that end as if nothing had happened."""
 
+import math
 import random
 import shutil
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from helpers import RUN_3D, without_key
 
 import finetune
@@ -89,6 +91,22 @@ def test_a_checkpoint_of_another_run_is_not_measured(unbroken, command, binary_r
     shutil.copy(binary_run / "slivit.safetensors", tmp_path / "out")
     with pytest.raises(UserError, match="slivit.safetensors is not the checkpoint that this run"):
         finetune.main([*command[3:], "--out_dir", str(tmp_path / "out"), "--resume"])
+
+
+@pytest.mark.parametrize(("edit", "message"), [
+    (dict.clear, "progress: epoch, step, loss_sum, seen, seconds, log, best, stale, phase: miss"),
+    (lambda progress: progress.update(epoch=1, log=[], best=-math.inf, stale=0),
+     "optimizer: has taken 30 steps, expected 0"),
+    (lambda progress: progress.update(step=3), "optimizer: has taken 30 steps, expected 33")])
+def test_progress_that_the_weights_have_not_made_is_refused(unbroken, command, edit, message,
+                                                            tmp_path):
+    shutil.copytree(unbroken, tmp_path / "out")
+    content = torch.load(tmp_path / "out/last.pt", weights_only=True)
+    edit(content["progress"])
+    torch.save(content, tmp_path / "out/last.pt")
+    with pytest.raises(UserError, match=rf"last.pt: cannot be resumed from .{message}"):
+        finetune.main([*command[3:], "--out_dir", str(tmp_path / "out"), "--resume"])
+    same(unbroken, tmp_path / "out")
 
 
 def test_stopped_it_saves_and_says_how_to_go_on(command, unbroken, tmp_path):

@@ -9,8 +9,8 @@ from helpers import BACKBONE, TINY_VIT, array_scans, preprocess, scan_pixels
 from test_trainer import options
 
 from slivit.config import Target
-from slivit.data.batch import Batch
-from slivit.data.datasets import ScanDataset, make_loader
+from slivit.data.batch import Batch, model_inputs
+from slivit.data.datasets import ScanDataset, TrainingSet, make_loader
 from slivit.models.slivit import SLIViT
 from slivit.training.losses import Objective
 from slivit.training.mixup import mix
@@ -41,7 +41,8 @@ def gradients(batches, slices_per_step=0, views=("acquisition",)):
     model = SLIViT(BACKBONE, 2, preprocess(4, views=views), TINY_VIT)
     model.slices_per_step = slices_per_step
     chosen = options(accumulate=len(batches), clip_grad=1e9)
-    phase = Phase(1, 1, parameter_groups(model, 0.0, 0.0), None)
+    data = TrainingSet(None, 1, None, lambda batch: model_inputs(batch, model.preprocess))
+    phase = Phase(1, 1, parameter_groups(model, 0.0, 0.0), data)
     loop = start_phase(model, None, phase, Objective(TARGET), chosen, Session(CPU))
     model.train()
     loss, count = compute_gradient(loop, batches, Progress())
@@ -67,9 +68,10 @@ def test_a_cpu_takes_few_slices_at_a_time(token, most, monkeypatch):
     slices = []
     model.backbone.stem.register_forward_pre_hook(
         lambda _, args: slices.append(args[0][:, 0].numel() // 32 ** 2))
-    whole = model.token_features(batch)[0]
+    inputs = model_inputs(batch, model.preprocess)
+    whole = model.token_features(*inputs)[0]
     monkeypatch.setattr("slivit.models.slivit.CPU_PIXELS", 3 * 32 ** 2)
-    torch.testing.assert_close(model.token_features(batch)[0], whole)
+    torch.testing.assert_close(model.token_features(*inputs)[0], whole)
     assert slices[0] > max(slices[1:]) == most
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import BACKBONE, RUN_3D, TINY_VIT, array_scans, preprocess, scan_pixels
+from helpers import BACKBONE, RUN_3D, TINY_VIT, array_scans, preprocess, run_model, scan_pixels
 from safetensors.torch import load_file
 
 import finetune
@@ -18,7 +18,7 @@ from slivit.training import trainer as engine
 from slivit.training.losses import Objective
 from slivit.training.optim import lr_factor, parameter_groups
 from slivit.training.train_step import Phase
-from slivit.training.trainer import fit
+from slivit.training.trainer import Outputs, fit
 from slivit.utils.errors import RunError, UserError
 from slivit.utils.session import Session
 
@@ -27,6 +27,11 @@ BINARY = Target("binary", ("a",))
 REAL = torch.ones(2, 1, dtype=torch.bool)
 LINE = Batch(torch.tensor([[-1.0], [1.0]]), REAL, torch.tensor([[0.0], [1.0]]))
 REVERSED = Batch(LINE.x, REAL, LINE.y.flip(0))
+
+
+def of_x(batch):
+    """Return what Line takes of a batch."""
+    return (batch.x,)
 
 
 def options(**changes):
@@ -42,16 +47,16 @@ class Line(torch.nn.Module):
         super().__init__()
         self.line, self.scale = torch.nn.Linear(1, 1), scale
 
-    def forward(self, batch):
-        return self.scale * self.line(batch.x)
+    def forward(self, x):
+        return self.scale * self.line(x)
 
 
 def fit_model(model, data, folder, target=BINARY, lr=0.1, **changes):
     """Fit a model; return the log and the epochs that were best."""
     best, chosen = [], options(**changes)
     phase = Phase(1, chosen.n_epochs, parameter_groups(model, lr, 0.0), data)
-    log = fit(model, [phase], Objective(target), chosen, Session(CPU), folder,
-              lambda epoch, scores, kept, validation: best.append(epoch))
+    outputs = Outputs(folder, lambda epoch, scores, kept, validation: best.append(epoch))
+    log = fit(model, [phase], Objective(target), chosen, Session(CPU), outputs)
     return log, best
 
 
@@ -61,7 +66,7 @@ def fit_line(folder, batches, target=BINARY, scale=1, **changes):
     torch.nn.init.constant_(model.line.weight, -0.05)
     count = len(batches(1))
     return fit_model(model, TrainingSet(lambda epoch, done: batches(epoch)[done:], count,
-                                        lambda: [LINE]), folder, target, **changes)
+                                        lambda: [LINE], of_x), folder, target, **changes)
 
 
 def test_learning_rate_warms_up_and_falls_to_one_percent():
@@ -86,12 +91,13 @@ def test_model_overfits_one_batch(tmp_path):
     volumes = np.stack([scan_pixels(rng, bright, (3, 32, 32))
                         for bright in (False, True, True, False)])
     scans = array_scans(volumes, [0, 1, 1, 0], ["train"] * 4)
-    data = scan_training_set(scans, preprocess(4), 4, 0, Augmentation("", 0), 0, CPU)
+    data = scan_training_set(scans, preprocess(4), Augmentation("", 0), Session(CPU), 4, 0)
     batch = next(iter(data.batches(1, 0)))
     model = SLIViT(BACKBONE, 1, preprocess(4), TINY_VIT)
-    fit_model(model, TrainingSet(lambda epoch, done: [batch] * 25, 25, lambda: [batch]), tmp_path,
-              lr=2e-3)
-    logits, labels = predict(model.eval(), [batch], CPU)
+    fit_model(model, TrainingSet(lambda epoch, done: [batch] * 25, 25, lambda: [batch],
+                                 data.inputs), tmp_path, lr=2e-3)
+    model.eval()
+    logits, labels = predict(lambda batch: run_model(model, batch), [batch], CPU)
     assert np.abs(to_predictions(logits, BINARY) - labels).max() < 0.1
 
 
@@ -115,7 +121,7 @@ def test_early_stopping_counts_epochs_without_progress(tmp_path, messages):
 
 def test_loss_decides_where_validation_has_no_score(tmp_path):
     one_class = Batch(LINE.x, REAL, torch.ones(2, 1))
-    data = TrainingSet(lambda epoch, done: [one_class], 1, lambda: [one_class])
+    data = TrainingSet(lambda epoch, done: [one_class], 1, lambda: [one_class], of_x)
     log, best = fit_model(Line(), data, tmp_path, n_epochs=3)
     assert best == [1, 2, 3]
     assert log[0]["val_roc_auc"] is None
@@ -143,7 +149,7 @@ def test_divergence_is_a_failure_and_keeps_the_files(tmp_path, steps, message):
 def test_training_shuffles_and_validation_does_not():
     volumes = np.arange(40, dtype=np.uint8)[:, None, None].repeat(32, 1).repeat(32, 2)
     scans = array_scans(volumes, np.arange(40) % 2, ["train"] * 20 + ["val"] * 20)
-    data = scan_training_set(scans, preprocess(), 8, 0, Augmentation("", 0), 0, CPU)
+    data = scan_training_set(scans, preprocess(), Augmentation("", 0), Session(CPU), 8, 0)
     assert data.count == 3
     order = [torch.cat([batch.y for batch in data.batches(epoch, 0)])[:, 0].tolist()
              for epoch in (1, 1, 2)]
