@@ -1,10 +1,10 @@
 # Two commands: `make demo` (about six minutes on two CPU cores) and `make test`.
-# Each makes its own virtual environment in .venv. `make test-lowest` tests the lower bounds of the
-# requirements in another, .venv-lowest, which takes Python 3.11 (PYTHON=python3.11) and some 6 GB.
+# Each creates a virtual environment in .venv. `make test-lowest` tests the lower bounds of the
+# requirements in .venv-lowest, which needs Python 3.11 (PYTHON=python3.11) and about 6 GB.
 PYTHON ?= python3
 BIN := .venv/bin
 LOWEST := .venv-lowest/bin
-SEEDS := slivit,densenet,resnet18_narrow,plain,volume,shape_boosting  # with two seeds
+SEEDS := slivit,densenet,resnet18_narrow,plain,volume,shape_boosting  # run with two seeds
 
 .PHONY: demo test test-lowest lint results
 
@@ -17,7 +17,7 @@ test: .venv/dev.stamp
 test-lowest: .venv-lowest/run.stamp
 	$(LOWEST)/python -m pytest -n 2 --dist worksteal
 
-results: .venv/dev.stamp  # of the finished jobs of the benchmarks
+results: .venv/dev.stamp  # from the finished benchmark jobs
 	$(BIN)/python -m benchmarks.archive
 	$(BIN)/python -m benchmarks.accuracy --summary
 	$(BIN)/python -m benchmarks.accuracy --summary --seeds 0,1 --methods $(SEEDS)

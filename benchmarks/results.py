@@ -92,9 +92,9 @@ def accuracy(results: Path) -> str:
     return "\n\n".join([
         "## Malignant or benign: five folds by patient",
         f"`python -m benchmarks.accuracy`: {most:,} nodules, each predicted by a model that has "
-        "not seen its patient, pre-training included; one seed; intervals "
-        "by patient; minutes of one core, mean of the folds (on machines of different speed: "
-        "compare roughly).",
+        "not seen its patient, not even in pre-training; one seed; intervals by patient. Minutes "
+        "are on one core, as the mean of the folds; the machines differed in speed, so compare "
+        "them only roughly.",
         markdown(heads, rows), "![ROC-AUC of every method](../benchmarks/results/accuracy.png)"])
 
 
@@ -106,8 +106,8 @@ def seeds(results: Path) -> str:
              interval(row, "difference", sign=True), p_value(row.p_delong_holm)]
             for row in table.itertuples()]
     return "\n\n".join([
-        f"The same with {table['seeds'].max()} seeds (`--seeds 0,1`): the ROC-AUC of one, mean "
-        "and standard deviation, and that of the mean of all seeds' predictions.",
+        f"The same with {table['seeds'].max()} seeds (`--seeds 0,1`): the ROC-AUC of a single seed "
+        "(mean and standard deviation), and that of the predictions averaged over all seeds.",
         markdown(["", "seeds", "of one seed (SD)", "of their mean (95 %)",
                   "less SLIViT's (95 %)", "p (DeLong, Holm)"], rows)])
 
@@ -125,10 +125,11 @@ def agreement(results: Path) -> str:
                      *(cells[method] for method in methods)])
     return "\n\n".join([
         "## What the labels allow",
-        "`python -m benchmarks.agreement`. The label is whether radiologists' mean rating is over "
-        "3. The rating of one of them, who has seen the CT, tells what the others say with a "
-        f"ROC-AUC of {interval(one, 'roc_auc')} ({one['n']:,} ratings, of all nodules that several "
-        "rated). The predictions of the table above by how many radiologists rated, and by how far "
+        "`python -m benchmarks.agreement`. The label is whether the radiologists' mean rating is "
+        "over 3. The rating of a single radiologist, who has seen the CT, predicts the label that "
+        f"the others would give with a ROC-AUC of {interval(one, 'roc_auc')} ({one['n']:,} "
+        "ratings, of all nodules that several radiologists rated). The table scores the same "
+        "predictions as above, grouped by how many radiologists rated a nodule, and by how far "
         "their mean is from 3:",
         markdown(["nodules", "n", "malignant", *map(name, methods)], rows)])
 
@@ -152,14 +153,14 @@ def curve(results: Path) -> str:
     return "\n\n".join([
         "## Few volumes",
         "`python -m benchmarks.learning_curve`: mean ROC-AUC of "
-        f"{len(folds)} of the five folds, by the number of volumes to learn from, with 95 % "
-        "intervals by patient; differences are paired. The backbones of both recipes have seen "
-        "labelled 2D images of all training patients: one of each nodule (plain), or a dozen "
-        "slices of each (recommended).",
+        f"{len(folds)} of the five folds, by the number of volumes for training and validation, "
+        "with 95 % intervals by patient; differences are paired. The backbones of both recipes "
+        "have seen labelled 2D images of all training patients: one image of each nodule (plain), "
+        "or a dozen slices of each volume (recommended).",
         markdown(heads, rows),
         "![Learning curves](../benchmarks/results/learning_curve.png)",
-        "How many volumes the plain recipe needs for the score of a 3D network (25 is its smallest "
-        "number; 0.0 in an interval is out of reach):",
+        "How many volumes the plain recipe needs to reach the score of a 3D network (25 is the "
+        "smallest number measured; 0.0 in an interval means out of reach):",
         markdown(["3D network", "with volumes", "ROC-AUC", "it needs", "times fewer (95 %)"],
                  needs)])
 
@@ -178,8 +179,8 @@ def ratings(results: Path) -> str:
     """Return the tables of ratings."""
     table = pd.read_csv(results / "ratings_volumes.csv")
     parts = ["## Ratings: regression and multi-label",
-             "`python -m benchmarks.ratings`, the same five folds. Mean malignancy rating (1 to 5) "
-             f"of {table['n'].max():,} volumes:",
+             "`python -m benchmarks.ratings`, on the same five folds. Mean malignancy rating (1 to "
+             f"5) of {table['n'].max():,} volumes:",
              markdown(["", "R² (95 %)", "Spearman (95 %)", "mean absolute error (95 %)"],
                       [[name(row.method), *(interval(row, key) for key in ("r2", "spearman",
                                                                             "mae"))]
@@ -188,7 +189,8 @@ def ratings(results: Path) -> str:
     if path.exists():
         table = pd.read_csv(path)
         labels = list(table.columns[table.columns.get_loc("pr_auc_high") + 1:])
-        parts += [f"Eight labels of {table['n'].max():,} images; ROC-AUC, mean and each:",
+        parts += [f"Eight labels of {table['n'].max():,} images; ROC-AUC, as the mean over the "
+                  "labels and for each label:",
                   markdown(["", "mean (95 %)", *(label.replace("_", " ") for label in labels)],
                            [[name(row["method"]), interval(row, "roc_auc"),
                              *(f"{row[label]:.3f}" for label in labels)]
@@ -202,9 +204,9 @@ def search(results: Path) -> str:
     return "\n\n".join([
         "## What was tried",
         f"`python -m benchmarks.search`: {table['folds'].max()} folds of the embedded training and "
-        "validation patients, one seed, sorted by the mean gain in ROC-AUC over the nodules' "
-        "volume within folds. Such a gain has a standard error of about 0.005: neighbours in this "
-        "table are not different.",
+        "validation patients, one seed. The gain is the ROC-AUC minus that of nodule volume alone, "
+        "as the mean over the folds; rows are sorted by it. Its standard error is about 0.005, so "
+        "neighbouring rows cannot be told apart.",
         markdown(["", "gain", "ROC-AUC, folds together"],
                  [[f"{row.what} (`{row.variant}`)", f"{row.gain:+.4f}", f"{row.roc_auc:.3f}"]
                   for row in table.itertuples()])])
@@ -214,8 +216,8 @@ def speed(results: Path) -> str:
     """Return the tables of speed."""
     table = pd.read_csv(results / "speed_steps.csv")
     parts = ["## Speed", f"`python -m benchmarks.speed` on {table['processor'].iloc[0]}, "
-             f"{table['threads'].iloc[0]} threads, medians of runs in turn. The paper's "
-             "configuration (`convnext_tiny`, 28 slices of 256 pixels), one volume:",
+             f"{table['threads'].iloc[0]} threads, medians of alternating runs. The paper's "
+             "configuration (`convnext_tiny`, 28 slices of 256 pixels), for one volume:",
              markdown(["", "way", "seconds", "times SLIViT's", "peak MB"],
                       [[row.what, row.way, f"{row.seconds:.2f}", f"{row.ratio:.2f}",
                         f"{row.peak_mb:,.0f}"] for row in table.itertuples()])]
@@ -229,8 +231,8 @@ def speed(results: Path) -> str:
 
 def _frozen(table: pd.DataFrame) -> list[str]:
     return [f"The recommended recipe's model on {table['volumes'].iloc[0]} nodules: stored slice "
-            "features (computed once, and once more for each augmented version) against end to "
-            "end:",
+            "features (computed once, and once more for each augmented version), compared with "
+            "end-to-end training:",
             markdown(["", "seconds", "times faster than an epoch end to end"],
                      [[row.what, f"{row.seconds:.2f}", f"{row.ratio:.1f}"]
                       for row in table.itertuples()])]
@@ -243,15 +245,16 @@ def _recipes(table: pd.DataFrame) -> list[str]:
         rows.append([recipe, f"{last['minutes']:.1f}", f"{tuned['val_roc_auc'].max():.3f}",
                      f"{last['minutes_to_goal']:.1f}"])
     goal = table["goal"].dropna().iloc[0]
-    return ["Time to a validation score, both from random weights on the embedded sets, once each, "
-            f"pre-training included; {goal:.3f} is what both reach (of 206 volumes, so with a "
-            "standard error of about 0.03):",
+    return ["Time to reach a validation score, for two recipes that start from random weights on "
+            "the embedded sets, one run each, pre-training included. Both reach "
+            f"{goal:.3f} (on 206 volumes, so with a standard error of about 0.03):",
             markdown(["recipe", "minutes in all", "best validation ROC-AUC",
                       f"minutes to {goal:.3f}"], rows)]
 
 
 def _growth(table: pd.DataFrame) -> list[str]:
-    return ["Prediction as volumes, or slices of a volume, double (a small model, from files):",
+    return ["Prediction while the number of volumes, or of slices per volume, doubles (a small "
+            "model, reading from files):",
             markdown(["volumes", "slices", "MB on disk", "seconds", "ms per slice", "peak MB"],
                      [[row.volumes, row.slices, row.mb_on_disk, f"{row.seconds:.2f}",
                        f"{row.ms_per_slice:.2f}", f"{row.peak_mb:.0f}"]
@@ -265,8 +268,8 @@ def _profile(table: pd.DataFrame) -> list[str]:
         parts = table[(table["case"] == row.case) & (table["what"] != "forward")].head(3)
         rows.append([row.case, f"{row.seconds:.3f}", f"{row.gflops:.0f}", f"{row.of_matmul:.0%}",
                      ", ".join(f"{part.what} {part.share:.0%}" for part in parts.itertuples())])
-    return ["The backbone's forward pass beside the rate of multiplying large float32 matrices (on "
-            "a CPU, SLIViT takes 4 slices of 256 pixels at a time):",
+    return ["The backbone's forward pass, compared with the rate at which large float32 matrices "
+            "are multiplied (on a CPU, SLIViT processes 4 slices of 256 pixels at a time):",
             markdown(["", "seconds", "GFLOP/s", "of matrix multiplication", "most time in"],
                      rows)]
 
