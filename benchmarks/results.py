@@ -32,7 +32,7 @@ NAMES = {
     "densenet": "3D DenseNet, small",
     "shape_boosting": "gradient boosting on shape features",
     "volume": "nodule volume alone",
-    "frozen_logistic": "plain recipe, logistic regression for integrator",
+    "frozen_logistic": "plain recipe, logistic regression as integrator",
     "image_backbone": "ConvNeXt of the plain recipe",
     "image_backbone_bn": "ConvNeXt with BatchNorm (`convnext_atto_bn`)",
     "image_resnet18": "ResNet-18",
@@ -87,7 +87,7 @@ def accuracy(results: Path) -> str:
              interval(row, "difference", sign=True), p_value(row.p_delong_holm),
              "-" if pd.isna(row.parameters) else f"{int(row.parameters):,}",
              f"{row.minutes:.1f}"] for row in table.itertuples()]
-    heads = ["", "ROC-AUC (95 %)", "PR-AUC (95 %)", "ROC-AUC less SLIViT's (95 %)",
+    heads = ["", "ROC-AUC (95 %)", "PR-AUC (95 %)", "ROC-AUC minus SLIViT's (95 %)",
              "p (DeLong, Holm)", "parameters", "minutes"]
     return "\n\n".join([
         "## Malignant or benign: five folds by patient",
@@ -109,7 +109,7 @@ def seeds(results: Path) -> str:
         f"The same with {table['seeds'].max()} seeds (`--seeds 0,1`): the ROC-AUC of a single seed "
         "(mean and standard deviation), and that of the predictions averaged over all seeds.",
         markdown(["", "seeds", "of one seed (SD)", "of their mean (95 %)",
-                  "less SLIViT's (95 %)", "p (DeLong, Holm)"], rows)])
+                  "minus SLIViT's (95 %)", "p (DeLong, Holm)"], rows)])
 
 
 def agreement(results: Path) -> str:
@@ -143,7 +143,7 @@ def curve(results: Path) -> str:
              for row in table.itertuples()}
     heads = ["volumes"]
     for method in methods:
-        heads += [name(method), "plain recipe's less it"]
+        heads += [name(method), "plain recipe minus it"]
     rows = [[f"{size:,}", *sum((cells.get((method, size), ["-", "-"]) for method in methods), [])]
             for size in sorted(table["volumes"].unique())]
     heads, rows = heads[:2] + heads[3:], [row[:2] + row[3:] for row in rows]  # itself
