@@ -204,12 +204,12 @@ def warn_of_training_patients(scans: ScanTable, rows: np.ndarray, trained: list[
                         "measured", one.path)
     patients = scans.patients_of(*{str(scans.split[row]) for row in rows})
     known = [known_patients(patients, one.card.data, one.path) for one in trained]
-    seen = set().union(*(found for found in known if found is not None))
+    seen = set().union(*(ids for ids in known if ids is not None))
     if seen:
         LOG.warning("warning: %d of %d patients have ids that stand in the training or validation "
                     "data of the checkpoint too; if they are the same people, these scores are "
                     "too good", len(seen), len(patients))
-    untold = [str(one.path) for one, found in zip(trained, known, strict=True) if found is None]
+    untold = [str(one.path) for one, ids in zip(trained, known, strict=True) if ids is None]
     if untold:
         LOG.info("cannot tell whether any of these patients were in training: the %s of the "
                  "training is not beside %s", KEY_FILE, ", ".join(untold))

@@ -10,8 +10,8 @@ from benchmarks.nodules import LABEL, TARGET
 from slivit.metrics.comparison import compare, holm
 from slivit.metrics.evaluation import evaluate
 from slivit.metrics.scores import point_scores
+from slivit.report.formatting import score_text
 from slivit.report.plots.style import new_figure
-from slivit.report.terminal import score_text
 from slivit.utils.files import atomic_write
 
 REFERENCE = "slivit"
@@ -60,12 +60,12 @@ def scores(predictions: dict[str, pd.DataFrame]) -> list[dict]:
     reference = predictions.get(REFERENCE)
     rows = []
     for method, table in predictions.items():
-        found = evaluate(table[["truth"]], table[["pred"]], TARGET, table["patient"],
-                         "out of fold")["labels"][LABEL]
+        measured = evaluate(table[["truth"]], table[["pred"]], TARGET, table["patient"]
+                         )["labels"][LABEL]
         folds = sorted(int(fold) for fold in table["fold"].unique())
         alone = [auc(table["truth"], table[name]) for name in table if name.startswith("seed_")]
         row = {"method": method, "n": len(table), "folds": " ".join(map(str, folds)),
-               **{key: found[key] for key in ("roc_auc", "roc_auc_ci", "pr_auc", "pr_auc_ci")},
+               **{key: measured[key] for key in ("roc_auc", "roc_auc_ci", "pr_auc", "pr_auc_ci")},
                "within_fold_roc_auc": float(np.mean([auc(part["truth"], part["pred"])
                                                      for _, part in table.groupby("fold")])),
                "seeds": len(alone), "seed_mean": float(np.mean(alone)),
@@ -116,7 +116,7 @@ def as_text(rows: list[dict]) -> str:
     for row in rows:
         table.append((
             row["method"], row["folds"], score_text(row, "roc_auc"), score_text(row, "pr_auc"),
-            score_text(row, "difference"), _p_text(row["p_delong_holm"]),
+            score_text(row, "difference", share=True), _p_text(row["p_delong_holm"]),
             _number(row["seed_sd"], ".4f"), _number(row["within_fold_roc_auc"], ".3f"),
             _number(row["parameters"], ",d"), _number(row["minutes"], ".1f")))
     widths = [max(len(line[k]) for line in table) for k in range(len(heads))]

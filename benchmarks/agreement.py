@@ -90,14 +90,14 @@ def together(table: pd.DataFrame) -> pd.Series:
 def groups(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Return all nodules, those by number of radiologists, and by distance of their mean from 3."""
     count, far = table["n_annotators"].clip(upper=4), (table["malignancy"] - 3).abs()
-    found = [("all", table)]
-    found += [(f"{k} radiologist{'s' * (k > 1)}{' or more' * (k == 4)}", table[count == k])
+    parts = [("all", table)]
+    parts += [(f"{k} radiologist{'s' * (k > 1)}{' or more' * (k == 4)}", table[count == k])
               for k in range(1, 5)]
     edges = (0.0, 0.5, 1.0, np.inf)
     texts = ("mean under 0.5 from 3", "mean 0.5 to under 1 from 3", "mean 1 or more from 3")
-    found += [(text, table[(far >= low) & (far < high)])
+    parts += [(text, table[(far >= low) & (far < high)])
               for text, low, high in zip(texts, edges, edges[1:], strict=False)]
-    return found
+    return parts
 
 
 def one_of_them(scans: list[dict]) -> pd.DataFrame:
@@ -120,10 +120,10 @@ def one_of_them(scans: list[dict]) -> pd.DataFrame:
 
 def scores(table: pd.DataFrame) -> dict:
     """Return n, the share of positives, and ROC-AUC with its interval by patient."""
-    found = evaluate(table[["truth"]], table[["pred"]], TARGET, table["patient"],
-                     "out of fold")["labels"][LABEL]
+    measured = evaluate(table[["truth"]], table[["pred"]], TARGET, table["patient"]
+                     )["labels"][LABEL]
     return {"n": len(table), "positive": float(table["truth"].mean()),
-            "roc_auc": found["roc_auc"], "roc_auc_ci": found["roc_auc_ci"]}
+            "roc_auc": measured["roc_auc"], "roc_auc_ci": measured["roc_auc_ci"]}
 
 
 if __name__ == "__main__":

@@ -10,15 +10,15 @@ from sklearn.isotonic import IsotonicRegression
 from benchmarks.jobs import Done, pooled
 from slivit.metrics import bootstrap
 from slivit.metrics.evaluation import N_BOOT
+from slivit.report.formatting import score_text
 from slivit.report.plots.style import new_figure, save_figure
-from slivit.report.terminal import score_text
 from slivit.utils.files import atomic_write, write_json
 
 OURS = "plain"  # of SLIViT's recipes, the one for few volumes
 THEIRS = ("resnet18_narrow", "resnet18_half_rate", "densenet")
 
 
-def summarise(found: list[Done], results: Path) -> str:
+def summarise(jobs: list[Done], results: Path) -> str:
     """Write learning_curve.csv, .json and .png from finished jobs; return the table as text.
 
     Every method is scored on the folds that all methods have at all their sizes, by the mean of
@@ -27,7 +27,7 @@ def summarise(found: list[Done], results: Path) -> str:
     method's, paired.
     """
     cells: dict[tuple[str, int], list[Done]] = {}
-    for one in found:
+    for one in jobs:
         cells.setdefault((one.job.method, one.job.size), []).append(one)
     methods = sorted({method for method, size in cells if size},  # all volumes alone: no curve
                      key=lambda name: (name != OURS, name != "slivit", name))
@@ -133,9 +133,9 @@ def as_text(rows: list[dict], savings: dict[str, list[dict]]) -> str:
              "  ".join(["volumes", *(name.rjust(22) for name in methods)])]
     lines += ["  ".join([str(size).rjust(7), *(cell.get((name, size), "-").rjust(22)
                                                for name in methods)]) for size in sizes]
-    for other, found in savings.items():
+    for other, saved in savings.items():
         lines.append(f"volumes that {OURS} needs for the score of {other}:")
-        for row in found:
+        for row in saved:
             needed = ("out of reach" if row["needed"] is None else
                       f"{'at most ' if row['at_least'] else ''}{row['needed']:.0f}, "
                       f"{row['times_fewer']:.1f} times fewer (95 % interval "

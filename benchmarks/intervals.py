@@ -65,7 +65,7 @@ def ways(rng: np.random.Generator, patients: np.ndarray, count: int, replicates:
                   for t, p in zip(truth.T, pred.T, strict=True)]
     target = Target("binary" if count == 1 else "multilabel",
                     tuple(f"label {k}" for k in range(count)))
-    return (lambda: evaluate(truth, pred, target, patients, "test", n_boot=replicates,
+    return (lambda: evaluate(truth, pred, target, patients, n_boot=replicates,
                              thresholds=thresholds),
             lambda: straight(truth, pred, patients, loop, thresholds))
 
@@ -78,25 +78,25 @@ def straight(truth: np.ndarray, pred: np.ndarray, patients: np.ndarray, replicat
     with_positive = {name for name in rows_of if truth[rows_of[name]].any()}
     strata = [[name for name in rows_of if (name in with_positive) == side]
               for side in (True, False)]
-    found = []
+    draws = []
     for _ in range(replicates):
         drawn = [name for stratum in strata if stratum
                  for name in rng.choice(stratum, len(stratum))]
         rows = np.concatenate([rows_of[name] for name in drawn])
-        found.append([one_label(truth[rows, k], pred[rows, k], threshold.value)
+        draws.append([one_label(truth[rows, k], pred[rows, k], threshold.value)
                       for k, threshold in enumerate(thresholds)])
-    return np.array(found)
+    return np.array(draws)
 
 
 def one_label(truth: np.ndarray, pred: np.ndarray, threshold: float) -> list[float]:
     """Return the scores of one label of one table."""
-    said = (pred >= threshold).astype(float)
+    predicted = (pred >= threshold).astype(float)
     return [sk.roc_auc_score(truth, pred), sk.average_precision_score(truth, pred),
             sk.brier_score_loss(truth, pred), expected_calibration_error(truth, pred),
-            sk.recall_score(truth, said), sk.recall_score(truth, said, pos_label=0),
-            sk.precision_score(truth, said), sk.precision_score(truth, said, pos_label=0),
-            sk.f1_score(truth, said), sk.accuracy_score(truth, said),
-            sk.balanced_accuracy_score(truth, said)]
+            sk.recall_score(truth, predicted), sk.recall_score(truth, predicted, pos_label=0),
+            sk.precision_score(truth, predicted), sk.precision_score(truth, predicted, pos_label=0),
+            sk.f1_score(truth, predicted), sk.accuracy_score(truth, predicted),
+            sk.balanced_accuracy_score(truth, predicted)]
 
 
 if __name__ == "__main__":

@@ -304,10 +304,10 @@ def pooled(jobs: list[Done]) -> pd.DataFrame:
     parts = [one.read_predictions().assign(fold=one.job.fold, seed=one.job.seed) for one in jobs]
     table = pd.concat(parts, ignore_index=True)
     first = table.drop_duplicates("nodule").set_index("nodule").sort_index()
-    found = first.drop(columns=[name for name in first if name.startswith("pred")] + ["seed"])
+    mean = first.drop(columns=[name for name in first if name.startswith("pred")] + ["seed"])
     for name in [name for name in table if name.startswith("pred")]:
         by_seed = table.pivot(index="nodule", columns="seed", values=name)
-        found[name] = by_seed.mean(axis=1)
+        mean[name] = by_seed.mean(axis=1)
         if name == "pred":
-            found = found.join(by_seed.add_prefix("seed_"))
-    return found
+            mean = mean.join(by_seed.add_prefix("seed_"))
+    return mean

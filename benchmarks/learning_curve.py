@@ -69,9 +69,9 @@ def main(argv: list[str] | None = None) -> None:
     jobs.run(BENCHMARK, args, _with_all_volumes, sorted(args.sizes))
 
 
-def _with_all_volumes(found: dict[str, list[Done]], results: Path) -> str:
+def _with_all_volumes(by_method: dict[str, list[Done]], results: Path) -> str:
     """Summarise what is finished, here and, at all volumes, of benchmarks.accuracy."""
-    everything = sum(found.values(), [])
+    everything = sum(by_method.values(), [])
     at_all = dataclasses.replace(BENCHMARK, name="accuracy")
     everything += [jobs.done(at_all, job, results) for job in dict.fromkeys(
         dataclasses.replace(one.job, size=0) for one in everything if one.job.method in METHODS)]

@@ -31,8 +31,7 @@ from slivit.data.batch import model_slices
 from slivit.data.cache import cached
 from slivit.data.datasets import Collate, Item, prepare
 from slivit.data.readers.base import natural_key
-from slivit.data.scan_table import ScanTable
-from slivit.data.sources import ArraySource, FileSource
+from slivit.data.scan_table import ArraySource, FileSource, ScanTable
 from slivit.data.transforms import to_input
 from slivit.utils.runtime import usable_cpus
 

@@ -40,7 +40,7 @@ def _run(pipe, make: Callable[..., Callable[[], None]], threads: int, args: tupl
 def _high_water() -> float:
     status = Path("/proc/self/status")
     if status.exists():  # Linux, where a new process's ru_maxrss begins with that of its parent
-        found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"), re.MULTILINE)
-        return int(found[1]) * 1024 / 1e6
+        match = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"), re.MULTILINE)
+        return int(match[1]) * 1024 / 1e6
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -65,8 +65,8 @@ def slivit_mean_logits(task: Task) -> Result:
     start, before = variants.pretrain(RECOMMENDED, task)
     task = dataclasses.replace(task, fold=variants.with_target(RECOMMENDED, task.fold))
     model = _slice_mean(start, task.fold)
-    found = _on_features(task, "slivit_mean_logits", model, before)
-    return dataclasses.replace(found, pred=found.pred[:, :1])
+    result = _on_features(task, "slivit_mean_logits", model, before)
+    return dataclasses.replace(result, pred=result.pred[:, :1])
 
 
 def plain(task: Task) -> Result:
@@ -161,9 +161,9 @@ def resnet18_ratings(task: Task) -> Result:
     """The narrow one with the labels of volumes that slivit has."""
     task = dataclasses.replace(task, fold=variants.with_target(RECOMMENDED, task.fold))
     n_labels = len(task.fold.target.labels)
-    found = _volume_network(task, "resnet18_ratings", lambda: networks.resnet18(NARROW, n_labels),
+    result = _volume_network(task, "resnet18_ratings", lambda: networks.resnet18(NARROW, n_labels),
                             RESNET)
-    return dataclasses.replace(found, pred=found.pred[:, :1])
+    return dataclasses.replace(result, pred=result.pred[:, :1])
 
 
 def resnet18_full(task: Task) -> Result:

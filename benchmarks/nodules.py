@@ -17,8 +17,7 @@ from data.build_nodule_shapes import label_nodules
 from demo.nodule_tables import CUTS, above_cuts
 from slivit.config import Augmentation, Target
 from slivit.data.named_sets import DATA_DIR
-from slivit.data.scan_table import SPLITS, ScanTable
-from slivit.data.sources import ArraySource
+from slivit.data.scan_table import SPLITS, ArraySource, ScanTable
 from slivit.utils.runtime import derive_seed
 
 N_FOLDS = 5

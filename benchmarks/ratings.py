@@ -27,7 +27,7 @@ from benchmarks.nodules import RATING
 from benchmarks.tasks import PLAIN_IMAGES, QUICK, SMALLEST, Method, Result, Task, count, run_script
 from slivit.config import Preprocess, Target
 from slivit.metrics.evaluation import evaluate
-from slivit.report.terminal import score_text
+from slivit.report.formatting import score_text
 from slivit.utils.errors import run_script as run_main
 from slivit.utils.files import atomic_write
 
@@ -104,14 +104,14 @@ def main(argv: list[str] | None = None) -> None:
     jobs.run(BENCHMARK, args, summarise)
 
 
-def summarise(found: dict[str, list[Done]], results: Path) -> str:
+def summarise(by_method: dict[str, list[Done]], results: Path) -> str:
     """Write a table of each kind, of methods whose jobs are all finished; return their text."""
     lines = []
     for name, target, mine in (
             ("volumes", RATING, lambda method: not method.startswith(IMAGES)),
             ("images", LABELS, lambda method: method.startswith(IMAGES))):
         rows = []
-        for method, done in found.items():
+        for method, done in by_method.items():
             if mine(method) and done:
                 left = [one for one in done if not one.finished]
                 if left:
@@ -131,15 +131,15 @@ def summarise(found: dict[str, list[Done]], results: Path) -> str:
 def scores(table: pd.DataFrame, target: Target) -> dict:
     """Return the scores with their intervals; of several labels, their means, and each ROC-AUC."""
     ends = [f"_{label}" for label in target.labels] if len(target.labels) > 1 else [""]
-    found = evaluate(table[[f"truth{end}" for end in ends]], table[[f"pred{end}" for end in ends]],
-                     target, table["patient"], "out of fold")
+    truth, pred = (table[[f"{kind}{end}" for end in ends]] for kind in ("truth", "pred"))
+    measured = evaluate(truth, pred, target, table["patient"])
     several = len(ends) > 1
-    part = found["mean"] if several else found["labels"][target.labels[0]]
+    part = measured["mean"] if several else measured["labels"][target.labels[0]]
     row = {"n": len(table)}
     for key in SCORES[target.task]:
         row |= {key: part[key], f"{key}_ci": part[f"{key}_ci"]}
     if several:
-        row |= {label: found["labels"][label]["roc_auc"] for label in target.labels}
+        row |= {label: measured["labels"][label]["roc_auc"] for label in target.labels}
     return row
 
 

@@ -55,14 +55,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     text = args.page.read_text(encoding="utf-8") if args.page.is_file() else ""
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise UserError(f"{args.page}: expected a file with one line {BEGIN} and one line {END}")
-    found = section(args.results)
-    if not found:
+    body = section(args.results)
+    if not body:
         raise UserError(f"{args.results}: expected summaries such as accuracy.csv, found none; "
                         "`python -m benchmarks.accuracy --summary` writes that one")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     with atomic_write(args.page) as part:
-        part.write_text(f"{before}{BEGIN}\n\n{found}\n\n{END}{after}",
+        part.write_text(f"{before}{BEGIN}\n\n{body}\n\n{END}{after}",
                         encoding="utf-8")
     print(f"written: the results section of {args.page}")
 
@@ -148,7 +148,7 @@ def curve(results: Path) -> str:
             for size in sorted(table["volumes"].unique())]
     heads, rows = heads[:2] + heads[3:], [row[:2] + row[3:] for row in rows]  # itself
     savings = json.loads((results / "learning_curve.json").read_text(encoding="utf-8"))
-    needs = [_saving(other, row) for other, found in savings.items() for row in found]
+    needs = [_saving(other, row) for other, saved in savings.items() for row in saved]
     folds = str(table["folds"].iloc[0]).split()
     return "\n\n".join([
         "## Few volumes",

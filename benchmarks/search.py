@@ -95,11 +95,11 @@ def main(argv: list[str] | None = None) -> None:
     jobs.run(BENCHMARK, args, summarise)
 
 
-def summarise(found: dict[str, list[Done]], results: Path) -> str:
+def summarise(by_method: dict[str, list[Done]], results: Path) -> str:
     """Write search.csv of the variants whose jobs are all finished; return it as text."""
     sizes = nodules.load()[0].table.set_index("nodule")["volume_mm3"]
     rows = []
-    for method, done in found.items():
+    for method, done in by_method.items():
         if done and all(one.finished for one in done):
             table = pooled(done)
             volume = sizes.loc[table.index]

@@ -37,9 +37,9 @@ def profile(quick: bool, repeats: int, threads: int) -> list[dict]:
         case = f"{name}, {count} slices of {size}"
         rows.append({"case": case, "what": "forward", "seconds": round(forward, 4), "share": 1.0,
                      "gflops": round(ours), "of_matmul": round(ours / best, 2)})
-        with record(activities=[ProfilerActivity.CPU]) as found:
+        with record(activities=[ProfilerActivity.CPU]) as recorded:
             model.forward_features(x)
-        averages = sorted(found.key_averages(), key=lambda one: -one.self_cpu_time_total)
+        averages = sorted(recorded.key_averages(), key=lambda one: -one.self_cpu_time_total)
         total = sum(one.self_cpu_time_total for one in averages)
         rows += [{"case": case, "what": one.key, "seconds": round(one.self_cpu_time_total / 1e6, 4),
                   "share": round(one.self_cpu_time_total / total, 3)} for one in averages[:TOP]]

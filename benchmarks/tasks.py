@@ -134,10 +134,10 @@ def run_script(task: Task, method: str, script: Callable[[list[str]], None], fla
     script(["--meta_csv", str(table), *shlex.split(flags), "--out_dir", str(out)])
     seconds = time.process_time() - start
     (out / "last.pt").unlink()
-    found = read_table(out / "predictions.csv").set_index("id")
+    predictions = read_table(out / "predictions.csv").set_index("id")
     wanted = fold.scans.table["nodule"].to_numpy()[fold.rows("test")]
     columns = [f"{label}_pred" for label in fold.target.labels]
-    pred = found.loc[wanted, columns].to_numpy(np.float64)
+    pred = predictions.loc[wanted, columns].to_numpy(np.float64)
     weights = "slivit" if script is finetune.main else "backbone"
     model = load_trained(out / f"{weights}.safetensors", CPU).model
     return Result(pred, count(model), before + seconds)

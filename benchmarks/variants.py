@@ -103,11 +103,11 @@ VARIANTS = {
 def train(name: str, task: Task) -> Result:
     """Pre-train and fine-tune one of VARIANTS; of ordinal labels, `malignant` is predicted."""
     backbone, before = pretrain(name, task)
-    found = run_script(
+    result = run_script(
         dataclasses.replace(task, fold=with_target(name, task.fold)), name, finetune.main,
         f"{VARIANTS[name].volumes} --bb_path {shlex.quote(str(backbone))}", before)
     shutil.rmtree(task.folder(name))
-    return dataclasses.replace(found, pred=found.pred[:, :1])
+    return dataclasses.replace(result, pred=result.pred[:, :1])
 
 
 def with_target(name: str, fold: Fold) -> Fold:

@@ -147,8 +147,8 @@ def find_patients(names: list[str], pattern: str) -> list[str]:
     except re.error as error:
         raise UserError(f"--patient_from {pattern}: is not a regular expression ({error})"
                         ) from None
-    found = [regex.search(name) for name in names]
-    patients = [(match[min(1, regex.groups)] or "").strip() if match else "" for match in found]
+    matches = [regex.search(name) for name in names]
+    patients = [(match[min(1, regex.groups)] or "").strip() if match else "" for match in matches]
     bad = [name for name, patient in zip(names, patients, strict=True) if not patient]
     if bad:
         raise UserError(f"--patient_from {pattern}: finds no patient in {len(bad)} of "

@@ -53,14 +53,14 @@ def find_base(root: Path) -> Path:
         UserError: none or several, or a folder with other classes than the four.
     """
     below = sorted(root.iterdir()) if root.is_dir() else []
-    found = [folder for folder in (root, *below) if folder.name != "__MACOSX"
+    bases = [folder for folder in (root, *below) if folder.name != "__MACOSX"
              and any((folder / "train" / name).is_dir() for name in CLASSES)]
-    if root not in found and len(found) != 1:
+    if root not in bases and len(bases) != 1:
         raise UserError(
             f"{root}: expected train/ with the folders {', '.join(CLASSES)}, there or in one "
-            f"folder just below; found {', '.join(repr(f.name) for f in found) or 'none'}. ROOT "
+            f"folder just below; found {', '.join(repr(f.name) for f in bases) or 'none'}. ROOT "
             "is the unpacked OCT2017/ or CellData/OCT/ of Kermany et al. 2018")
-    base = found[0]
+    base = bases[0]
     wrong = []
     for folder in FOLDERS:
         names = {entry.name for entry in (base / folder).glob("*")

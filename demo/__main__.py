@@ -29,7 +29,7 @@ from slivit.config import Target
 from slivit.data.named_sets import DATA_DIR
 from slivit.metrics.comparison import compare
 from slivit.metrics.evaluation import evaluate
-from slivit.report.terminal import score_text
+from slivit.report.formatting import score_text
 from slivit.utils.cells import read_table
 from slivit.utils.errors import RunError, run_script
 from slivit.utils.signals import Stopped
@@ -97,10 +97,9 @@ def summary(measured: Path, seconds: float) -> str:
     sizes = pd.read_csv(DATA_DIR / "noduleshapes3d.csv").set_index("nodule")["volume_mm3"]
     volume = sizes.loc[predictions["id"]].to_numpy()
     truth = predictions["malignant"].to_numpy(dtype=np.float32)
-    found = predictions[["malignant_pred"]].to_numpy(dtype=np.float64)
+    pred = predictions[["malignant_pred"]].to_numpy(dtype=np.float64)
     size, target = volume / volume.max(), Target("binary", ("malignant",))
-    alone = evaluate(truth[:, None], size[:, None], target, predictions["patient"],
-                     metrics["split"])
+    alone = evaluate(truth[:, None], size[:, None], target, predictions["patient"])
     rows = [("SLIViT", metrics["labels"]["malignant"]),
             ("nodule volume alone", alone["labels"]["malignant"])]
     lines = ["", f"Malignant or benign, {metrics['n']} test nodules of {metrics['n_groups']} "
@@ -108,9 +107,9 @@ def summary(measured: Path, seconds: float) -> str:
              "  " + "".ljust(22) + "ROC-AUC (95 % interval)".ljust(28) + "PR-AUC (95 % interval)"]
     lines += ["  " + name.ljust(22) + score_text(scores, "roc_auc").ljust(28)
               + score_text(scores, "pr_auc") for name, scores in rows]
-    gain = compare(truth[:, None], [size[:, None], found],
+    gain = compare(truth[:, None], [size[:, None], pred],
                    ["volume", "SLIViT"], target, predictions["patient"])[0]
-    lines.append("  " + "difference".ljust(22) + score_text(gain, "difference"))
+    lines.append("  " + "difference".ljust(22) + score_text(gain, "difference", share=True))
     return "\n".join([*lines, ""])
 
 

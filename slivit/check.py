@@ -31,9 +31,8 @@ from slivit.data.load import SPLIT_RATIO, load_scans
 from slivit.data.meta_csv import read_meta
 from slivit.data.named_sets import known_sets
 from slivit.data.readers import Header, ReadError, scan_ndim
-from slivit.data.scan_table import ScanTable, summarise
-from slivit.data.sources import FileSource
-from slivit.data.splits import in_several, parse_ratio
+from slivit.data.scan_table import FileSource, ScanTable, summarise
+from slivit.data.splits import Splitting, in_several, parse_ratio
 from slivit.data.transforms import pick_slices, to_uint8, window_range
 from slivit.report.contact_sheet import Row, draw_sheet
 from slivit.utils.cells import write_table
@@ -126,19 +125,19 @@ def load_any(args: argparse.Namespace) -> ScanTable:
         return load_scans(data_options(args), args.ndim or known_sets().get(name, 3),
                           args.pathologies, args.split_ratio, args.seed)
     scans = read_meta(args.meta_csv, args.ndim or 3, args.pathologies, args.pid_col,
-                      parse_ratio(args.split_ratio or SPLIT_RATIO), args.seed,
-                      refuse_overlap=False)
+                      Splitting(parse_ratio(args.split_ratio or SPLIT_RATIO), args.seed,
+                                refuse_overlap=False))
     ndim = args.ndim or guess_ndim(scans.read.paths)
     return dataclasses.replace(scans, ndim=ndim, read=FileSource(scans.read.paths, ndim))
 
 
 def guess_ndim(paths: Sequence[Path]) -> int:
     """Return 2 where more of the first files are images than volumes, else 3."""
-    found = []
+    dimensions = []
     for path in paths[:GUESS_ROWS]:
         with contextlib.suppress(ReadError):
-            found.append(scan_ndim(path))
-    return 2 if found.count(2) > found.count(3) else 3
+            dimensions.append(scan_ndim(path))
+    return 2 if dimensions.count(2) > dimensions.count(3) else 3
 
 
 def look_at_header(scans: ScanTable, row: int) -> Finding:
@@ -196,9 +195,9 @@ def report_table(scans: ScanTable, findings: list[Finding]) -> pd.DataFrame:
             "axes": header.axes, "lowest": finding.lowest, "highest": finding.highest,
             "blank": finding.lowest == finding.highest, "content": finding.content,
             "same_as": finding.same_as, "notes": "; ".join(header.notes), "error": finding.error})
-    found = pd.DataFrame(rows)
-    found["slices"] = found["slices"].astype("Int64")
-    return pd.concat([table, found], axis=1)
+    columns = pd.DataFrame(rows)
+    columns["slices"] = columns["slices"].astype("Int64")
+    return pd.concat([table, columns], axis=1)
 
 
 def missing_labels(scans: ScanTable) -> list[str]:
@@ -219,13 +218,13 @@ def oddities(scans: ScanTable, findings: list[Finding]) -> list[str]:
     shared = in_several(contents, scans.split)
     twice = [f"{scans.ids[row]} ({scans.split[row]})" for row, content in enumerate(contents)
              if content in shared]
-    return [f"{len(found)} scans {what}: {', '.join(found[:10])}{', ...' * (len(found) > 10)}"
-            for found, what in (
+    return [f"{len(ids)} scans {what}: {', '.join(ids[:10])}{', ...' * (len(ids) > 10)}"
+            for ids, what in (
                 (blank, "are blank (one value throughout)"),
                 (same, "have the content of an earlier one"),
                 (twice, "have the content of one in another split, which makes scores too good"),
                 (notes, "are odd"))
-            if found]
+            if ids]
 
 
 def find_problems(scans: ScanTable, findings: list[Finding]) -> list[str]:
@@ -233,7 +232,7 @@ def find_problems(scans: ScanTable, findings: list[Finding]) -> list[str]:
     unreadable = [one.error for one in findings if one.error]
     patients = in_several(scans.patients or (), scans.split).values()
     kinds = ((unreadable, "scans cannot be read"), (patients, "patients stand in several splits"))
-    return [f"{len(found)} {what}:\n{listing(found)}" for found, what in kinds if found]
+    return [f"{len(lines)} {what}:\n{listing(lines)}" for lines, what in kinds if lines]
 
 
 def sheet_rows(findings: list[Finding], wanted: int) -> list[int]:

@@ -198,17 +198,17 @@ def _check_finite(logits: np.ndarray, ids: list[str], path: Path) -> None:
                "run"))
 
 
-def average(found: list[Prediction]) -> Prediction:
+def average(predictions: list[Prediction]) -> Prediction:
     """Return the mean of several models' predictions.
 
     The variance is the mean of theirs and the variance among them.
     """
-    pred = np.stack([one.pred for one in found])
+    pred = np.stack([one.pred for one in predictions])
     std = None
-    if found[0].std is not None:
-        std = np.sqrt(np.mean([one.std ** 2 for one in found], axis=0) + pred.var(axis=0))
-    raw = [one.uncalibrated for one in found]
-    return Prediction(pred.mean(axis=0), np.all([one.blank for one in found], axis=0),
+    if predictions[0].std is not None:
+        std = np.sqrt(np.mean([one.std ** 2 for one in predictions], axis=0) + pred.var(axis=0))
+    raw = [one.uncalibrated for one in predictions]
+    return Prediction(pred.mean(axis=0), np.all([one.blank for one in predictions], axis=0),
                       None if raw[0] is None else np.mean(raw, axis=0), std)
 
 
@@ -223,14 +223,14 @@ def _passes(model: nn.Module, flips: list[torch.Tensor | None],
             mc_dropout: int) -> Callable[[Batch], torch.Tensor]:
     """Return Batch -> logits (B, P * K) of P passes: one for each flip, then those with dropout."""
     def forward(batch: Batch) -> torch.Tensor:
-        found = []
+        logits = []
         for flip in flips:
             batch.transforms = None if flip is None else flip.expand(len(batch.x), -1)
-            found.append(model(*model_inputs(batch, model.preprocess)))
+            logits.append(model(*model_inputs(batch, model.preprocess)))
         batch.transforms = None
         if mc_dropout:
-            found += _dropout_passes(model, batch, mc_dropout)
-        return torch.cat(found, dim=1)
+            logits += _dropout_passes(model, batch, mc_dropout)
+        return torch.cat(logits, dim=1)
 
     return forward
 
@@ -238,9 +238,9 @@ def _passes(model: nn.Module, flips: list[torch.Tensor | None],
 def _dropout_passes(model: SLIViT, batch: Batch, count: int) -> list[torch.Tensor]:
     features, mask = model.token_features(*model_inputs(batch, model.preprocess))
     model.integrator.train()
-    found = [model.integrator(features, mask) for _ in range(count)]
+    logits = [model.integrator(features, mask) for _ in range(count)]
     model.integrator.eval()
-    return found
+    return logits
 
 
 def _note_blank(batches: Iterable[Batch], blank: list[bool]) -> Iterator[Batch]:

@@ -97,11 +97,11 @@ def read_validation(path: Path) -> Validation | None:
         UserError: see `read`.
     """
     with _opened(path) as file:
-        found = _read_header(path, file).validation
-    if found is None:
+        validation = _read_header(path, file).validation
+    if validation is None:
         return None
     return Validation(*(np.array(values, dtype=np.float32)
-                        for values in (found.logits, found.labels)))
+                        for values in (validation.logits, validation.labels)))
 
 
 def read(path: Path, kind: str | None = None) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
@@ -154,12 +154,12 @@ def _read_header(path: Path, file: safe_open) -> Header:
     if text is None:
         raise UserError(foreign.format(""))
     try:
-        found = parse_object(text).get("format")
+        version = parse_object(text).get("format")
     except Misfit as error:
         raise UserError(foreign.format(f" ({error})")) from None
-    if type(found) is int and found != FORMAT:
-        raise UserError(f"{path}: has format {found}, this version reads {FORMAT}"
-                        + f". {NEWER}" * (found > FORMAT))
+    if type(version) is int and version != FORMAT:
+        raise UserError(f"{path}: has format {version}, this version reads {FORMAT}"
+                        + f". {NEWER}" * (version > FORMAT))
     try:
         return parse(Header, text)
     except Misfit as error:
@@ -210,7 +210,7 @@ def _differences(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tens
     bad = [f"missing: {key}" for key in own if key not in state]
     bad += [f"unknown: {key}" for key in state if key not in own]
     both = [(key, state[key], tensor) for key, tensor in own.items() if key in state]
-    bad += [f"{key}: found {tuple(found.shape)}, expected {tuple(tensor.shape)}"
-            for key, found, tensor in both if found.shape != tensor.shape]
-    return bad + [f"{key}: found {found.dtype}, expected {tensor.dtype}" for key, found, tensor
-                  in both if found.is_floating_point() != tensor.is_floating_point()]
+    bad += [f"{key}: found {tuple(given.shape)}, expected {tuple(tensor.shape)}"
+            for key, given, tensor in both if given.shape != tensor.shape]
+    return bad + [f"{key}: found {given.dtype}, expected {tensor.dtype}" for key, given, tensor
+                  in both if given.is_floating_point() != tensor.is_floating_point()]

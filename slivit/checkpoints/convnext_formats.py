@@ -212,7 +212,7 @@ def hf_to_timm(state: dict[str, torch.Tensor], embeddings: str, encoder: str
 @functools.cache
 def names_of(rows: Rows) -> dict[str, str]:
     """Return every name of a table, and timm's name of it."""
-    found = {}
+    names = {}
     for theirs, ours in rows:
         for s in range(STAGES):
             if s == 0 and "downsample" in ours:  # the stem's place
@@ -221,8 +221,8 @@ def names_of(rows: Rows) -> dict[str, str]:
                 at = {"s": s, "l": block, "twice_s": 2 * s, "twice_s_plus_1": 2 * s + 1}
                 pair = theirs.format(**at), ours.format(**at)
                 for part in ("weight", "bias") if theirs.endswith("*") else ("",):
-                    found[pair[0].replace("*", part)] = pair[1].replace("*", part)
-    return found
+                    names[pair[0].replace("*", part)] = pair[1].replace("*", part)
+    return names
 
 
 def architecture_of(state: dict[str, torch.Tensor]) -> str:
@@ -246,10 +246,10 @@ def architecture_of(state: dict[str, torch.Tensor]) -> str:
             f" {'-'.join(map(str, widths)) or 'none'}{', of V2' if v2 else ''}; expected blocks in "
             f"four stages, each of twice the width of the one before, as of one of: {known}. A "
             "file of which a part is missing is refused too; give a whole one")
-    found = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
     return min(names, key=lambda name: (
-        len(body(found).items() ^ body(shapes_of(name)).items()),
-        len(found.items() ^ shapes_of(name).items())))
+        len(body(shapes).items() ^ body(shapes_of(name)).items()),
+        len(shapes.items() ^ shapes_of(name).items())))
 
 
 @functools.cache

@@ -41,22 +41,22 @@ def _ratio_faults(text: str | None) -> list[str]:
     return [] if all(map(math.isfinite, parts)) else [f"found {text}, expected three fractions"]
 
 
-def _preprocess_faults(found: Preprocess) -> list[str]:
-    bad = []
+def _preprocess_faults(preprocess: Preprocess) -> list[str]:
+    bad, views = [], preprocess.views
     try:
-        parse_window(found.window)
+        parse_window(preprocess.window)
     except UserError as error:
         bad.append(str(error))
-    if set(found.views) - set(VIEWS) or len(set(found.views)) < len(found.views) or (
-            len(found.views) > 1 and set(found.views) - set(PLANES)):
-        bad.append(f"views {', '.join(found.views)[:100]}: expected one of {', '.join(VIEWS)}, or "
+    if set(views) - set(VIEWS) or len(set(views)) < len(views) or (
+            len(views) > 1 and set(views) - set(PLANES)):
+        bad.append(f"views {', '.join(views)[:100]}: expected one of {', '.join(VIEWS)}, or "
                    f"several of {', '.join(PLANES)}")
     return bad
 
 
-def _flip_faults(found: Augmentation) -> list[str]:
-    return [f"flips {found.flips!r}, expected letters of h, v, z"] * bool(set(found.flips)
-                                                                         - set("hvz"))
+def _flip_faults(augmentation: Augmentation) -> list[str]:
+    flips = augmentation.flips
+    return [f"flips {flips!r}, expected letters of h, v, z"] * bool(set(flips) - set("hvz"))
 
 
 class DataFacts(TypedDict):
@@ -194,16 +194,16 @@ def _faults(header: _Fields) -> list[str]:
     return bad
 
 
-def _outputs_faults(found: Outputs, target: Target) -> list[str]:
+def _outputs_faults(outputs: Outputs, target: Target) -> list[str]:
     """Return how outputs on validation do not fit the labels, in words."""
     count = len(target.labels)
     bad = [f"validation.{name}: a row of {width} numbers, expected {count}"
-           for name, rows in vars(found).items()
+           for name, rows in vars(outputs).items()
            if (width := _other_width(rows, count)) is not None]
-    if not found.logits or len(found.logits) != len(found.labels):
-        bad.append(f"validation: {len(found.logits)} rows of logits and {len(found.labels)} of "
+    if not outputs.logits or len(outputs.logits) != len(outputs.labels):
+        bad.append(f"validation: {len(outputs.logits)} rows of logits and {len(outputs.labels)} of "
                    "labels, expected as many of each, one at least")
-    if target.task != "regression" and any(value not in (0, 1, None) for row in found.labels
+    if target.task != "regression" and any(value not in (0, 1, None) for row in outputs.labels
                                            for value in row):
         bad.append("validation.labels: found other values than 0, 1 and null")
     return bad

@@ -62,19 +62,19 @@ def cohort_table(cohorts: dict[str, dict], target: Target) -> pd.DataFrame:
         column = {"scans": str(facts["scans"]),
                   "patients": "unknown" if facts["patients"] is None else str(facts["patients"])}
         for label in target.labels:
-            found = facts["labels"].get(label, {"known": 0})
-            column[label] = _label_text(found, target)
+            counts = facts["labels"].get(label, {"known": 0})
+            column[label] = _label_text(counts, target)
         table[name] = column
     return pd.DataFrame(table).rename_axis("Count of")
 
 
-def _label_text(found: dict, target: Target) -> str:
-    known = found["known"]
+def _label_text(counts: dict, target: Target) -> str:
+    known = counts["known"]
     if not known:
         return "unknown"
     if target.task == "regression":
-        return f"{found['mean']:.4g} ± {found['sd']:.3g} (of {known})"
-    return f"{found['positive']} of {known} ({100 * found['positive'] / known:.1f} %)"
+        return f"{counts['mean']:.4g} ± {counts['sd']:.3g} (of {known})"
+    return f"{counts['positive']} of {known} ({100 * counts['positive'] / known:.1f} %)"
 
 
 def card_rows(card: CheckpointHeader) -> tuple[tuple[str, str], ...]:

@@ -64,14 +64,14 @@ def read_key(folder: Path) -> bytes | None:
     if not path.is_file():
         return None
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    found = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    if len(found) != 1 or not re.fullmatch(f"[0-9a-fA-F]{{{2 * KEY_BYTES}}}", found[0]):
-        raise UserError(f"{path}: is damaged: found {len(found)} lines of "
-                        f"{', '.join(str(len(line)) for line in found[:3]) or 'no'} characters, "
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if len(keys) != 1 or not re.fullmatch(f"[0-9a-fA-F]{{{2 * KEY_BYTES}}}", keys[0]):
+        raise UserError(f"{path}: is damaged: found {len(keys)} lines of "
+                        f"{', '.join(str(len(line)) for line in keys[:3]) or 'no'} characters, "
                         f"expected one of {2 * KEY_BYTES} hexadecimal digits. Put a copy of it "
                         "there, or remove it; without it nobody can tell which patients were in "
                         "training")
-    return bytes.fromhex(found[0])
+    return bytes.fromhex(keys[0])
 
 
 def check_key(out_dir: Path, data: dict) -> None:

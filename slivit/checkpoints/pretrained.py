@@ -109,24 +109,24 @@ def read_start(path: Path, name: str | None = None) -> PretrainedBackbone:
     check_file(path, "weights")
     if _has_card(path):
         card, state = checkpoint.read(path, "backbone")
-        found, title, trained_on = card.backbone, "backbone of this project", card.data["name"]
+        backbone, title, trained_on = card.backbone, "backbone of this project", card.data["name"]
         mean, std, n_classes = card.preprocess.mean, card.preprocess.std, len(card.target.labels)
     else:
         one = recognise(read_tensors(path), str(path))
-        found, state, n_classes = one.architecture, one.state, one.n_classes
+        backbone, state, n_classes = one.architecture, one.state, one.n_classes
         title, mean, std = one.format.title, one.format.mean, one.format.std
         trained_on = f"unknown data ({title})"
-    if name is not None and (for_scratch(name) != for_scratch(found)
-                             or body(shapes_of(name)) != body(shapes_of(found))):
+    if name is not None and (for_scratch(name) != for_scratch(backbone)
+                             or body(shapes_of(name)) != body(shapes_of(backbone))):
         raise UserError(f"--backbone {name} and {path} contradict each other: the file holds a "
-                        f"{found} ({title}). Omit --backbone, which takes the architecture "
+                        f"{backbone} ({title}). Omit --backbone, which takes the architecture "
                         "from the file")
     if mean is None:
-        mean, std = input_statistics(name or found)
-    LOG.info("%s: %s, %s, %s, for input of mean %s and std %s", path, title, name or found,
+        mean, std = input_statistics(name or backbone)
+    LOG.info("%s: %s, %s, %s, for input of mean %s and std %s", path, title, name or backbone,
              f"{n_classes} classes" if n_classes else "no classifier",
              *(" ".join(f"{value:.3g}" for value in values) for values in (mean, std)))
-    return PretrainedBackbone(name or found, tuple(mean), tuple(std), str(path), state,
+    return PretrainedBackbone(name or backbone, tuple(mean), tuple(std), str(path), state,
                               n_classes, trained_on)
 
 

@@ -40,6 +40,6 @@ def _to_path(text: str) -> Path:
             or len(os.fsencode(os.path.abspath(full))) > LONGEST_PATH):
         raise ValueError(f"is too long for the system, expected names of at most {LONGEST_NAME} "
                          f"bytes, and {LONGEST_PATH} in all")
-    found = Path(full)
-    literal = str(found).startswith("~")  # as ./~name becomes: what reads it again must not expand
-    return Path.cwd() / found if literal else found
+    expanded = Path(full)
+    literal = str(expanded).startswith("~")  # ./~name: what reads it again must not expand it
+    return Path.cwd() / expanded if literal else expanded

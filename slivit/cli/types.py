@@ -104,10 +104,10 @@ def window(given: str) -> str:
 
 def names(text: str) -> list[str]:
     """Parse comma-separated names."""
-    found = [part.strip() for part in text.split(",")]
-    if not all(found):
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
         raise argparse.ArgumentTypeError(f"{text!r}: expected comma-separated names")
-    return found
+    return parts
 
 
 def flip_axes(text: str) -> str:
@@ -151,11 +151,11 @@ def view(text: str) -> str:
 
 def views(text: str) -> tuple[str, ...]:
     """Parse comma-separated planes, each once."""
-    found = tuple(part.strip() for part in text.split(","))
-    if not set(found) <= set(PLANES) or len(set(found)) < len(found):
+    parts = tuple(part.strip() for part in text.split(","))
+    if not set(parts) <= set(PLANES) or len(set(parts)) < len(parts):
         raise argparse.ArgumentTypeError(f"{text!r}: expected some of {', '.join(PLANES)}, "
                                          "comma-separated")
-    return found
+    return parts
 
 
 def _whole(text: str, least: int, most: int) -> int:

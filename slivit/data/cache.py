@@ -59,11 +59,11 @@ def cached(folder: Path, path: Path, identity: bytes, preprocess: Preprocess,
     key = hashlib.sha256(json.dumps([FORMAT, str(path.absolute()), options]).encode()).hexdigest()
     file = folder / key[:2] / f"{key}.npy"
     stamp = hashlib.sha256(identity).hexdigest()
-    found = _load(file, stamp)
-    if found is None:
-        found = make()
-        _store(file, stamp, found)
-    return found
+    prepared = _load(file, stamp)
+    if prepared is None:
+        prepared = make()
+        _store(file, stamp, prepared)
+    return prepared
 
 
 def _load(file: Path, stamp: str) -> Prepared | None:
@@ -78,12 +78,12 @@ def _load(file: Path, stamp: str) -> Prepared | None:
             stream.seek(-len(end) - length, os.SEEK_END)
             trailer = json.loads(stream.read(length))
         slices = np.load(file, mmap_mode="c", allow_pickle=False)  # c: torch wants it writable
-        found = Prepared(slices, tuple(trailer["counts"]))
+        prepared = Prepared(slices, tuple(trailer["counts"]))
         fits = (end[4:] == MAGIC and trailer["of"] == stamp
-                and trailer["sum"] == _checksum(found, stamp))
+                and trailer["sum"] == _checksum(prepared, stamp))
     except Exception:  # a torn file may say anything, and numpy believes its header
         return None
-    return found if fits else None
+    return prepared if fits else None
 
 
 def _checksum(prepared: Prepared, stamp: str) -> int:

@@ -101,8 +101,8 @@ def _decode(path: Path) -> tuple[str, str]:
         text = content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         place = "" if wide else f" in line {content.count(bytes([10]), 0, error.start) + 1}"
-        found = content[max(0, error.start - 10):error.start + 10]
-        raise _unreadable(path, f"{found!r}{place} is not {encoding}") from None
+        context = content[max(0, error.start - 10):error.start + 10]
+        raise _unreadable(path, f"{context!r}{place} is not {encoding}") from None
     if "\0" in text:
         raise _unreadable(path, "it holds NUL bytes, as UTF-16 without a byte order mark does")
     return text, encoding
@@ -113,13 +113,13 @@ def _form(lines: Iterable[str], needed: Sequence[str], path: Path) -> tuple[str,
     known, numbered = list(SEPARATORS), [(n, line) for n, line in enumerate(lines, 1)
                                          if line.strip()]
     first = 1
-    found = SEP_LINE.fullmatch(numbered[0][1]) if numbered else None
-    if found:
-        first, known = numbered[0][0] + 1, [found[1]]
-        if found[1] not in SEPARATORS:
-            raise _unreadable(path, f"its first line says that {found[1]!r} separates cells, "
+    sep_line = SEP_LINE.fullmatch(numbered[0][1]) if numbered else None
+    if sep_line:
+        first, known = numbered[0][0] + 1, [sep_line[1]]
+        if sep_line[1] not in SEPARATORS:
+            raise _unreadable(path, f"its first line says that {sep_line[1]!r} separates cells, "
                                     "expected a comma, a semicolon or a tab")
-    numbered = numbered[bool(found):]
+    numbered = numbered[bool(sep_line):]
     wanted = {name.lower() for name in needed}
     for place, (line, text) in enumerate(numbered):
         for separator in known:

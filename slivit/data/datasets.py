@@ -15,8 +15,7 @@ from slivit.data.batch import Batch, model_inputs
 from slivit.data.cache import Prepared, cached
 from slivit.data.readers.orientation import cut
 from slivit.data.samplers import balanced, make_batches, shuffled
-from slivit.data.scan_table import ScanTable
-from slivit.data.sources import FileSource
+from slivit.data.scan_table import FileSource, ScanTable
 from slivit.data.transforms import (
     draw_transform,
     has_fixed_range,
@@ -92,9 +91,9 @@ def prepare(scans: ScanTable, row: int, preprocess: Preprocess) -> Prepared:
 
 def _prepare(scans: ScanTable, row: int, preprocess: Preprocess) -> Prepared:
     """Read, cut the views, choose slices, map grey values over the whole scan, shrink."""
-    def pick(found: int) -> np.ndarray:
+    def pick(count: int) -> np.ndarray:
         wanted = preprocess.n_slices or 1
-        return pick_slices(found, wanted, preprocess.slice_sampling)
+        return pick_slices(count, wanted, preprocess.slice_sampling)
 
     few = preprocess.views == ("acquisition",) and preprocess.window != "percentile"
     volume = scans.read(row, pick if few else None)

@@ -10,8 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from slivit.data.readers import Header, ReadError, missing_or_unreadable
-from slivit.data.scan_table import ScanTable
-from slivit.data.sources import ArraySource
+from slivit.data.scan_table import ArraySource, ScanTable
 from slivit.utils.log import LOG
 from slivit.utils.runtime import usable_cpus
 
@@ -39,23 +38,23 @@ def check_headers(scans: ScanTable, rows: np.ndarray | None = None,
     if isinstance(scans.read, ArraySource):
         _warn_of_blank(scans, rows)
         return scans
-    found = in_threads(lambda row: _header(scans, row), rows, "headers")
-    errors = [answer for answer in found if isinstance(answer, ReadError)]
+    answers = in_threads(lambda row: _header(scans, row), rows, "headers")
+    errors = [answer for answer in answers if isinstance(answer, ReadError)]
     if errors:
         raise missing_or_unreadable(errors, len(rows))
-    for line in describe(found):
+    for line in describe(answers):
         LOG.info("  %s", line)
-    odd = [(scans.ids[row], note) for row, header in zip(rows, found, strict=True)
+    odd = [(scans.ids[row], note) for row, header in zip(rows, answers, strict=True)
            for note in header.notes]
     if odd:
         LOG.warning("warning: %d scans are odd: %s", len(odd), "; ".join(
             f"{name}: {note}" for name, note in odd[:5]) + "; ..." * (len(odd) > 5))
-    coarse = [header for header in found if header.spacing and header.spacing[0]
+    coarse = [header for header in answers if header.spacing and header.spacing[0]
               > THICK * min(header.spacing[1:])]
     if coarse and set(views) - {"acquisition", "0"}:
         LOG.warning("warning: in %d of %d scans the slices are more than %g times as far apart as "
-                    "the pixels; views across them are coarse", len(coarse), len(found), THICK)
-    return dataclasses.replace(scans, window=default_window(found))
+                    "the pixels; views across them are coarse", len(coarse), len(answers), THICK)
+    return dataclasses.replace(scans, window=default_window(answers))
 
 
 def default_window(headers: Iterable[Header]) -> str:

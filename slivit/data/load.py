@@ -8,7 +8,7 @@ from slivit.config import Preprocess
 from slivit.data.meta_csv import read_meta
 from slivit.data.named_sets import EMBEDDED, load_named
 from slivit.data.scan_table import ScanTable
-from slivit.data.splits import parse_ratio
+from slivit.data.splits import Splitting, parse_ratio
 from slivit.data.window import parse_window
 from slivit.utils.errors import UserError
 from slivit.utils.output_dir import check_writable
@@ -77,8 +77,8 @@ def load_scans(options: DataOptions, ndim: int, pathologies: list[str] | None,
         if options.medmnist_size is not None:
             raise UserError("--medmnist_size goes with --dataset, not with --meta_csv")
         scans = read_meta(options.meta_csv, ndim, pathologies, options.pid_col,
-                          parse_ratio(ratio or SPLIT_RATIO), seed, labels_needed=labels_needed,
-                          zero_one=zero_one)
+                          Splitting(parse_ratio(ratio or SPLIT_RATIO), seed), labels_needed,
+                          zero_one)
         return dataclasses.replace(scans, cache_dir=options.cache_dir)
     for flag in ("pid_col", "split_ratio"):
         if getattr(options, flag) is not None:

@@ -12,10 +12,10 @@ from slivit.data.meta_labels import UNKNOWN, label_columns, not_zero_one, parse_
 from slivit.data.meta_paths import backslashes, cell_paths, missing, resolved
 from slivit.data.readers.arrays import split_key
 from slivit.data.readers.base import kind_at
-from slivit.data.scan_table import DEFAULT_SIZE, SPLITS, ScanTable, match_names
-from slivit.data.sources import FileSource
+from slivit.data.scan_table import DEFAULT_SIZE, SPLITS, FileSource, ScanTable, match_names
 from slivit.data.splits import (
     SPLIT_NAMES,
+    Splitting,
     in_several,
     overlap_text,
     split_by_group,
@@ -46,9 +46,8 @@ class Columns:
 
 
 def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
-              pid_col: str | None = None, ratio: tuple[float, float, float] = (0.7, 0.15, 0.15),
-              seed: int = 0, refuse_overlap: bool = True, labels_needed: bool = True,
-              zero_one: bool = False) -> ScanTable:
+              pid_col: str | None = None, splitting: Splitting = Splitting(),  # noqa: B008
+              labels_needed: bool = True, zero_one: bool = False) -> ScanTable:
     """Read a meta.csv.
 
     Args:
@@ -57,8 +56,7 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
         pathologies: label columns; default every column that is not F_Name, Path, Split or the
             patient and holds at least one number.
         pid_col: the patient column; default the one called pid, patient or patient_id.
-        ratio, seed: of the split by patient, where neither Split nor Path tells.
-        refuse_overlap: whether a patient or a file in two splits is an error.
+        splitting: how the scans are divided, where neither Split nor Path tells.
         labels_needed: whether a column of `pathologies` that is not there is an error, or has
             unknown labels only. A table without any of them, and without splits, is all test.
         zero_one: whether labels other than 0 and 1 are an error.
@@ -75,14 +73,14 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
     special = {columns.f_name, columns.path, columns.patient, columns.split,
                *(name for name in table.columns if name.lower() in RESERVED)}
     faults = list(columns.faults)
-    found = pathologies if labels_needed else _present(table, path, pathologies)
-    names, wrong = label_columns(table, path, found, special)
+    wanted = pathologies if labels_needed else _present(table, path, pathologies)
+    names, wrong = label_columns(table, path, wanted, special)
     labels, rounded, cell_faults = parse_labels(table, names)
     faults += wrong + cell_faults
     if zero_one:
         faults += not_zero_one(table, names, labels)
     if not labels_needed and not wrong:
-        labels, names = _in_order(labels, found, pathologies)
+        labels, names = _in_order(labels, wanted, pathologies)
     faults += _empty_cells(table, [columns.path, columns.f_name, columns.patient])
     paths = files = ()
     if columns.path is not None:
@@ -92,12 +90,13 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
     patients = tuple(table[columns.patient]) if columns.patient else None
     split, split_faults = _find_split(table, columns)
     faults += split_faults
-    drawn = split is None and not faults and (labels_needed or bool(found))
+    drawn = split is None and not faults and (labels_needed or bool(wanted))
     if drawn:
-        split = split_by_group(patients or _first_spellings(paths, files), ratio, seed)
+        split = split_by_group(patients or _first_spellings(paths, files), splitting.ratio,
+                               splitting.seed)
     elif split is None:
         split = np.full(len(table), "test")
-    if refuse_overlap or faults:
+    if splitting.refuse_overlap or faults:
         faults += _overlaps(table, columns, split, files, patients)
     if faults:
         if columns.path is not None:
@@ -105,8 +104,8 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
         raise _all_wrong(path, faults)
     if drawn:
         LOG.info("%s has no splits: divided %s by %s with seed %d", path.name,
-                 ",".join(f"{share:g}" for share in ratio),
-                 "patient" if patients else "row (no patient column)", seed)
+                 ",".join(f"{share:g}" for share in splitting.ratio),
+                 "patient" if patients else "row (no patient column)", splitting.seed)
     _remark(path, files, patients, split)
     return ScanTable(name=path.name, ndim=ndim, ids=tuple(table[columns.f_name]), split=split,
                      labels=labels, label_names=tuple(names), patients=patients,
@@ -158,29 +157,29 @@ def _find_columns(table: pd.DataFrame, pid_col: str | None) -> Columns:
 def _patient_column(table: pd.DataFrame, pid_col: str | None) -> str | None:
     if pid_col is not None:
         return table.columns[match_names([pid_col], list(table.columns), "--pid_col")[0]]
-    found = [name for name in table.columns if name.lower() in PATIENT_NAMES]
-    if len(found) > 1:
-        raise UserError(f"{', '.join(found)} could each be the patient column; "
+    matches = [name for name in table.columns if name.lower() in PATIENT_NAMES]
+    if len(matches) > 1:
+        raise UserError(f"{', '.join(matches)} could each be the patient column; "
                         "name one with --pid_col")
-    return found[0] if found else None
+    return matches[0] if matches else None
 
 
 def _present(table: pd.DataFrame, path: Path, pathologies: Sequence[str]) -> list[str]:
     """Return those of the label columns that the table has; say which it has not."""
     known = {name.lower() for name in table.columns}
-    found = [name for name in pathologies if name.lower() in known]
-    missing = [name for name in pathologies if name not in found]
+    present = [name for name in pathologies if name.lower() in known]
+    missing = [name for name in pathologies if name not in present]
     if missing:
         LOG.info("%s has no column %s: predicted, not scored (there are: %s)", path.name,
                  ", ".join(missing), ", ".join(filter(None, table.columns)))
-    return found
+    return present
 
 
-def _in_order(labels: np.ndarray, found: list[str],
+def _in_order(labels: np.ndarray, present: list[str],
               wanted: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """Return labels (n, K) of all wanted columns, NaN in those that were not found."""
     filled = np.full((len(labels), len(wanted)), np.nan, dtype=np.float32)
-    filled[:, [list(wanted).index(name) for name in found]] = labels
+    filled[:, [list(wanted).index(name) for name in present]] = labels
     return filled, list(wanted)
 
 
@@ -202,18 +201,18 @@ def _find_split(table: pd.DataFrame, columns: Columns) -> tuple[np.ndarray | Non
     """
     if columns.split is not None:
         cells, expected = table[columns.split], "train, val or test"
-        found = [SPLIT_NAMES.get(cell.lower(), "") for cell in cells]
+        splits = [SPLIT_NAMES.get(cell.lower(), "") for cell in cells]
     elif columns.path is None or "split" in {name.lower() for name in table.columns}:
         return None, []
     else:
         cells = table[columns.path]
         expected = "a train, val or test folder in Path, as other rows have"
-        found = [_split_of_path(cell) for cell in cells]
-        if not any(found):
+        splits = [_split_of_path(cell) for cell in cells]
+        if not any(splits):
             return None, []
-    bad = [f"line {line}: {cell!r}" for (line, cell), name in zip(cells.items(), found, strict=True)
-           if not name]
-    return np.array(found), [f"{len(bad)} rows have no split; expected {expected}:\n"
+    bad = [f"line {line}: {cell!r}"
+           for (line, cell), name in zip(cells.items(), splits, strict=True) if not name]
+    return np.array(splits), [f"{len(bad)} rows have no split; expected {expected}:\n"
                              f"{listing(bad)}"] * bool(bad)
 
 

@@ -28,9 +28,9 @@ def resolved(paths: Sequence[Path]) -> list[str]:
     """
     folders: dict[str, str] = {}
     inodes: dict[tuple[int, int], str] = {}
-    found = [_resolve(str(path), folders, inodes) for path in paths]
-    alone = {file for file, key in found if key is None}
-    return [file if key is None or file in alone else f"{file}:{key}" for file, key in found]
+    targets = [_resolve(str(path), folders, inodes) for path in paths]
+    alone = {file for file, key in targets if key is None}
+    return [file if key is None or file in alone else f"{file}:{key}" for file, key in targets]
 
 
 def _resolve(path: str, folders: dict[str, str], inodes: dict[tuple[int, int], str]
@@ -45,22 +45,22 @@ def _resolve(path: str, folders: dict[str, str], inodes: dict[tuple[int, int], s
         path = str(file)
     folder, name = os.path.split(path)
     if name == "..":
-        found = os.path.realpath(path)
+        target = os.path.realpath(path)
     else:
         if folder not in folders:
             folders[folder] = os.path.realpath(folder)
-        found = os.path.join(folders[folder], name)
-        if os.path.islink(found):
-            found = os.path.realpath(found)
+        target = os.path.join(folders[folder], name)
+        if os.path.islink(target):
+            target = os.path.realpath(target)
     try:
-        about = os.stat(found)
+        about = os.stat(target)
         if stat.S_ISDIR(about.st_mode):
-            return _where_slices_are(found), key
+            return _where_slices_are(target), key
         if about.st_nlink > 1:
-            found = inodes.setdefault((about.st_dev, about.st_ino), found)
+            target = inodes.setdefault((about.st_dev, about.st_ino), target)
     except (OSError, ValueError):  # said where scans are missing
         pass
-    return found, key
+    return target, key
 
 
 def _where_slices_are(folder: str) -> str:

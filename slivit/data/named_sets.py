@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from slivit.config import Augmentation
-from slivit.data.scan_table import DEFAULT_SIZE, SPLITS, ScanTable
-from slivit.data.sources import ArraySource
+from slivit.data.scan_table import DEFAULT_SIZE, SPLITS, ArraySource, ScanTable
 from slivit.utils.errors import UserError, listing, nearest
 from slivit.utils.files import scratch_dir
 from slivit.utils.log import LOG

@@ -6,7 +6,7 @@ import numpy as np
 
 from slivit.config import Target
 from slivit.data.scan_table import SPLITS, ScanTable, match_names
-from slivit.data.subsets import UNUSED
+from slivit.data.splits import UNUSED
 from slivit.utils.errors import UserError, listing
 from slivit.utils.log import LOG
 
@@ -124,9 +124,9 @@ def resolve_with_auxiliary(scans: ScanTable, requested: str, own: Sequence[str],
     Raises:
         UserError: auxiliary labels of a multi-class task; and see resolve_task.
     """
-    found, target = resolve_task(scans.select_labels(own), requested)
+    resolved, target = resolve_task(scans.select_labels(own), requested)
     if not others:
-        return found, target
+        return resolved, target
     if target.task == "multiclass":
         raise UserError("--auxiliary goes with 0/1 labels and with numbers; the task is multiclass")
     kind = "regression" if target.task == "regression" else "multilabel"

@@ -117,17 +117,17 @@ def resize(slices: torch.Tensor, size: int) -> torch.Tensor:
     return resized.reshape(-1, channels, size, size)[:count]
 
 
-def pick_slices(found: int, wanted: int, sampling: str) -> np.ndarray:
+def pick_slices(count: int, wanted: int, sampling: str) -> np.ndarray:
     """Return which of `found` slices to take: all where they are at most `wanted`, else `wanted`.
 
     `uniform` spreads them evenly from the first to the last slice, `middle` takes the central
     ones; both keep the order, and one slice alone is the middle one.
     """
-    if found <= wanted:
-        return np.arange(found)
+    if count <= wanted:
+        return np.arange(count)
     if sampling == "middle" or wanted == 1:
-        return np.arange(wanted) + (found - wanted) // 2
-    return np.round(np.linspace(0, found - 1, wanted)).astype(int)
+        return np.arange(wanted) + (count - wanted) // 2
+    return np.round(np.linspace(0, count - 1, wanted)).astype(int)
 
 
 def draw_transform(rng: np.random.Generator, augmentation: Augmentation) -> torch.Tensor:

@@ -14,18 +14,17 @@ from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.readers import Volume
 from slivit.data.readers.orientation import cut
 from slivit.data.readers.voxel_grid import scan_grid
-from slivit.data.scan_table import ScanTable
-from slivit.data.sources import FileSource
+from slivit.data.scan_table import FileSource, ScanTable
 from slivit.data.transforms import pick_slices
 from slivit.explain.figures import draw_explanation
 from slivit.explain.heatmaps import ViewSaliency, heat_volume, save_heat
 from slivit.explain.saliency import Saliency, explain
+from slivit.metrics.confidence import judge, ranked
 from slivit.metrics.operating_point import Threshold
 from slivit.models.slivit import ImageClassifier, SLIViT
-from slivit.utils.session import Session
+from slivit.prediction import Trained
 
 LONGEST = 60  # letters of a name within a file's name
-HALF = 0.5    # the threshold where none is given
 
 
 @dataclass(frozen=True)
@@ -47,23 +46,20 @@ class Case:
     about: str
 
 
-def write_explanations(model: SLIViT | ImageClassifier, target: Target, scans: ScanTable,
-                       rows: np.ndarray, pred: np.ndarray,
-                       thresholds: Sequence[Threshold | None] | None, n: int, out_dir: Path,
-                       run: Session) -> list[Path]:
+def write_explanations(trained: Trained, scans: ScanTable, rows: np.ndarray, pred: np.ndarray,
+                       thresholds: Sequence[Threshold | None] | None, n: int, out_dir: Path
+                       ) -> list[Path]:
     """Write a picture of each chosen scan, and a NIfTI heat map beside it where it has a grid.
 
     `explain/LABEL_right_1_ID.png`, and `..._heat.nii.gz` of NIfTI and DICOM.
 
     Args:
-        model: on the device of `run`.
-        target: the model's.
+        trained: the model that is explained.
         scans, rows: what was predicted.
         pred: (len(rows), K) probabilities, or values for regression.
         thresholds: of each label, by which a prediction counts as positive; default 0.5.
         n: scans of each kind, at most.
         out_dir: gets the folder `explain`.
-        run: where it runs.
 
     Returns:
         The pictures.
@@ -73,11 +69,11 @@ def write_explanations(model: SLIViT | ImageClassifier, target: Target, scans: S
     """
     folder = out_dir / "explain"
     folder.mkdir(parents=True, exist_ok=True)
-    paths, taken = [], set()
+    paths, taken, target = [], set(), trained.card.target
     for case in choose_cases(scans.labels[rows], pred, target, thresholds, n):
         row = int(rows[case.index])
         volume = scans.read(row)
-        looks = look_at(model, scans, row, volume, case.label, run)
+        looks = look_at(trained.model, scans, row, volume, case.label)
         path = folder / f"{_file_name(target.labels[case.label], case, scans.ids[row], taken)}.png"
         titles = _titles(case, target, scans, row, pred[case.index])
         draw_explanation(looks, titles, path)
@@ -90,63 +86,53 @@ def choose_cases(truth: np.ndarray, pred: np.ndarray, target: Target,
                  thresholds: Sequence[Threshold | None] | None, n: int) -> list[Case]:
     """Return the scans to explain: of each label the n surest right and the n surest wrong.
 
-    How sure: the distance of the probability from the threshold; for several classes, the
-    probability of the predicted class, whose label the scan is shown under; for regression, the
-    smallest errors are right and the largest wrong, none of them both. Where no truth is known,
-    the highest predictions.
+    How sure, says `confidence.Verdict`; of several classes, a scan is shown under the predicted
+    one. For regression, the smallest errors are right and the largest wrong, none of them both.
+    Where no truth is known, the highest predictions.
 
     Args:
         truth: (m, K), NaN where unknown.
         pred: (m, K).
         target, thresholds, n: see write_explanations.
     """
-    cases = []
+    verdict, cases = judge(truth, pred, target, thresholds), []
     for k in range(pred.shape[1]):
-        known = ~np.isnan(truth[:, k])
-        if not known.any():
-            order = np.argsort(-pred[:, k], kind="stable")[:n]
+        known, right, size = (part[:, k] for part in (verdict.known, verdict.right, verdict.size))
+        if np.isnan(truth[:, k]).all():
+            order = ranked(np.ones(len(pred), dtype=bool), pred[:, k])
             cases += [Case(int(i), k, "highest", rank, f"truth unknown; no. {rank} of the highest")
-                      for rank, i in enumerate(order, start=1)]
+                      for rank, i in enumerate(order[:n], start=1)]
         elif target.task == "regression":
-            cases += _by_error(truth[:, k], pred[:, k], k, n)
+            cases += _by_error(known, size, k, n)
         else:
-            chosen = thresholds[k] if thresholds else None
-            cut_at = HALF if chosen is None else chosen.value
-            positive, sure = pred[:, k] >= cut_at, np.abs(pred[:, k] - cut_at)
-            if target.task == "multiclass":
-                positive, sure = pred.argmax(axis=1) == k, pred[:, k]
-                known &= positive
-            right = positive == (truth[:, k] > HALF)
-            for kind, meant in (("right", known & right), ("wrong", known & ~right)):
-                found = np.flatnonzero(meant)
-                found = found[np.argsort(-sure[found], kind="stable")][:n]
-                cases += [Case(int(i), k, kind, rank, f"{kind}; no. {rank} by confidence")
-                          for rank, i in enumerate(found, start=1)]
+            cases += [Case(int(i), k, kind, rank, f"{kind}; no. {rank} by confidence")
+                      for kind, chosen in (("right", known & right), ("wrong", known & ~right))
+                      for rank, i in enumerate(ranked(chosen, size)[:n], start=1)]
     return cases
 
 
 def look_at(model: SLIViT | ImageClassifier, scans: ScanTable, row: int, volume: Volume,
-            output: int, run: Session) -> list[ViewSaliency]:
+            output: int) -> list[ViewSaliency]:
     """Return what the model saw of each view of a scan, and how much it made of it for an output.
 
     Args:
-        model: on the device of `run`.
+        model: on any device.
         scans, row: the scan.
         volume: the same as read, whole.
         output: k.
-        run: where it runs.
     """
+    device = next(model.parameters()).device
     dataset = ScanDataset(scans, np.array([row]), model.preprocess)
-    batch = next(iter(make_loader(dataset, 1, 0, run.device)))
-    return by_view(batch, explain(model, batch.to(run.device), output), volume, model)
+    batch = next(iter(make_loader(dataset, 1, 0, device)))
+    return by_view(batch, explain(model, batch.to(device), output), volume, model)
 
 
-def by_view(batch: Batch, found: Saliency, volume: Volume, model: SLIViT | ImageClassifier
+def by_view(batch: Batch, saliency: Saliency, volume: Volume, model: SLIViT | ImageClassifier
             ) -> list[ViewSaliency]:
     """Return what was found in a batch of one scan, view by view; see look_at."""
     preprocess = model.preprocess
-    most = found.cams.max(axis=(1, 2), initial=0, keepdims=True)
-    cams = found.cams / np.where(most > 0, most, 1)
+    most = saliency.cams.max(axis=(1, 2), initial=0, keepdims=True)
+    cams = saliency.cams / np.where(most > 0, most, 1)
     cell = model.backbone.feature_info[-1]["reduction"] / preprocess.img_size
     slices = batch.x[batch.mask].numpy()
     counts = batch.mask.view(len(preprocess.views), -1).sum(dim=1).tolist()
@@ -158,8 +144,8 @@ def by_view(batch: Batch, found: Saliency, volume: Volume, model: SLIViT | Image
             view, shape, pick_slices(shape[0], preprocess.n_slices or 1,
                                      preprocess.slice_sampling), slices[part],
             (shape[1] * spacing[1], shape[2] * spacing[2]),
-            None if found.rollout is None else found.rollout[part],
-            None if found.relevance is None else found.relevance[part], cams[part], cell))
+            None if saliency.rollout is None else saliency.rollout[part],
+            None if saliency.relevance is None else saliency.relevance[part], cams[part], cell))
         start += count
     return looks
 
@@ -172,14 +158,13 @@ def _view_geometry(volume: Volume, view: str) -> tuple[tuple[int, int, int], tup
     return tuple(sides[i] for i in order), tuple(spacing[i] for i in order)
 
 
-def _by_error(truth: np.ndarray, pred: np.ndarray, k: int, n: int) -> list[Case]:
-    """Return the cases of a label of regression."""
-    known = np.flatnonzero(~np.isnan(truth))
-    order = known[np.argsort(np.abs(pred - truth)[known], kind="stable")]
+def _by_error(known: np.ndarray, size: np.ndarray, k: int, n: int) -> list[Case]:
+    """Return the cases of a label of regression, from the sizes (m,) of its errors."""
+    order = ranked(known, -size)
     half = -(-len(order) // 2)
     best, worst = order[:half][:n], order[half:][::-1][:n]
-    return [Case(int(i), k, kind, rank, f"{kind}: no. {rank} of the {size} errors")
-            for kind, size, chosen in (("right", "smallest", best), ("wrong", "largest", worst))
+    return [Case(int(i), k, kind, rank, f"{kind}: no. {rank} of the {which} errors")
+            for kind, which, chosen in (("right", "smallest", best), ("wrong", "largest", worst))
             for rank, i in enumerate(chosen, start=1)]
 
 

@@ -58,9 +58,9 @@ def top_slices(looks: list[ViewSaliency]) -> list[tuple[ViewSaliency, int]]:
 
     Among equals (where nothing speaks for the output all are 0) those of the largest rollout.
     """
-    found = [(look, i) for look in looks for i in range(len(look.numbers))]
-    found.sort(key=lambda one: (-one[0].relevance[one[1]], -one[0].rollout[one[1]]))
-    return found[:TOP]
+    ordered = [(look, i) for look in looks for i in range(len(look.numbers))]
+    ordered.sort(key=lambda one: (-one[0].relevance[one[1]], -one[0].rollout[one[1]]))
+    return ordered[:TOP]
 
 
 def _draw_weights(figure: SubFigure, looks: list[ViewSaliency],

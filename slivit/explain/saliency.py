@@ -61,13 +61,13 @@ def explain(model: SLIViT | ImageClassifier, batch: Batch, output: int) -> Salie
             logits, attentions = _integrate(model, maps, batch.mask)
         *gradients, on_maps = torch.autograd.grad(logits[0, output], [*attentions, maps])
     cams = grad_cam(maps.detach(), on_maps).cpu().numpy()
-    found = logits.detach()[0].float().cpu().numpy()
+    values = logits.detach()[0].float().cpu().numpy()
     if not attentions:
-        return Saliency(found, None, None, cams)
+        return Saliency(values, None, None, cams)
     attentions = [attention.detach()[0].double() for attention in attentions]
     gradients = [gradient[0].double() for gradient in gradients]
     real = batch.mask[0]
-    return Saliency(found, _of_slices(rollout(attentions), real),
+    return Saliency(values, _of_slices(rollout(attentions), real),
                     _of_slices(relevance(attentions, gradients), real), cams)
 
 

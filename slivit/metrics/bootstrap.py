@@ -110,12 +110,12 @@ def ranking(truth: np.ndarray, pred: np.ndarray) -> Scorer:
         total = np.zeros((len(weights), len(order) + 1))
         np.cumsum(np.take(weights, order, axis=1), axis=1, out=total[:, 1:])
         pos = np.add.reduceat(np.take(weights, positives, axis=1), first, axis=1)
-        found = np.cumsum(pos, axis=1)
+        hits = np.cumsum(pos, axis=1)
         flagged, before = np.take(total, ends, axis=1), np.take(total, starts, axis=1)
         all_pos = pos.sum(axis=1)
         all_neg = total[:, -1] - all_pos
-        passed = (flagged + before + pos) / 2 - found  # negatives above, half of those tied
-        precision = np.divide(found, flagged, out=np.zeros_like(found), where=flagged > 0)
+        passed = (flagged + before + pos) / 2 - hits  # negatives above, half of those tied
+        precision = np.divide(hits, flagged, out=np.zeros_like(hits), where=flagged > 0)
         return {"roc_auc": ratio((pos * (all_neg[:, None] - passed)).sum(axis=1),
                                  all_pos * all_neg),
                 "pr_auc": ratio((pos * precision).sum(axis=1), all_pos)}
@@ -148,8 +148,9 @@ def probability(truth: np.ndarray, pred: np.ndarray) -> Scorer:
 def decision(truth: np.ndarray, pred: np.ndarray, threshold: float) -> Scorer:
     """Return the scorer of operating_point.RATES where a prediction of at least `threshold` is a
     yes."""
-    said, is_so = pred >= threshold, truth == 1
-    columns = np.column_stack([said & is_so, said & ~is_so, ~said & ~is_so, ~said & is_so])
+    predicted, true = pred >= threshold, truth == 1
+    columns = np.column_stack([predicted & true, predicted & ~true, ~predicted & ~true,
+                               ~predicted & true])
     columns = columns.astype(np.float64)
     return lambda weights: rates(*(weights @ columns).T)
 
@@ -207,7 +208,7 @@ def _midranks(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return ranks
 
 
-def confusion(truth: np.ndarray, said: np.ndarray, count: int) -> Scorer:
+def confusion(truth: np.ndarray, predicted: np.ndarray, count: int) -> Scorer:
     """Return the scorer of accuracy, kappa and the averages over classes.
 
     As scikit-learn has them: averages of F1 and precision are over the classes that occur in truth
@@ -221,7 +222,7 @@ def confusion(truth: np.ndarray, said: np.ndarray, count: int) -> Scorer:
     Returns:
         The scorer; `support` besides, the weight of each true class, (b, count).
     """
-    cells, which = np.unique(truth * count + said, return_inverse=True)
+    cells, which = np.unique(truth * count + predicted, return_inverse=True)
     columns = (which[:, None] == np.arange(len(cells))).astype(np.float64)
 
     def score(weights: np.ndarray) -> dict[str, np.ndarray]:

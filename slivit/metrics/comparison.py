@@ -42,7 +42,7 @@ def compare(truth: np.ndarray, preds: Sequence[np.ndarray], names: Sequence[str]
     counts, member = bootstrap.cluster_counts(groups, None if is_regression else truth == 1,
                                               n_boot, seed)
     scorer = bootstrap.regression if is_regression else bootstrap.ranking
-    found = {}  # of a label and a model: known truth and predictions, scores, replicates
+    measured = {}  # of a label and a model: known truth and predictions, scores, replicates
     for k, label in enumerate(target.labels):
         rows = np.flatnonzero(~np.isnan(truth[:, k]))
         for m, pred in enumerate(preds):
@@ -50,8 +50,8 @@ def compare(truth: np.ndarray, preds: Sequence[np.ndarray], names: Sequence[str]
             draws = dict.fromkeys(keys, np.full(n_boot, np.nan))
             if len(np.unique(member[rows])) > 1:
                 draws = bootstrap.replicate(scorer(t, p), counts, member[rows])
-            found[label, m] = t, p, point_scores(t, p, target.task), draws, member[rows]
-    table = [_row(label, key, names, pair, [found[label, m] for m in pair])
+            measured[label, m] = t, p, point_scores(t, p, target.task), draws, member[rows]
+    table = [_row(label, key, names, pair, [measured[label, m] for m in pair])
              for pair in combinations(range(len(preds)), 2)
              for label in target.labels for key in keys]
     for key in keys:
@@ -64,8 +64,8 @@ def compare(truth: np.ndarray, preds: Sequence[np.ndarray], names: Sequence[str]
 
 
 def _row(label: str, key: str, names: Sequence[str], pair: tuple[int, int],
-         found: list[tuple]) -> dict:
-    (truth, pred_a, scores_a, draws_a, member), (_, pred_b, scores_b, draws_b, _) = found
+         measured: list[tuple]) -> dict:
+    (truth, pred_a, scores_a, draws_a, member), (_, pred_b, scores_b, draws_b, _) = measured
     row = {"label": label, "score": key, "a": names[pair[0]], "b": names[pair[1]],
            "value_a": scores_a[key], "value_b": scores_b[key], "difference": None,
            "difference_ci": None, "p_bootstrap": None, "p_bootstrap_holm": None,

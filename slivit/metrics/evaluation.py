@@ -27,9 +27,9 @@ def quick_scores(truth: np.ndarray, pred: np.ndarray, target: Target) -> dict[st
 
 
 def evaluate(truth: np.ndarray, pred: np.ndarray, target: Target, groups: Sequence[str],
-             split: str, seed: int = 0, n_boot: int = N_BOOT,
+             seed: int = 0, n_boot: int = N_BOOT,
              thresholds: Sequence[operating.Threshold | None] | None = None) -> dict:
-    """Return the content of `metrics.json`.
+    """Return the scores of `metrics.json`, with their intervals.
 
     Intervals are percentile bootstrap intervals over whole groups (Efron & Tibshirani 1993,
     chapter 13; clusters as in Field & Welsh 2007); but for regression the groups are drawn within
@@ -41,7 +41,6 @@ def evaluate(truth: np.ndarray, pred: np.ndarray, target: Target, groups: Sequen
         pred: (n, K) probabilities or values.
         target: what the columns are.
         groups: patient (or row id) of each row.
-        split: name of the split, to be recorded.
         seed: of the bootstrap.
         n_boot: replicates.
         thresholds: of each label, None for labels without an operating point; or None for all.
@@ -53,18 +52,17 @@ def evaluate(truth: np.ndarray, pred: np.ndarray, target: Target, groups: Sequen
     for k, name in enumerate(target.labels):
         known = ~np.isnan(truth[:, k])
         threshold = thresholds[k] if thresholds is not None else None
-        scores, found = _label(truth[known, k], pred[known, k], target.task, threshold, counts,
-                               member[known])
-        labels[name] = scores
-        draws.append(found)
+        labels[name], replicates = _label(truth[known, k], pred[known, k], target.task, threshold,
+                                          counts, member[known])
+        draws.append(replicates)
     mean = mean_scores(labels)
     means = {}
     for key in mean:
-        defined = [found.get(key) for scores, found in zip(labels.values(), draws, strict=True)
-                   if scores[key] is not None]
+        defined = [replicates.get(key) for scores, replicates
+                   in zip(labels.values(), draws, strict=True) if scores[key] is not None]
         if defined and all(one is not None for one in defined):
             means[key] = np.mean(defined, axis=0)
-    metrics = {"split": split, "n": len(truth), "n_groups": counts.shape[1], "task": target.task,
+    metrics = {"n": len(truth), "n_groups": counts.shape[1], "task": target.task,
                "labels": labels, "mean": _with_intervals(mean, means),
                "bootstrap": {"replicates": n_boot, "seed": seed, "level": 0.95}}
     if target.task == "multiclass":
@@ -98,14 +96,14 @@ def _label(truth: np.ndarray, pred: np.ndarray, task: str, threshold: operating.
 
 def _with_intervals(point: dict, draws: dict[str, np.ndarray]) -> dict:
     """Return the scores, each with the interval of its replicates; None without any."""
-    found = {}
+    scores = {}
     for key, value in point.items():
-        found[key] = value
+        scores[key] = value
         if key in (*COUNTS, "tp", "fp", "tn", "fn", "rule", "threshold", "chosen_on"):
             continue
         there = value is not None and key in draws
-        found[f"{key}_ci"] = bootstrap.interval(draws[key]) if there else None
-    return found
+        scores[f"{key}_ci"] = bootstrap.interval(draws[key]) if there else None
+    return scores
 
 
 def _classes(truth: np.ndarray, pred: np.ndarray, labels: list[dict[str, np.ndarray]],
@@ -114,13 +112,13 @@ def _classes(truth: np.ndarray, pred: np.ndarray, labels: list[dict[str, np.ndar
     point = class_scores(truth, pred)
     if len(np.unique(member)) < 2:
         return _with_intervals(point, {})
-    is_so, said = truth.argmax(axis=1), pred.argmax(axis=1)
-    confusion = bootstrap.confusion(is_so, said, truth.shape[1])
-    top = bootstrap.probability((is_so == said).astype(float), pred.max(axis=1))
+    true, predicted = truth.argmax(axis=1), pred.argmax(axis=1)
+    confusion = bootstrap.confusion(true, predicted, truth.shape[1])
+    top = bootstrap.probability((true == predicted).astype(float), pred.max(axis=1))
     draws = bootstrap.replicate(bootstrap.combine(confusion, top), counts, member)
     draws["ece_top"] = draws["ece"]
     for key in BOTH_CLASSES:
-        scores = np.stack([found[key] for found in labels], axis=1)
+        scores = np.stack([replicates[key] for replicates in labels], axis=1)
         support = np.where(np.isnan(scores), 0, draws["support"])
         draws[f"{key}_weighted"] = operating.ratio((support * np.nan_to_num(scores)).sum(axis=1),
                                                    support.sum(axis=1))

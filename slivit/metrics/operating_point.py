@@ -131,10 +131,10 @@ def point(truth: np.ndarray, pred: np.ndarray, threshold: Threshold) -> dict[str
         pred: (n,) probabilities.
         threshold: see Threshold.
     """
-    said, is_so = pred >= threshold.value, truth == 1
-    counts = {"tp": int((said & is_so).sum()), "fp": int((said & ~is_so).sum()),
-              "tn": int((~said & ~is_so).sum()), "fn": int((~said & is_so).sum())}
-    found = {key: None if np.isnan(value) else float(value)
-             for key, value in rates(**counts).items()}
+    predicted, true = pred >= threshold.value, truth == 1
+    counts = {"tp": int((predicted & true).sum()), "fp": int((predicted & ~true).sum()),
+              "tn": int((~predicted & ~true).sum()), "fn": int((~predicted & true).sum())}
+    values = {key: None if np.isnan(value) else float(value)
+              for key, value in rates(**counts).items()}
     return {"rule": threshold.rule, "threshold": threshold.value,
-            "chosen_on": threshold.chosen_on, **counts, **found}
+            "chosen_on": threshold.chosen_on, **counts, **values}

@@ -98,22 +98,22 @@ def class_scores(truth: np.ndarray, pred: np.ndarray) -> dict[str, float | None]
             "ece_top")
     if not len(truth):
         return dict.fromkeys(keys)
-    is_so, said = truth.argmax(axis=1), pred.argmax(axis=1)
-    one = len(np.unique(np.append(is_so, said))) == 1  # kappa would be 0 / 0
-    found = [float(np.mean(is_so == said)),
-             float(sk.recall_score(is_so, said, labels=np.unique(is_so), average="macro")),
-             None if one else float(sk.cohen_kappa_score(is_so, said))]
+    true, predicted = truth.argmax(axis=1), pred.argmax(axis=1)
+    one = len(np.unique(np.append(true, predicted))) == 1  # kappa would be 0 / 0
+    values = [float(np.mean(true == predicted)),
+             float(sk.recall_score(true, predicted, labels=np.unique(true), average="macro")),
+             None if one else float(sk.cohen_kappa_score(true, predicted))]
     for score in (sk.f1_score, sk.precision_score):
-        found += [float(score(is_so, said, average=average, zero_division=0))
+        values += [float(score(true, predicted, average=average, zero_division=0))
                   for average in ("macro", "weighted")]
     labels = [point_scores(t, p, "binary") for t, p in zip(truth.T, pred.T, strict=True)]
     for key in BOTH_CLASSES:
         there = [label for label in labels if label[key] is not None]
-        found.append(float(np.average([label[key] for label in there],
+        values.append(float(np.average([label[key] for label in there],
                                       weights=[label["n_pos"] for label in there]))
                      if there else None)
-    found.append(expected_calibration_error((is_so == said).astype(float), pred.max(axis=1)))
-    return dict(zip(keys, found, strict=True))
+    values.append(expected_calibration_error((true == predicted).astype(float), pred.max(axis=1)))
+    return dict(zip(keys, values, strict=True))
 
 
 def mean_scores(labels: dict[str, dict]) -> dict[str, float | None]:

@@ -47,18 +47,18 @@ class EvaluationResult:
         scans, rows: the table, and which of its rows; the labels are the target's.
         target: task and labels.
         split: as it is called.
-        found: predictions of the rows.
-        each: predictions (n, K) of every model by its name, where several are averaged.
+        predicted: the predictions of the rows.
         thresholds: of each label.
+        each: predictions (n, K) of every model by its name, where several are averaged.
     """
 
     scans: ScanTable
     rows: np.ndarray
     target: Target
     split: str
-    found: Prediction
-    each: dict[str, np.ndarray]
+    predicted: Prediction
     thresholds: list[Threshold | None]
+    each: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def truth(self) -> np.ndarray:
@@ -96,15 +96,16 @@ def choose_thresholds(trained: list[Trained], rule: Rule,
 def find_scores(measured: EvaluationResult, options: ReportOptions) -> dict:
     """Return the content of `metrics.json`."""
     scans, truth, target = measured.scans, measured.truth, measured.target
-    found, groups = measured.found, measured.groups
-    metrics = evaluate(truth, found.pred, target, groups, measured.split, options.seed,
-                       thresholds=measured.thresholds)
+    predicted, groups = measured.predicted, measured.groups
+    split = {"split": measured.split}
+    metrics = split | evaluate(truth, predicted.pred, target, groups, options.seed,
+                               thresholds=measured.thresholds)
     metrics["data"] = scans.name
     metrics["intervals_by"] = "row" if scans.patients is None else "patient"
-    metrics["blank_scans"] = [scans.ids[row] for row in measured.rows[found.blank]]
+    metrics["blank_scans"] = [scans.ids[row] for row in measured.rows[predicted.blank]]
     metrics["test_time"] = dataclasses.asdict(options.how)
-    if found.uncalibrated is not None:
-        raw = evaluate(truth, found.uncalibrated, target, groups, measured.split, options.seed)
+    if predicted.uncalibrated is not None:
+        raw = evaluate(truth, predicted.uncalibrated, target, groups, options.seed)
         metrics["uncalibrated"] = {
             name: {key: scores[key] for key in ("brier", "brier_ci", "ece", "ece_ci")}
             for name, scores in raw["labels"].items()}
@@ -117,8 +118,9 @@ def find_scores(measured: EvaluationResult, options: ReportOptions) -> dict:
         parts = {}
         for value in sorted(set(values)):
             mine = values == value
-            parts[value] = evaluate(truth[mine], found.pred[mine], target, groups[mine],
-                                    measured.split, options.seed, thresholds=measured.thresholds)
+            parts[value] = split | evaluate(truth[mine], predicted.pred[mine], target,
+                                            groups[mine], options.seed,
+                                            thresholds=measured.thresholds)
         metrics["by_group"] = {"column": options.group_by, "groups": parts}
     return metrics
 
@@ -128,7 +130,7 @@ def keep_labels(measured: EvaluationResult, only: list[str]) -> EvaluationResult
 
     Some of several classes are scored each on its own, as in multi-label.
     """
-    target, found = measured.target, measured.found
+    target, predicted = measured.target, measured.predicted
     columns = match_names(only, target.labels, "labels of the checkpoint")
     labels = tuple(target.labels[k] for k in columns)
     task = "multilabel" if target.task == "multiclass" else target.task
@@ -139,7 +141,8 @@ def keep_labels(measured: EvaluationResult, only: list[str]) -> EvaluationResult
     return dataclasses.replace(
         measured, scans=measured.scans.select_labels(labels),
         target=dataclasses.replace(target, task=task, labels=labels),
-        found=Prediction(pick(found.pred), found.blank, pick(found.uncalibrated), pick(found.std)),
+        predicted=Prediction(pick(predicted.pred), predicted.blank, pick(predicted.uncalibrated),
+                             pick(predicted.std)),
         each={name: pick(pred) for name, pred in measured.each.items()},
         thresholds=[measured.thresholds[k] for k in columns])
 

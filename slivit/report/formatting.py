@@ -1,8 +1,22 @@
-"""How a report prints numbers: 0.896 (0.856 to 0.932), and an en dash for what is undefined."""
+"""How reports, pictures and the terminal print scores: their names, and 0.896 (0.856 to 0.932)."""
 
 from dataclasses import dataclass
 
 NONE = "–"
+NAMES = {  # of the scores in metrics.json
+    "roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "brier": "Brier score", "ece": "ECE",
+    "sensitivity": "Sensitivity", "specificity": "Specificity", "ppv": "PPV", "npv": "NPV",
+    "f1": "F1", "accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy",
+    "kappa": "Cohen's kappa", "f1_macro": "F1, macro", "f1_weighted": "F1, weighted",
+    "precision_macro": "Precision, macro", "precision_weighted": "Precision, weighted",
+    "roc_auc_weighted": "ROC-AUC, weighted", "pr_auc_weighted": "PR-AUC, weighted",
+    "ece_top": "ECE of the predicted class", "r2": "R²", "pearson": "Pearson",
+    "spearman": "Spearman", "mae": "MAE", "rmse": "RMSE", "bias": "Bias",
+    "loa_low": "Lower limit", "loa_high": "Upper limit"}
+SHARES = ("roc_auc", "pr_auc")  # whose differences are shares of 1
+OVER_CLASSES = NAMES | {  # where each class has its own too
+    "roc_auc": "ROC-AUC, macro (one class against the rest)", "pr_auc": "PR-AUC, macro",
+    "brier": "Brier score, mean over classes", "ece": "ECE, mean over classes"}
 
 
 @dataclass(frozen=True)
@@ -75,3 +89,13 @@ def count(value: int | None) -> Cell:
 def text(value: object) -> Cell:
     """Return a text; an empty one is undefined."""
     return Cell(str(value) or NONE)
+
+
+def score_text(scores: dict, key: str, share: bool = False) -> str:
+    """Return a score with its interval in plain text, `-` if undefined; `share` as in `number`."""
+    return plain_text(score(scores, key, share=share))
+
+
+def plain_text(cell: Cell) -> str:
+    """Return a cell for a terminal or a picture: minus and dash are those of the keyboard."""
+    return str(cell).replace("−", "-").replace(NONE, "-")

@@ -7,23 +7,26 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from slivit.report.formatting import NONE, Cell, count, number, p_value, score, text
+from slivit.report.formatting import (
+    NAMES,
+    NONE,
+    OVER_CLASSES,
+    SHARES,
+    Cell,
+    count,
+    number,
+    p_value,
+    score,
+    text,
+)
 
-CURVES = (("roc_auc", "ROC-AUC"), ("pr_auc", "PR-AUC"), ("brier", "Brier score"), ("ece", "ECE"))
-DECISIONS = (("sensitivity", "Sensitivity"), ("specificity", "Specificity"), ("ppv", "PPV"),
-             ("npv", "NPV"), ("f1", "F1"), ("accuracy", "Accuracy"),
-             ("balanced_accuracy", "Balanced accuracy"))
-CLASSES = (("accuracy", "Accuracy"), ("balanced_accuracy", "Balanced accuracy"),
-           ("kappa", "Cohen's kappa"), ("f1_macro", "F1, macro"), ("f1_weighted", "F1, weighted"),
-           ("precision_macro", "Precision, macro"), ("precision_weighted", "Precision, weighted"),
-           ("roc_auc", "ROC-AUC, macro (one class against the rest)"),
-           ("roc_auc_weighted", "ROC-AUC, weighted"), ("pr_auc", "PR-AUC, macro"),
-           ("pr_auc_weighted", "PR-AUC, weighted"), ("brier", "Brier score, mean over classes"),
-           ("ece", "ECE, mean over classes"), ("ece_top", "ECE of the predicted class"))
-VALUES = (("r2", "R²"), ("pearson", "Pearson"), ("spearman", "Spearman"), ("mae", "MAE"),
-          ("rmse", "RMSE"))
-AGREEMENT = (("bias", "Bias"), ("loa_low", "Lower limit"), ("loa_high", "Upper limit"))
-SCORES = dict((*CURVES, *VALUES))
+CURVES = ("roc_auc", "pr_auc", "brier", "ece")
+DECISIONS = ("sensitivity", "specificity", "ppv", "npv", "f1", "accuracy", "balanced_accuracy")
+CLASSES = ("accuracy", "balanced_accuracy", "kappa", "f1_macro", "f1_weighted", "precision_macro",
+           "precision_weighted", "roc_auc", "roc_auc_weighted", "pr_auc", "pr_auc_weighted",
+           "brier", "ece", "ece_top")
+VALUES = ("r2", "pearson", "spearman", "mae", "rmse")
+AGREEMENT = ("bias", "loa_low", "loa_high")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def score_tables(metrics: dict) -> list[Table]:
         return [_values(labels, mean, level), _agreement(labels, level)]
     tables = [_curves(labels, mean, level, metrics["task"])]
     if metrics["task"] == "multiclass":
-        rows = tuple((text(name), score(mean, key)) for key, name in CLASSES if key in mean)
+        rows = tuple((text(OVER_CLASSES[key]), score(mean, key)) for key in CLASSES if key in mean)
         note = ("Macro: mean over classes; weighted: by the number of scans of each class. "
                 "Balanced accuracy is the macro-averaged recall.")
         tables.append(Table("Over all classes", ("Score", f"Value ({level} % interval)"), rows,
@@ -83,9 +86,9 @@ def comparison_table(rows: list[dict]) -> Table:
         cells.append((
             text(row["label"]),
             *[text(f"{letter[row['a']]}, {letter[row['b']]}")] * (len(pairs) > 1),
-            text(SCORES.get(row["score"], row["score"])),
+            text(NAMES[row["score"]]),
             Cell(number(row["value_a"]), number=True), Cell(number(row["value_b"]), number=True),
-            score(row, "difference", share=row["score"] in ("roc_auc", "pr_auc")),
+            score(row, "difference", share=row["score"] in SHARES),
             *[p_value(row[f"p_{test}{holm}"]) for test in tests for holm in ("", "_holm")]))
     notes = [f"{letter[name]}: {name}" for name in models]
     notes.append("Difference: second minus first, both measured on the same scans. Holm: p values "
@@ -101,16 +104,16 @@ def group_tables(by_group: dict, task: str) -> list[Table]:
     tables = []
     if len(names) > 1:
         extra = CLASSES[:3] if task == "multiclass" else ()
-        shown = [(key, head) for key, head in (*extra, *keys)
+        shown = [key for key in (*extra, *keys)
                  if any(key in group["mean"] for group in groups.values())]
         tables.append(_by_group(
             f"Mean over labels, by {column}", column, shown,
             {value: (group, group["mean"]) for value, group in groups.items()}))
     for name in names:
-        found = {value: (group, group["labels"][name]) for value, group in groups.items()}
-        points = any(scores.get("operating_point") for _, scores in found.values())
+        scores_of = {value: (group, group["labels"][name]) for value, group in groups.items()}
+        points = any(scores.get("operating_point") for _, scores in scores_of.values())
         tables.append(_by_group(f"{name}, by {column}", column,
-                                [*keys, *DECISIONS[:2] * points], found))
+                                [*keys, *DECISIONS[:2] * points], scores_of))
     return tables
 
 
@@ -134,24 +137,24 @@ def headline(metrics: dict) -> list[tuple[str, Cell, str]]:
     kind = "classes" if metrics["task"] == "multiclass" else "labels"
     mean = "" if one else f"mean of {len(labels)} {kind}"
     if metrics["task"] == "regression":
-        return [(name, score(scores, key), mean) for key, name in VALUES[:4]]
+        return [(NAMES[key], score(scores, key), mean) for key in VALUES[:4]]
     if metrics["task"] == "multiclass":
-        shown = (("roc_auc", "ROC-AUC"), *CLASSES[1:3], ("accuracy", "Accuracy"))
-        return [(name, score(scores, key), mean if key == "roc_auc" else "")
-                for key, name in shown]
+        return [(NAMES[key], score(scores, key), mean if key == "roc_auc" else "")
+                for key in ("roc_auc", *CLASSES[1:3], "accuracy")]
     prevalence = f"prevalence {number(scores['prevalence'])}" if one else mean
-    found = [("ROC-AUC", score(scores, "roc_auc"), mean),
-             ("PR-AUC", score(scores, "pr_auc"), prevalence)]
+    first = [(NAMES[key], score(scores, key), about)
+             for key, about in (("roc_auc", mean), ("pr_auc", prevalence))]
     point = one and scores.get("operating_point")
     if point:
-        return found + [(name, score(point, key), f"at {number(point['threshold'])} or more")
-                        for key, name in DECISIONS[:2]]
-    return found + [(name, score(scores, key), mean) for key, name in CURVES[2:]]
+        return first + [(NAMES[key], score(point, key), f"at {number(point['threshold'])} or more")
+                        for key in DECISIONS[:2]]
+    return first + [(NAMES[key], score(scores, key), mean) for key in CURVES[2:]]
 
 
 def _curves(labels: dict, mean: dict, level: int, task: str) -> Table:
-    columns = ("Class" if task == "multiclass" else "Label", "Positive", "ROC-AUC",
-               "DeLong's interval", "PR-AUC", "Prevalence", "Brier score", "ECE")
+    columns = ("Class" if task == "multiclass" else "Label", "Positive", NAMES["roc_auc"],
+               "DeLong's interval", NAMES["pr_auc"], "Prevalence",
+               *[NAMES[key] for key in CURVES[2:]])
     scale = _scale(scores.get("roc_auc_ci") for scores in labels.values())
     rows = []
     for name, one in labels.items():
@@ -159,12 +162,12 @@ def _curves(labels: dict, mean: dict, level: int, task: str) -> Table:
         rows.append((text(name), _positive(one), score(one, "roc_auc", scale),
                      Cell(delong, number=True), score(one, "pr_auc"),
                      Cell(number(one["prevalence"]), number=True),
-                     *[score(one, key) for key, _ in CURVES[2:]]))
+                     *[score(one, key) for key in CURVES[2:]]))
     foot = ()
     if len(labels) > 1:
         blank = Cell("", number=True)
         foot = ((text("Mean"), blank, score(mean, "roc_auc", scale), blank, score(mean, "pr_auc"),
-                 blank, *[score(mean, key) for key, _ in CURVES[2:]]),)
+                 blank, *[score(mean, key) for key in CURVES[2:]]),)
     note = ("The PR-AUC of a useless model is the prevalence. Brier score: mean squared error of "
             "the probability. ECE: expected calibration error.")
     return Table(f"Scores ({level} % intervals)", columns, tuple(rows), foot, (note,),
@@ -174,10 +177,10 @@ def _curves(labels: dict, mean: dict, level: int, task: str) -> Table:
 def _decisions(points: dict, level: int) -> Table:
     rules = {(point["rule"], point["chosen_on"]) for point in points.values()}
     one = len(rules) == 1
-    columns = ("Label", *["Rule"] * (not one), "Threshold", *[head for _, head in DECISIONS])
+    columns = ("Label", *["Rule"] * (not one), "Threshold", *[NAMES[key] for key in DECISIONS])
     rows = tuple((text(name), *[text(point["rule"])] * (not one),
                   Cell(number(point["threshold"]), number=True),
-                  *[score(point, key) for key, _ in DECISIONS])
+                  *[score(point, key) for key in DECISIONS])
                  for name, point in points.items())
     chosen = " and ".join(sorted({where for _, where in rules}))
     rule = f"Rule: {next(iter(rules))[0]}. " if one else ""
@@ -205,41 +208,40 @@ def _confusion(confusion: dict) -> Table:
 
 
 def _values(labels: dict, mean: dict, level: int) -> Table:
-    keys = [key for key, _ in VALUES]
-    rows = tuple((text(name), count(one["n"]), *[score(one, key) for key in keys])
+    rows = tuple((text(name), count(one["n"]), *[score(one, key) for key in VALUES])
                  for name, one in labels.items())
     foot = ()
     if len(labels) > 1:
-        foot = ((text("Mean"), Cell(""), *[score(mean, key) for key in keys]),)
+        foot = ((text("Mean"), Cell(""), *[score(mean, key) for key in VALUES]),)
     return Table(f"Scores ({level} % intervals)",
-                 ("Label", "Known", *[head for _, head in VALUES]), rows, foot,
+                 ("Label", "Known", *[NAMES[key] for key in VALUES]), rows, foot,
                  ("MAE: mean absolute error; RMSE: root of the mean squared error; both in the "
                   "unit of the label.",))
 
 
 def _agreement(labels: dict, level: int) -> Table:
-    rows = tuple((text(name), *[score(one, key) for key, _ in AGREEMENT])
+    rows = tuple((text(name), *[score(one, key) for key in AGREEMENT])
                  for name, one in labels.items())
     return Table(f"Bland-Altman limits of agreement ({level} % intervals)",
-                 ("Label", *[head for _, head in AGREEMENT]), rows,
+                 ("Label", *[NAMES[key] for key in AGREEMENT]), rows,
                  notes=("Bias: mean of predicted minus true. Limits: bias ± 1.96 standard "
                         "deviations of the differences (Bland & Altman 1986).",))
 
 
-def _by_group(caption: str, column: str, keys: Iterable[tuple[str, str]],
-              found: dict[str, tuple[dict, dict]]) -> Table:
+def _by_group(caption: str, column: str, keys: Iterable[str],
+              scores_of: dict[str, tuple[dict, dict]]) -> Table:
     """Return scores by group; `found` has each group's own entry and the scores to print of it."""
     keys = list(keys)
-    positive = any("n_pos" in scores for _, scores in found.values())
-    scale = _scale(scores.get("roc_auc_ci") for _, scores in found.values())
+    positive = any("n_pos" in scores for _, scores in scores_of.values())
+    scale = _scale(scores.get("roc_auc_ci") for _, scores in scores_of.values())
     rows = []
-    for value, (group, scores) in found.items():
+    for value, (group, scores) in scores_of.items():
         merged = scores | (scores.get("operating_point") or {})
         scans = _positive(scores) if positive else count(scores.get("n", group["n"]))
         rows.append((text(value), scans,
                      *[score(merged, key, scale if key == "roc_auc" else None)
-                       for key, _ in keys]))
-    heads = (column, "Positive" if positive else "Scans", *[head for _, head in keys])
+                       for key in keys]))
+    heads = (column, "Positive" if positive else "Scans", *[NAMES[key] for key in keys])
     return Table(caption, heads, tuple(rows), legend=_bars(scale))
 
 

@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 
 from slivit.metrics.comparison import TESTS
+from slivit.report.formatting import NAMES, SHARES, p_value, plain_text, score_text
 
-HEADS = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "r2": "R2", "pearson": "Pearson", "mae": "MAE"}
-RATE_HEADS = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV",
-              "npv": "NPV"}
-CLASS_HEADS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy",
-               "kappa": "Cohen's kappa", "f1_macro": "F1, macro average",
-               "f1_weighted": "F1, weighted average"}
+FIRST = ("roc_auc", "pr_auc", "r2", "pearson", "mae")  # those of a task's that there are
+RATES = ("sensitivity", "specificity", "ppv", "npv")
+CLASSES = ("accuracy", "balanced_accuracy", "kappa", "f1_macro", "f1_weighted")
 MOST_LABELS, EXTREMES = 6, 3  # of more labels than these, so many best and worst are shown
 LONGEST_LABEL = 28
 
@@ -28,15 +26,15 @@ def format_scores(metrics: dict) -> str:
         lines.append(f"  the {EXTREMES} best and the {EXTREMES} worst of {len(metrics['labels'])} "
                      "labels; report.html has all")
     width = _width("label", rows)
-    lines += [f"  {head} {score_text(metrics['mean'], key)}" for key, head in CLASS_HEADS.items()
+    lines += [f"  {NAMES[key]} {score_text(metrics['mean'], key)}" for key in CLASSES
               if key in metrics["mean"]]
     points = {name: scores["operating_point"] for name, scores in rows.items()
               if scores.get("operating_point")}
     if points:
         lines += ["", "  " + "at the threshold".ljust(max(width, 18))
-                  + "".join(head.rjust(23) for head in RATE_HEADS.values())]
+                  + "".join(NAMES[key].rjust(23) for key in RATES)]
         lines += ["  " + _short(name).ljust(max(width, 18))
-                  + "".join(score_text(point, key).rjust(23) for key in RATE_HEADS)
+                  + "".join(score_text(point, key).rjust(23) for key in RATES)
                   + f"   {point['threshold']:.4g} ({point['rule']}, on {point['chosen_on']})"
                   for name, point in points.items()]
     return "\n".join(lines)
@@ -66,11 +64,11 @@ def format_groups(by_group: dict) -> str:
 
 def _score_lines(head: str, rows: dict[str, dict]) -> list[str]:
     """Return a line of heads and one per row; the first row says which scores there are."""
-    keys = [key for key in HEADS if key in next(iter(rows.values()))]
+    keys = [key for key in FIRST if key in next(iter(rows.values()))]
     ranked = "roc_auc" in keys
     width = _width(head, rows)
     lines = ["  " + head.ljust(width) + "n".rjust(6) + ("positive".rjust(10) if ranked else "")
-             + "".join(f"{HEADS[key]} (95 % interval)".rjust(30) for key in keys)
+             + "".join(f"{NAMES[key]} (95 % interval)".rjust(30) for key in keys)
              + ("prevalence".rjust(12) if ranked else "")]
     for name, scores in rows.items():
         line = "  " + _short(name).ljust(width) + str(scores.get("n", "")).rjust(6)
@@ -86,33 +84,18 @@ def _width(head: str, rows: dict[str, dict]) -> int:
     return max(len(head), *(len(_short(name)) for name in rows)) + 2
 
 
-def score_text(scores: dict, key: str) -> str:
-    """Return a score with its interval, such as `0.912 (0.880 to 0.941)`, or `-` if undefined."""
-    if scores.get(key) is None:
-        return "-"
-    text = f"{scores[key]:.3f}"
-    if scores.get(f"{key}_ci"):
-        text += " ({:.3f} to {:.3f})".format(*scores[f"{key}_ci"])
-    return text
-
-
 def format_comparison(rows: Sequence[dict]) -> str:
     """Return the rows of `compare` as a table to print; p-values are those after Holm."""
     heads = ("label", "score", "models", "a", "b", "b - a (95 % interval)", "p bootstrap, Holm",
              "p DeLong, Holm")
     table = [heads]
     for row in rows:
-        shown = {"difference": row["difference"], "difference_ci": row["difference_ci"]}
-        table.append((row["label"], row["score"], f"{row['a']} - {row['b']}",
+        table.append((row["label"], NAMES[row["score"]], f"{row['a']} - {row['b']}",
                       score_text(row, "value_a"), score_text(row, "value_b"),
-                      score_text(shown, "difference"),
-                      *(_p_text(row[f"{test}_holm"]) for test in TESTS)))
+                      score_text(row, "difference", share=row["score"] in SHARES),
+                      *(plain_text(p_value(row[f"{test}_holm"])) for test in TESTS)))
     widths = [max(len(line[k]) for line in table) for k in range(len(heads))]
     return "\n".join("  " + "  ".join(cell.ljust(width) if k < 3 else cell.rjust(width)
                                       for k, (cell, width) in enumerate(zip(line, widths,
                                                                             strict=True)))
                      for line in table)
-
-
-def _p_text(value: float | None) -> str:
-    return "-" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"

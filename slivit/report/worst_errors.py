@@ -1,6 +1,5 @@
 """The worst errors of an evaluation, with pictures of what the model saw."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +10,12 @@ from slivit.config import Preprocess, Target
 from slivit.data.datasets import prepare
 from slivit.data.scan_table import ScanTable
 from slivit.data.transforms import pick_slices
-from slivit.metrics.operating_point import Threshold
+from slivit.metrics.confidence import judge, limits, ranked
 from slivit.report.contact_sheet import GAP, GREY, place_slice
+from slivit.report.evaluation import EvaluationResult
 from slivit.report.html import Case
 from slivit.utils.files import atomic_write
 
-HALF = 0.5      # the threshold of a label without an operating point
 ACROSS = 4      # slices in a row
 ROWS = 2        # rows of a volume in one view; of several views, one row each
 CELL = 160      # pixels a slice
@@ -34,22 +33,17 @@ class Miss:
     facts: tuple[tuple[str, str], ...]
 
 
-def worst_cases(scans: ScanTable, rows: np.ndarray, pred: np.ndarray, target: Target,
-                preprocess: Preprocess, thresholds: Sequence[Threshold | None] | None,
-                folder: Path, count: int = 5) -> list[Case]:
+def worst_cases(measured: EvaluationResult, preprocess: Preprocess, folder: Path,
+                count: int = 5) -> list[Case]:
     """Find the most confident errors and draw them.
 
     Of each label the worst is taken first, then the second of each, and so on; a scan stands for
-    one error only. Scans whose label is unknown are passed over. How bad an error is: binary and
-    multi-label, how far beyond the threshold the probability lies, as a share of how far it could;
-    several classes, the probability of the wrong class; regression, the absolute error.
+    one error only. Scans whose label is unknown are passed over. How bad an error is, says
+    `confidence.Verdict`.
 
     Args:
-        scans, rows: what was predicted.
-        pred: (n, K) probabilities or values.
-        target: of the model.
+        measured: what was predicted.
         preprocess: of the model; the pictures are in its grey values.
-        thresholds: of each label; 0.5 where there is none.
         folder: gets worst_1.png, ...; is made.
         count: at most so many in total.
 
@@ -59,16 +53,9 @@ def worst_cases(scans: ScanTable, rows: np.ndarray, pred: np.ndarray, target: Ta
     Raises:
         ReadError: a scan cannot be read any more.
     """
-    truth = scans.labels[rows]
-    if target.task == "multiclass":
-        misses = _wrong_classes(truth, pred, target)
-    elif target.task == "regression":
-        misses = _far_values(truth, pred, target)
-    else:
-        misses = _wrong_sides(truth, pred, target, thresholds or [None] * len(target.labels))
-    cases = []
-    for miss in _by_rank(misses, count):
-        row = int(rows[miss.at])
+    scans, cases = measured.scans, []
+    for miss in _by_rank(_misses(measured), count):
+        row = int(measured.rows[miss.at])
         folder.mkdir(parents=True, exist_ok=True)
         picture = folder / f"worst_{len(cases) + 1}.png"
         draw_scan(scans, row, preprocess, picture)
@@ -99,46 +86,36 @@ def draw_scan(scans: ScanTable, row: int, preprocess: Preprocess, path: Path) ->
         sheet.save(part)
 
 
-def _wrong_sides(truth: np.ndarray, pred: np.ndarray, target: Target,
-                 thresholds: Sequence[Threshold | None]) -> list[Miss]:
-    misses = []
-    for k, (name, chosen) in enumerate(zip(target.labels, thresholds, strict=True)):
-        limit = HALF if chosen is None else chosen.value
-        for at in np.flatnonzero(((pred[:, k] >= limit) != truth[:, k]) & ~np.isnan(truth[:, k])):
-            found = float(pred[at, k])
-            room = limit if truth[at, k] else 1 - limit
-            misses.append(Miss(
-                int(at), k, abs(found - limit) / max(room, 1e-9),
-                f"false {'negative' if truth[at, k] else 'positive'} for {name}",
-                (("Truth", f"{truth[at, k]:g}"), ("Predicted", f"{found:.3f}"),
-                 ("Threshold", f"{limit:.3f}"))))
-    return misses
-
-
-def _wrong_classes(truth: np.ndarray, pred: np.ndarray, target: Target) -> list[Miss]:
-    misses = []
-    for at in np.flatnonzero(~np.isnan(truth).any(axis=1)):
-        true, said = int(truth[at].argmax()), int(pred[at].argmax())
-        if true != said:
-            misses.append(Miss(
-                int(at), 0, float(pred[at, said]),
-                f"{target.labels[true]} taken for {target.labels[said]}",
-                (("Truth", target.labels[true]), ("Predicted", target.labels[said]),
-                 ("Probability", f"{pred[at, said]:.3f}"),
-                 ("Of the truth", f"{pred[at, true]:.3f}"))))
-    return misses
-
-
-def _far_values(truth: np.ndarray, pred: np.ndarray, target: Target) -> list[Miss]:
+def _misses(measured: EvaluationResult) -> list[Miss]:
+    """Return every error."""
+    truth, pred, target = measured.truth, measured.predicted.pred, measured.target
+    verdict = judge(truth, pred, target, measured.thresholds)
+    limit = limits(measured.thresholds, len(target.labels))
     misses = []
     for k, name in enumerate(target.labels):
-        for at in np.flatnonzero(np.abs(pred[:, k] - truth[:, k]) > 0):  # false where unknown
-            error = float(pred[at, k] - truth[at, k])
-            misses.append(Miss(
-                int(at), k, abs(error),
-                f"{name} {abs(error):.4g} too {'high' if error > 0 else 'low'}",
-                (("Truth", f"{truth[at, k]:.4g}"), ("Predicted", f"{pred[at, k]:.4g}"))))
+        for at in ranked(verdict.known[:, k] & ~verdict.right[:, k], verdict.size[:, k]):
+            true, value = truth[at, k], pred[at, k]
+            if target.task == "multiclass":
+                words, facts = _wrong_class(truth[at], pred[at], target)
+            elif target.task == "regression":
+                words = f"{name} {abs(value - true):.4g} too {'high' if value > true else 'low'}"
+                facts = ("Truth", f"{true:.4g}"), ("Predicted", f"{value:.4g}")
+            else:
+                words = f"false {'negative' if true else 'positive'} for {name}"
+                facts = (("Truth", f"{true:g}"), ("Predicted", f"{value:.3f}"),
+                         ("Threshold", f"{limit[k]:.3f}"))
+            label = 0 if target.task == "multiclass" else k  # of classes, the worst of all first
+            misses.append(Miss(int(at), label, float(verdict.size[at, k]), words, facts))
     return misses
+
+
+def _wrong_class(truth: np.ndarray, pred: np.ndarray, target: Target
+                 ) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """Return what is said of a scan of another class than the predicted one; both are (K,)."""
+    true, predicted = int(truth.argmax()), int(pred.argmax())
+    return f"{target.labels[true]} taken for {target.labels[predicted]}", (
+        ("Truth", target.labels[true]), ("Predicted", target.labels[predicted]),
+        ("Probability", f"{pred[predicted]:.3f}"), ("Of the truth", f"{pred[true]:.3f}"))
 
 
 def _by_rank(misses: list[Miss], count: int) -> list[Miss]:

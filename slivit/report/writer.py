@@ -9,7 +9,7 @@ from slivit.checkpoints import model_card
 from slivit.config import Target
 from slivit.data.scan_table import ScanTable
 from slivit.explain.cases import write_explanations
-from slivit.prediction import Prediction, Trained, average, predict_scans
+from slivit.prediction import Trained, average, predict_scans
 from slivit.report.evaluation import (
     EvaluationResult,
     ReportOptions,
@@ -70,66 +70,61 @@ def measure(trained: list[Trained], scans: ScanTable, split: str, run: Session, 
         options: see ReportOptions.
     """
     rows = scans.rows(split)
-    found = [predict_scans(one, scans, rows, run, b_size, split, options.how) for one in trained]
+    each = [predict_scans(one, scans, rows, run, b_size, split, options.how) for one in trained]
     if not run.world.is_main:
         return
-    mean = average(found)
+    mean = average(each)
     if mean.blank.any():
         LOG.warning("warning: %d of these scans show nothing in the window %s (every pixel alike) "
                     "and are scored all the same; metrics.json names them", mean.blank.sum(),
                     trained[0].card.preprocess.window)
-    each = {}
-    if len(trained) > 1:
-        names = short_names([one.path for one in trained])
-        each = {name: one.pred for name, one in zip(names, found, strict=True)}
-    write_report(scans, rows, mean, trained, split, out_dir, options, run, each)
+    names = short_names([one.path for one in trained]) if len(trained) > 1 else []
+    measured = EvaluationResult(
+        scans, rows, trained[0].card.target, split, mean,
+        choose_thresholds(trained, options.rule, options.how.calibrate),
+        dict(zip(names, (one.pred for one in each), strict=False)))
+    write_report(measured, trained, out_dir, options)
 
 
-def write_report(scans: ScanTable, rows: np.ndarray, found: Prediction, trained: list[Trained],
-                 split: str, out_dir: Path, options: ReportOptions, run: Session,
-                 each: dict[str, np.ndarray] | None = None, facts: dict | None = None,
-                 columns: dict | None = None) -> None:
+def write_report(measured: EvaluationResult, trained: list[Trained], out_dir: Path,
+                 options: ReportOptions, facts: dict | None = None, columns: dict | None = None
+                 ) -> None:
     """Write and print what was found of predictions that are already made.
 
     Writes `predictions.csv`, and where a label is known `metrics.json`, the plots, `report.html`
     and `report.md`.
 
     Args:
-        scans, rows: what they are of.
-        found: the predictions.
-        trained: the models; of the first are task and labels.
-        split: as it is to be called.
+        measured: the predictions, of all labels of the models.
+        trained: the models; the first is explained.
         out_dir: where it is written.
         options: see ReportOptions.
-        run: where explanations are made.
-        each: see EvaluationResult.
         facts: to be recorded in `metrics.json` too.
         columns: of `predictions.csv`, beside its own.
     """
-    target = trained[0].card.target
-    thresholds = choose_thresholds(trained, options.rule, options.how.calibrate)
-    full = EvaluationResult(scans, rows, target, split, found, each or {}, thresholds)
-    kept = keep_labels(full, options.only) if options.only else full
-    target = kept.target
-    table = predictions_table(kept.scans, rows, kept.found.pred, target, split == "all")
-    if found.std is not None:
-        columns = {f"{name}_std": kept.found.std[:, k] for k, name in enumerate(target.labels)
+    kept = keep_labels(measured, options.only) if options.only else measured
+    scans, target, split, std = kept.scans, kept.target, kept.split, kept.predicted.std
+    table = predictions_table(scans, kept.rows, kept.predicted.pred, target, split == "all")
+    if std is not None:
+        columns = {f"{name}_std": std[:, k] for k, name in enumerate(target.labels)
                    } | (columns or {})
     write_table(out_dir / "predictions.csv", table.assign(**columns or {}))
     explanations = []
     if options.explain:
-        explanations = write_explanations(trained[0].model, full.target, scans, rows, found.pred,
-                                          thresholds, options.explain, out_dir, run)
-    if np.isnan(kept.truth).all():
+        explanations = write_explanations(
+            trained[0], measured.scans, measured.rows, measured.predicted.pred,
+            measured.thresholds, options.explain, out_dir)
+    unknown = np.isnan(kept.truth).all()
+    if unknown:
         LOG.info("%s: no labels, so no scores\n%s", scans.name, _listed(kept))
         written = [out_dir / "predictions.csv", *explanations]
     else:
         metrics = find_scores(kept, options) | (facts or {})
         metrics["models"] = len(trained)
         write_json(out_dir / "metrics.json", metrics)
-        plots = plot_scores(kept.truth, kept.found.pred, target, metrics, out_dir,
-                            kept.found.uncalibrated)
-        LOG.info("%s, %s: %d scans, intervals by %s\n%s", scans.name, split, len(rows),
+        plots = plot_scores(kept.truth, kept.predicted.pred, target, metrics, out_dir,
+                            kept.predicted.uncalibrated)
+        LOG.info("%s, %s: %d scans, intervals by %s\n%s", scans.name, split, len(kept.rows),
                  metrics["intervals_by"], format_scores(metrics))
         if metrics["comparison"]:
             LOG.info(format_comparison(metrics["comparison"]))
@@ -142,7 +137,7 @@ def write_report(scans: ScanTable, rows: np.ndarray, found: Prediction, trained:
     names = [path.name for path in written if path.parent == out_dir]
     more = f", {len(explanations)} explanations" * bool(explanations)
     LOG.info("written to %s: %s%s", out_dir, ", ".join(names), more)
-    LOG.info("%s", written[0] if np.isnan(kept.truth).all() else out_dir / "report.html")
+    LOG.info("%s", out_dir / ("predictions.csv" if unknown else "report.html"))
 
 
 def _assemble(measured: EvaluationResult, trained: list[Trained], metrics: dict, plots: list[Path],
@@ -176,8 +171,7 @@ def _assemble(measured: EvaluationResult, trained: list[Trained], metrics: dict,
     if target.task != "regression" and not any(measured.thresholds):
         notes.append("No operating point: the checkpoint holds no validation predictions, or they "
                      "lack a class.")
-    worst = worst_cases(scans, measured.rows, measured.found.pred, target, card.preprocess,
-                        measured.thresholds, out_dir / "worst")
+    worst = worst_cases(measured, card.preprocess, out_dir / "worst")
     return Report(f"SLIViT: {', '.join(target.labels)}", tuple(about),
                   model_card.cohort_table(cohorts, target), metrics, tuple(plots), tuple(worst),
                   tuple(path for path in explanations if path.suffix == ".png"),
@@ -192,12 +186,12 @@ def _listed(measured: EvaluationResult, most: int = 10) -> str:
     for i, row in enumerate(measured.rows[:most]):
         parts = []
         for k, name in enumerate(measured.target.labels):
-            text = f"{name} {measured.found.pred[i, k]:.4g}"
-            if measured.found.std is not None:
-                text += f" ± {measured.found.std[i, k]:.2g}"
+            text = f"{name} {measured.predicted.pred[i, k]:.4g}"
+            if measured.predicted.std is not None:
+                text += f" ± {measured.predicted.std[i, k]:.2g}"
             limit = measured.thresholds[k]
             if limit is not None and measured.target.task != "multiclass":
-                side = "above" if measured.found.pred[i, k] >= limit.value else "below"
+                side = "above" if measured.predicted.pred[i, k] >= limit.value else "below"
                 text += f" ({side} the operating point {limit.value:.3g})"
             parts.append(text)
         lines.append(f"  {measured.scans.ids[row]}: {', '.join(parts)}")

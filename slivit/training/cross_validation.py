@@ -13,11 +13,11 @@ from pydantic import Field
 
 from slivit.config import Target
 from slivit.data.scan_table import SPLITS, ScanTable
-from slivit.data.subsets import make_folds
+from slivit.data.splits import make_folds
 from slivit.data.targets import divide_labels, fit_to_target
 from slivit.metrics.evaluation import quick_scores
 from slivit.prediction import Prediction, load_trained
-from slivit.report.evaluation import ReportOptions
+from slivit.report.evaluation import EvaluationResult, ReportOptions, choose_thresholds
 from slivit.report.writer import is_finished, write_report
 from slivit.utils.cells import read_table, write_table
 from slivit.utils.errors import UserError, first_line
@@ -129,9 +129,12 @@ def _pool(options: FoldOptions, folds: list[ScanTable], folders: list[Path],
     write_table(options.out_dir / "folds.csv", pd.DataFrame(table))
     LOG.info("\n%s", pd.DataFrame(table).to_string(index=False, float_format="%.3f"))
     LOG.info("models: %s", options.out_dir / "fold_*" / "slivit.safetensors")
-    found = Prediction(pred[rows], np.zeros(len(rows), dtype=bool))
-    write_report(scans, rows, found, trained, "out-of-fold", options.out_dir,
-                 ReportOptions(options.seed), run, facts={"folds": options.count},
+    how = ReportOptions(options.seed)
+    measured = EvaluationResult(
+        scans, rows, card.target, "out-of-fold",
+        Prediction(pred[rows], np.zeros(len(rows), dtype=bool)),
+        choose_thresholds(trained, how.rule))
+    write_report(measured, trained, options.out_dir, how, facts={"folds": options.count},
                  columns={"fold": number[rows]})
 
 
@@ -150,10 +153,10 @@ def read_back(path: Path, read: Callable[[Path], T]) -> T:
 
 def _predictions(path: Path, fold: ScanTable, target: Target) -> np.ndarray:
     """Return the predictions (n, K) of a fold's test scans."""
-    found = read_table(path)  # as text: floats to the last digit
-    if found["id"].tolist() != [fold.ids[row] for row in fold.rows("test")]:
+    table = read_table(path)  # as text: floats to the last digit
+    if table["id"].tolist() != [fold.ids[row] for row in fold.rows("test")]:
         raise ValueError("its ids are not those of the scans that the fold measures")
-    pred = found[[f"{name}_pred" for name in target.labels]].astype(float).to_numpy()
+    pred = table[[f"{name}_pred" for name in target.labels]].astype(float).to_numpy()
     low, high = (-np.inf, np.inf) if target.task == "regression" else (0, 1)
     if not np.isfinite(pred).all() or pred.min() < low or pred.max() > high:
         raise ValueError("it holds predictions that cannot be")

@@ -15,8 +15,7 @@ from slivit.data.batch import Batch, model_inputs
 from slivit.data.datasets import ScanDataset, TrainingSet, make_loader
 from slivit.data.header_check import in_threads
 from slivit.data.samplers import balanced, make_batches
-from slivit.data.scan_table import ScanTable
-from slivit.data.sources import FileSource
+from slivit.data.scan_table import FileSource, ScanTable
 from slivit.models.slivit import SLIViT
 from slivit.training.feature_store import FeatureStore, make_store, open_store
 from slivit.utils.distributed import ProcessGroup

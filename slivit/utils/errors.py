@@ -54,17 +54,17 @@ def together(*checks: Callable[[], T]) -> list[T]:
     Raises:
         UserError: one of them, or several, refused.
     """
-    found, errors = [], []
+    results, errors = [], []
     for check in checks:
         try:
-            found.append(check())
+            results.append(check())
         except UserError as error:
             errors.append(error)
     if len(errors) == 1:
         raise errors[0]
     if errors:
         raise UserError(f"{len(errors)} things are wrong.\n" + "\n".join(map(str, errors)))
-    return found
+    return results
 
 
 def listing(offenders: Iterable[object], limit: int = MAX_LISTED) -> str:

@@ -103,7 +103,7 @@ def check_replaceable(path: Path, what: str = "") -> None:
 
 def kind_of_file(mode: int) -> str:
     """Return in words what has a mode (of os.stat)."""
-    return next((words for is_so, words in KINDS if is_so(mode)), "a file")
+    return next((words for is_kind, words in KINDS if is_kind(mode)), "a file")
 
 
 def _umask() -> int:

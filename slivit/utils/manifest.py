@@ -161,10 +161,10 @@ def parse(content: bytes, path: Path) -> dict[str, set[int | None]]:
         raise UserError(f"{path}: is damaged (such as {','.join(bad[0])[:80]!r}); expected names "
                         "in its folder and their sizes. Remove it, and the run's files, by hand, "
                         "or name another --out_dir")
-    found: dict[str, set[int | None]] = {}
+    sizes: dict[str, set[int | None]] = {}
     for name, size in rows[1:]:
-        found.setdefault(name, set()).add(int(size) if size else None)
-    return found
+        sizes.setdefault(name, set()).add(int(size) if size else None)
+    return sizes
 
 
 def _is_entry(row: list[str]) -> bool:

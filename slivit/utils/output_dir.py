@@ -140,10 +140,10 @@ def check_inputs(out_dir: Path, listed: dict[str, set[int | None]],
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        stat = path.stat()
     except (OSError, ValueError):
         return None
-    return found.st_dev, found.st_ino
+    return stat.st_dev, stat.st_ino
 
 
 def is_empty(out_dir: Path, listed: dict[str, set[int | None]]) -> bool:

@@ -33,8 +33,8 @@ class Misfit(Exception):
 def rule(faults: Callable[[T], Iterable[str]]) -> AfterValidator:
     """Return what makes a field's type refuse values of which `faults` says something."""
     def check(value: T) -> T:
-        if found := list(faults(value)):
-            raise ValueError("; ".join(found))
+        if wrong := list(faults(value)):
+            raise ValueError("; ".join(wrong))
         return value
 
     return AfterValidator(check)
@@ -56,11 +56,11 @@ def parse_object(text: str | bytes) -> dict:
     Raises:
         Misfit: no JSON, a name twice in an object, NaN or infinity, or no object.
     """
-    def pairs(found: list[tuple[str, object]]) -> dict:
-        content = dict(found)
-        if len(content) < len(found) or len(found) > MOST_FIELDS:
-            raise ValueError("a field stands twice" if len(found) <= MOST_FIELDS else
-                             f"an object of {len(found)} fields")
+    def pairs(items: list[tuple[str, object]]) -> dict:
+        content = dict(items)
+        if len(content) < len(items) or len(items) > MOST_FIELDS:
+            raise ValueError("a field stands twice" if len(items) <= MOST_FIELDS else
+                             f"an object of {len(items)} fields")
         return content
 
     def constant(name: str) -> float:
@@ -116,9 +116,9 @@ def _adapter(kind: type) -> TypeAdapter:
 
 
 def _misfit(error: ValidationError) -> Misfit:
-    found = error.errors(include_url=False)
-    unknown = [_place(one["loc"]) for one in found if one["type"] in UNKNOWN]
-    return Misfit((_line(one) for one in found), unknown)
+    errors = error.errors(include_url=False)
+    unknown = [_place(one["loc"]) for one in errors if one["type"] in UNKNOWN]
+    return Misfit((_line(one) for one in errors), unknown)
 
 
 def _line(error: dict) -> str:

@@ -26,14 +26,14 @@ def choose_device(gpu_id: str | None, rank: int | None = None) -> torch.device:
     Raises:
         UserError: no such GPU, or neither a number nor `cpu`.
     """
-    found = torch.cuda.device_count()
+    gpus = torch.cuda.device_count()
     if rank is not None and gpu_id not in (None, "cpu"):
         raise UserError(f"--gpu_id {gpu_id}: with torchrun every process takes a GPU of its own; "
                         "omit --gpu_id, or say cpu")
-    if rank is not None and gpu_id is None and found:
+    if rank is not None and gpu_id is None and gpus:
         gpu_id = str(rank)
     if gpu_id is None:
-        gpu_id = "0" if found else "cpu"
+        gpu_id = "0" if gpus else "cpu"
     if gpu_id.lower() == "cpu":
         # More threads than cores make OpenMP threads spin and wait for each other.
         wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
@@ -42,8 +42,8 @@ def choose_device(gpu_id: str | None, rank: int | None = None) -> torch.device:
         return torch.device("cpu")
     if not gpu_id.isdecimal():
         raise UserError(f"--gpu_id {gpu_id}: expected a GPU number or 'cpu'")
-    if int(gpu_id) >= found:
-        names = ", ".join(f"{i} ({torch.cuda.get_device_name(i)})" for i in range(found))
+    if int(gpu_id) >= gpus:
+        names = ", ".join(f"{i} ({torch.cuda.get_device_name(i)})" for i in range(gpus))
         raise UserError(f"--gpu_id {gpu_id}: there is no such GPU; found {names or 'none'}. "
                         "Choose another number, or --gpu_id cpu")
     # The same numbers again: deterministic kernels, for which cuBLAS wants a fixed workspace.

@@ -19,9 +19,9 @@ from helpers import (
 )
 
 import finetune
-from slivit.data import sources
+from slivit.data import scan_table
 from slivit.data.datasets import prepare
-from slivit.data.sources import FileSource
+from slivit.data.scan_table import FileSource
 from slivit.utils.errors import RunError, UserError, run_script
 
 VOLUME = np.random.default_rng(0).integers(0, 255, (9, 40, 50), dtype=np.uint8)
@@ -43,12 +43,12 @@ def file_scans(*paths, **fields):
 @pytest.fixture
 def reads(monkeypatch):
     """Collect what is read from scan files."""
-    calls, read = [], sources.read_volume
+    calls, read = [], scan_table.read_volume
 
     def counted(path, pick=None):
         calls.append(path)
         return read(path, pick)
-    monkeypatch.setattr(sources, "read_volume", counted)
+    monkeypatch.setattr(scan_table, "read_volume", counted)
     return calls
 
 
@@ -247,7 +247,7 @@ def test_predictions_are_the_same_with_and_without_a_cache(binary_run, volume_cs
 
     def forbidden(path, pick=None):
         raise AssertionError(f"{path} is in the cache")
-    monkeypatch.setattr(sources, "read_volume", forbidden)
+    monkeypatch.setattr(scan_table, "read_volume", forbidden)
     again = run_evaluate(checkpoint, tmp_path / "again", *cache)
     for metrics, predictions in (filled, again):
         assert metrics == plain[0]

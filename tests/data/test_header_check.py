@@ -14,7 +14,7 @@ from slivit.checkpoints import checkpoint
 from slivit.data.datasets import prepare
 from slivit.data.header_check import check_headers
 from slivit.data.readers import image_header, read_volume
-from slivit.data.sources import FileSource
+from slivit.data.scan_table import FileSource
 from slivit.utils.errors import UserError, run_script
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (20, 31), dtype=np.uint8)

@@ -10,6 +10,7 @@ from helpers import RUN_2D, RUN_3D, write_image, write_meta
 import bb_train
 import finetune
 from slivit.data.meta_csv import read_meta, single_scan
+from slivit.data.splits import Splitting
 from slivit.data.targets import fit_to_target, resolve_task
 from slivit.utils.errors import UserError
 
@@ -131,7 +132,7 @@ def test_drawn_split_keeps_the_spellings_of_a_file_together(read, tmp_path):
     paths = [f"{k}.png" for k in range(20)] + ["scans/a.png", "elsewhere/a.png", "scans/b.png"]
     text = "F_Name,Path,A\n" + "".join(f"{k},{path},{k % 2}\n" for k, path in enumerate(paths))
     for seed in range(5):
-        assert len(set(read(text, seed=seed).split[20:])) == 1
+        assert len(set(read(text, splitting=Splitting(seed=seed)).split[20:])) == 1
 
 
 def test_home_is_expanded_in_path_cells(read, tmp_path, monkeypatch):

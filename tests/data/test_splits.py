@@ -5,7 +5,7 @@ import pytest
 from helpers import write_meta
 
 from slivit.data.meta_csv import read_meta
-from slivit.data.splits import parse_ratio, split_by_group
+from slivit.data.splits import Splitting, parse_ratio, split_by_group
 from slivit.utils.errors import UserError
 
 
@@ -17,7 +17,7 @@ def read(tmp_path):
         n = len(paths)
         table = write_meta(tmp_path / "meta.csv", F_Name=range(n), Path=paths,
                            A=[i % 2 for i in range(n)], **columns)
-        return read_meta(table, 2, **options)
+        return read_meta(table, 2, splitting=Splitting(**options))
     return from_columns
 
 

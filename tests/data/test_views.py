@@ -24,7 +24,7 @@ import finetune
 from slivit.config import Augmentation
 from slivit.data.batch import Batch, model_slices
 from slivit.data.datasets import ScanDataset, make_loader
-from slivit.data.sources import FileSource
+from slivit.data.scan_table import FileSource
 from slivit.data.transforms import adjacent
 from slivit.models.integrator import Integrator
 from slivit.models.slivit import SLIViT

@@ -18,8 +18,8 @@ def test_summary_compares_with_volume_on_the_same_nodules(tmp_path):
     pred = np.clip(truth * 0.5 + rng.uniform(0, 0.6, len(truth)), 0, 1)
     pd.DataFrame({"id": table["nodule"], "patient": table["patient"], "malignant": truth,
                   "malignant_pred": pred}).to_csv(tmp_path / "predictions.csv", index=False)
-    metrics = evaluate(truth[:, None].astype(float), pred[:, None],
-                       Target("binary", ("malignant",)), table["patient"], "test")
+    metrics = {"split": "test"} | evaluate(truth[:, None].astype(float), pred[:, None],
+                                           Target("binary", ("malignant",)), table["patient"])
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     text = summary(tmp_path, seconds=90)
     assert "395 test nodules of 159 patients" in text

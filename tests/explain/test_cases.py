@@ -11,12 +11,11 @@ from PIL import Image
 from scan_files import scan_affine, write_dicom, write_nifti
 
 from slivit.config import Target
-from slivit.data.sources import FileSource
+from slivit.data.scan_table import FileSource
 from slivit.explain.cases import choose_cases, write_explanations
 from slivit.models.slivit import ImageClassifier, SLIViT
-from slivit.utils.session import Session
+from slivit.prediction import Trained
 
-RUN = Session(torch.device("cpu"))
 RNG = np.random.default_rng(0)
 
 
@@ -36,10 +35,10 @@ def test_surest_right_and_wrong_of_each_label():
         (1, "right", 1, 0), (1, "right", 2, 2), (1, "wrong", 1, 3), (1, "wrong", 2, 4)]
 
 
-def test_confidence_is_the_distance_from_the_threshold():
+def test_confidence_is_how_far_of_the_way_beyond_the_threshold():
     thresholds = [types.SimpleNamespace(value=0.15)]
     assert chosen([[1], [0], [1]], [[0.2], [0.1], [0.9]], "binary", 9, thresholds) == [
-        (0, "right", 1, 2), (0, "right", 2, 0), (0, "right", 3, 1)]
+        (0, "right", 1, 2), (0, "right", 2, 1), (0, "right", 3, 0)]  # 0.88, 0.33, 0.06
 
 
 def test_of_several_classes_the_predicted_one_counts():
@@ -59,6 +58,11 @@ def test_without_labels_the_highest_predictions():
         (0, "highest", 1, 1), (0, "highest", 2, 2)]
 
 
+def trained(model, target):
+    """Return a model with as much of its card as explanations need."""
+    return Trained(None, types.SimpleNamespace(target=target), model, None)
+
+
 @pytest.fixture
 def model():
     """An untrained model of three views."""
@@ -74,8 +78,8 @@ def test_a_picture_of_each_scan_and_a_heat_map_in_its_grid(model, tmp_path):
     np.save(paths[1], values)
     scans = array_scans(np.zeros((2, 2, 2, 2), np.uint8), [1, 1], read=FileSource(paths, 3),
                         ids=("study/1 é" + 40 * " long", "$b$"))
-    found = write_explanations(model, Target("binary", ("tumour / any",)), scans,
-                               np.array([0, 1]), np.array([[0.7], [0.1]]), None, 5, tmp_path, RUN)
+    found = write_explanations(trained(model, Target("binary", ("tumour / any",))), scans,
+                               np.array([0, 1]), np.array([[0.7], [0.1]]), None, 5, tmp_path)
     right, wrong = (path.name for path in found)
     assert right.startswith("tumour_any_right_1_study_1_e_long_long") and len(right) < 100
     assert wrong == "tumour_any_wrong_1_b.png"
@@ -95,8 +99,8 @@ def test_names_stay_apart(tmp_path):
     torch.manual_seed(0)
     model = SLIViT(BACKBONE, 2, preprocess(4), TINY_VIT).eval()
     scans = array_scans(RNG.integers(0, 255, (1, 3, 20, 24), dtype=np.uint8), [[np.nan, np.nan]])
-    found = write_explanations(model, target, scans, np.array([0]), np.array([[0.1, 0.2]]), None,
-                               1, tmp_path, RUN)
+    found = write_explanations(trained(model, target), scans, np.array([0]),
+                               np.array([[0.1, 0.2]]), None, 1, tmp_path)
     assert [path.name for path in found] == ["A_b_highest_1_r0.png", "a_b_highest_1_r0-2.png"]
 
 
@@ -107,8 +111,9 @@ def test_an_image_gets_its_grad_cam(tmp_path):
                        PixelSpacing=[0.5, 0.25], ImagePositionPatient=[1, 2, 3],
                        ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
     scans = array_scans(np.zeros((1, 2, 2), np.uint8), [2.5], read=FileSource((path,), 2))
-    found, = write_explanations(model, Target("regression", ("grade",), None, (0.0,), (1.0,)),
-                                scans, np.array([0]), np.array([[2.0]]), None, 1, tmp_path, RUN)
+    target = Target("regression", ("grade",), None, (0.0,), (1.0,))
+    found, = write_explanations(trained(model, target), scans, np.array([0]), np.array([[2.0]]),
+                                None, 1, tmp_path)
     heat = nib.load(found.with_name("grade_right_1_r0_heat.nii.gz"))
     assert heat.shape == (60, 48, 1) and heat.get_fdata().max() == 1
     assert np.allclose(heat.affine[:3], [[-0.25, 0, 0, -1], [0, -0.5, 0, -2], [0, 0, 1, 3]])

@@ -45,7 +45,7 @@ def test_rows_hold_both_models_and_both_tests():
     assert [row["score"] for row in rows] == ["roc_auc", "pr_auc"]
     auc = rows[0]
     for model, pred in zip("ab", preds, strict=False):
-        alone = evaluate(truth, pred, BINARY, groups, "test", n_boot=2)["labels"]["a"]["roc_auc"]
+        alone = evaluate(truth, pred, BINARY, groups, n_boot=2)["labels"]["a"]["roc_auc"]
         assert auc[f"value_{model}"] == alone
     assert auc["difference"] == pytest.approx(auc["value_b"] - auc["value_a"])
     assert auc["difference_ci"][0] < auc["difference"] < auc["difference_ci"][1]
@@ -59,7 +59,7 @@ def test_rows_hold_both_models_and_both_tests():
 def test_pairing_makes_a_small_difference_certain():
     truth, (good, better, _) = made_up()
     row = compare(truth, [good, better], ["a", "b"], BINARY, np.arange(300), n_boot=300)[0]
-    apart = [evaluate(truth, pred, BINARY, np.arange(300), "test", n_boot=300)["labels"]["a"][
+    apart = [evaluate(truth, pred, BINARY, np.arange(300), n_boot=300)["labels"]["a"][
         "roc_auc_ci"] for pred in (good, better)]
     assert np.ptp(row["difference_ci"]) < 0.7 * np.hypot(*np.ptp(apart, axis=1))
 
@@ -72,7 +72,7 @@ def test_every_pair_is_compared_and_corrected_for():
     assert [row["p_delong_holm"] for row in rows[::2]] == holm(found)
     text = format_comparison(rows)
     assert len(text.splitlines()) == 7
-    assert "a - c" in text and "<0.001" in text
+    assert "a - c" in text and "< 0.001" in text
 
 
 def test_regression_compares_errors():

@@ -24,7 +24,7 @@ NAN = float("nan")
 def test_point_scores_are_of_the_known_labels():
     truth = np.array([[1, 0], [0, NAN], [1, 1], [0, 0]], dtype=np.float32)
     pred = np.array([[0.9, 0.4], [0.2, 0.99], [0.1, 0.6], [0.05, 0.7]])
-    found = evaluate(truth, pred, Target("multilabel", ("a", "b")), list("wxyz"), "test")
+    found = evaluate(truth, pred, Target("multilabel", ("a", "b")), list("wxyz"))
     a, b, mean = found["labels"]["a"], found["labels"]["b"], found["mean"]
     assert (a["n"], a["n_pos"], b["n"], b["n_pos"]) == (4, 2, 3, 1)
     assert a["roc_auc"] == 0.75
@@ -38,7 +38,7 @@ def test_interval_by_patient_is_wider_than_by_row():
     truth = np.repeat(RNG.integers(0, 2, (40, 1)), 10, axis=0).astype(np.float32)
     pred = np.repeat(RNG.random((40, 1)), 10, axis=0)
     by_patient, by_row = (
-        evaluate(truth, pred, BINARY, groups, "test")["labels"]["a"]["roc_auc_ci"]
+        evaluate(truth, pred, BINARY, groups)["labels"]["a"]["roc_auc_ci"]
         for groups in (np.repeat(np.arange(40), 10), np.arange(400)))
     assert by_patient[1] - by_patient[0] > 2 * (by_row[1] - by_row[0])
 
@@ -49,8 +49,9 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
         rng = np.random.default_rng(trial)
         truth = np.arange(120) % 2
         pred = norm.cdf(rng.normal(size=120) + truth)  # ROC-AUC = Phi(1 / sqrt(2)) = 0.760
-        low, high = evaluate(truth[:, None].astype(float), pred[:, None], BINARY, np.arange(120),
-                             "test", n_boot=200)["labels"]["a"]["roc_auc_ci"]
+        scores = evaluate(truth[:, None].astype(float), pred[:, None], BINARY, np.arange(120),
+                          n_boot=200)["labels"]["a"]
+        low, high = scores["roc_auc_ci"]
         hits += low <= 0.7602 <= high
     assert 87 <= hits <= 100
 
@@ -59,7 +60,7 @@ def test_delongs_interval_stands_beside_the_bootstraps():
     truth = RNG.integers(0, 2, (300, 1)).astype(float)
     pred = RNG.random((300, 1)) * 0.7 + 0.3 * truth
     groups = np.arange(300) // 3
-    found = evaluate(truth, pred, BINARY, groups, "test")["labels"]["a"]
+    found = evaluate(truth, pred, BINARY, groups)["labels"]["a"]
     assert found["roc_auc_delong_ci"] == delong.auc_interval(truth[:, 0], pred[:, 0], groups)
     assert found["roc_auc_ci"] == pytest.approx(found["roc_auc_delong_ci"], abs=0.015)
 
@@ -68,7 +69,7 @@ def test_scores_at_an_operating_point():
     truth = np.array([[1, 1], [1, 0], [0, 0], [0, NAN]])
     pred = np.array([[0.9, 0.8], [0.4, 0.7], [0.6, 0.2], [0.1, 0.9]])
     target = Target("multilabel", ("a", "b"))
-    found = evaluate(truth, pred, target, list("wxyz"), "test", n_boot=50,
+    found = evaluate(truth, pred, target, list("wxyz"), n_boot=50,
                      thresholds=[Threshold("sensitivity=0.9", 0.5, "validation"), None])
     at = found["labels"]["a"]["operating_point"]
     assert (at["rule"], at["threshold"], at["chosen_on"]) == ("sensitivity=0.9", 0.5, "validation")
@@ -98,7 +99,7 @@ def test_undefined_scores_are_none_and_valid_json(target, truth, groups):
     count = len(target.labels)
     truth = np.array(truth).reshape(-1, count)
     pred = np.array([[0.1, 0.2], [0.3, 0.4], [0.5, 1.0]])[:len(truth), :count]
-    found = evaluate(truth, pred, target, list(groups)[:len(truth)], "test", n_boot=40,
+    found = evaluate(truth, pred, target, list(groups)[:len(truth)], n_boot=40,
                      thresholds=[Threshold("youden", 0.2, "validation"), None][:count])
     json.dumps(found, allow_nan=False)
     key = "r2" if target.task == "regression" else "roc_auc"
@@ -114,10 +115,10 @@ def test_undefined_scores_are_none_and_valid_json(target, truth, groups):
 def test_ties_and_certain_predictions_are_scored(pred, groups):
     truth = np.array([0.0, 1, 0, 1, 1, 1])
     for target in (BINARY, Target("regression", ("a",))):
-        found = evaluate(truth[:, None], pred[:, None], target, list(groups), "test", n_boot=100,
+        found = evaluate(truth[:, None], pred[:, None], target, list(groups), n_boot=100,
                          thresholds=[Threshold("youden", 0.5, "validation")])
         json.dumps(found, allow_nan=False)
-    scores = evaluate(truth[:, None], pred[:, None], BINARY, list(groups), "test", n_boot=100)
+    scores = evaluate(truth[:, None], pred[:, None], BINARY, list(groups), n_boot=100)
     scores = scores["labels"]["a"]
     assert scores["roc_auc"] == sk.roc_auc_score(truth, pred)
     assert (scores["roc_auc_ci"] is None) == (len(set(groups)) == 1)
@@ -126,7 +127,7 @@ def test_ties_and_certain_predictions_are_scored(pred, groups):
 def test_regression_reports_agreement():
     truth = np.arange(10.0)[:, None]
     pred = truth + 1 + np.where(np.arange(10) % 2, 0.5, -0.5)[:, None]
-    found = evaluate(truth, pred, Target("regression", ("a",)), np.arange(10), "test", n_boot=100)
+    found = evaluate(truth, pred, Target("regression", ("a",)), np.arange(10), n_boot=100)
     scores, half = found["labels"]["a"], 1.96 * 0.5 * np.sqrt(10 / 9)
     assert scores["bias"] == pytest.approx(1)
     assert (scores["loa_low"], scores["loa_high"]) == pytest.approx((1 - half, 1 + half))
@@ -139,21 +140,21 @@ def test_regression_reports_agreement():
 def test_multiclass_reports_the_likeliest_class():
     truth = np.eye(3)[[0, 1, 2, 2]]
     pred = np.array([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.3, 0.4, 0.3], [0.1, 0.2, 0.7]])
-    found = evaluate(truth, pred, Target("multiclass", ("a", "b", "c")), list("wxyz"), "test")
+    found = evaluate(truth, pred, Target("multiclass", ("a", "b", "c")), list("wxyz"))
     assert found["mean"]["accuracy"] == 0.75
     assert found["mean"]["ece_top"] == pytest.approx((0.2 + 0.5 + 0.4 + 0.3) / 4)
     assert found["mean"]["roc_auc_weighted"] == pytest.approx(
         sk.roc_auc_score(truth.argmax(axis=1), pred, multi_class="ovr", average="weighted"))
     assert found["confusion"] == {"labels": ["a", "b", "c"],
                                   "counts": [[1, 0, 0], [0, 1, 0], [0, 1, 1]]}
-    assert "accuracy 0.750" in format_scores(found)
+    assert "Accuracy 0.750" in format_scores(found)
     assert "kappa 0.636" in format_scores(found)
 
 
 def test_averages_over_classes_have_intervals_about_them():
     truth = np.eye(4)[RNG.choice(4, 200, p=[0.5, 0.3, 0.15, 0.05])]
     pred = RNG.dirichlet(np.ones(4), 200) * 0.6 + truth * 0.4
-    mean = evaluate(truth, pred, Target("multiclass", tuple("abcd")), np.arange(200) // 2, "test",
+    mean = evaluate(truth, pred, Target("multiclass", tuple("abcd")), np.arange(200) // 2,
                     n_boot=300)["mean"]
     for key in ("accuracy", "balanced_accuracy", "kappa", "f1_macro", "f1_weighted",
                 "precision_macro", "precision_weighted", "roc_auc_weighted", "pr_auc_weighted"):
@@ -167,7 +168,7 @@ def test_order_of_rows_does_not_matter():
     truth = (RNG.random((80, 2)) < 0.4).astype(float)
     pred, groups, order = RNG.random((80, 2)), RNG.integers(0, 30, 80), RNG.permutation(80)
     target = Target("multilabel", ("a", "b"))
-    a, b = (evaluate(truth[rows], pred[rows], target, groups[rows], "test", n_boot=50)["labels"]
+    a, b = (evaluate(truth[rows], pred[rows], target, groups[rows], n_boot=50)["labels"]
             for rows in (np.arange(80), order))
     for name in target.labels:
         for key, value in a[name].items():

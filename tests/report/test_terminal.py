@@ -22,7 +22,7 @@ def scores_of(count):
     truth = RNG.integers(0, 2, (60, count)).astype(float)
     pred = np.clip(truth * np.linspace(0, 0.9, count) + RNG.random((60, count)) * 0.3, 0, 1)
     return evaluate(truth, pred, Target("multilabel" if count > 1 else "binary", names),
-                    list(map(str, range(60))), "test", n_boot=20,
+                    list(map(str, range(60))), n_boot=20,
                     thresholds=[Threshold("youden", 0.123456, "validation")] * count)
 
 

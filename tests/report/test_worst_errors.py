@@ -7,6 +7,8 @@ from PIL import Image
 
 from slivit.config import Target
 from slivit.metrics.operating_point import Threshold
+from slivit.prediction import Prediction
+from slivit.report.evaluation import EvaluationResult
 from slivit.report.worst_errors import worst_cases
 
 NAN = np.nan
@@ -22,8 +24,9 @@ def find(tmp_path):
         scans = array_scans(volumes, labels, patients=tuple(f"P{i}" for i in range(len(labels))))
         target = Target(task, tuple("abcde"[:labels.shape[1]]))
         rows = np.arange(len(labels)) if rows is None else np.array(rows)
-        return worst_cases(scans, rows, np.array(pred, dtype=float), target, preprocess(8),
-                           thresholds, tmp_path / "worst", count)
+        predicted = Prediction(np.array(pred, dtype=float)[rows], np.zeros(len(rows), dtype=bool))
+        measured = EvaluationResult(scans, rows, target, "test", predicted, thresholds)
+        return worst_cases(measured, preprocess(8), tmp_path / "worst", count)
     return call
 
 

@@ -11,8 +11,7 @@ from PIL import Image
 import evaluate
 from slivit.config import IntegratorConfig, Preprocess
 from slivit.data.batch import model_inputs
-from slivit.data.scan_table import ScanTable
-from slivit.data.sources import ArraySource
+from slivit.data.scan_table import ArraySource, ScanTable
 
 HALF = (0.5, 0.5, 0.5)
 BACKBONE = "convnext_zepto_rms"

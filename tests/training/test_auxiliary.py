@@ -11,7 +11,7 @@ import evaluate
 import finetune
 from slivit.config import Target
 from slivit.data.meta_csv import read_meta
-from slivit.data.subsets import make_folds, take_fraction
+from slivit.data.splits import make_folds, take_fraction
 from slivit.data.targets import divide_labels, resolve_with_auxiliary
 from slivit.utils.errors import UserError
 

@@ -10,6 +10,7 @@ from helpers import RUN_2D, run_evaluate, write_image, write_image_table
 
 import bb_train
 from slivit.data.meta_csv import read_meta
+from slivit.data.splits import Splitting
 from slivit.utils.cells import escape, read_table, unescape, write_table
 
 FORMULAS = ("=cmd|' /C calc'!A0", "=1+1", "+1+1", "-1-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1",
@@ -98,7 +99,7 @@ def test_a_table_made_of_a_split_has_the_same_ids_and_patients(formula_run):
     table = pd.read_csv(formula_run / "out/split.csv", dtype=str)  # a user's own program
     table = table.rename(columns={"id": "F_Name"}).assign(Path="images/0.png", **{"'=A": 1})
     table.to_csv(formula_run / "again.csv", index=False)
-    again = read_meta(formula_run / "again.csv", 2, refuse_overlap=False)
+    again = read_meta(formula_run / "again.csv", 2, splitting=Splitting(refuse_overlap=False))
     assert (again.ids, again.patients) == (meta.ids, meta.patients)
     assert again.label_names == ("=A",)
 

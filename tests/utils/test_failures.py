@@ -14,7 +14,7 @@ from helpers import RUN_3D
 from safetensors.torch import load_file
 
 import finetune
-from slivit.data.sources import FileSource
+from slivit.data.scan_table import FileSource
 from slivit.utils.errors import NotWritten, RunError, UserError
 from slivit.utils.failures import explain
 

@@ -62,12 +62,12 @@ def find_hints(path: Path) -> Hints:
 def parse_options(text: str) -> dict[str, str]:
     """Return keys, in lower case and with underscores, and values as text without quotes."""
     try:
-        found = json.loads(text)
+        options = json.loads(text)
     except (ValueError, RecursionError):
-        found = None
-    if isinstance(found, dict):
+        options = None
+    if isinstance(options, dict):
         pairs = [(key, ",".join(map(str, value)) if isinstance(value, list) else str(value))
-                 for key, value in found.items()]
+                 for key, value in options.items()]
     elif "Namespace(" in text:
         inside = text.partition("Namespace(")[2].rpartition(")")[0]
         pairs = IN_NAMESPACE.findall(inside)

@@ -160,19 +160,19 @@ def _read_backbone(state: dict[str, torch.Tensor], path: Path
     theirs = {key: next(iter(hf_to_timm({key: tensor}, EMBEDDINGS, ENCODER)), "")
               for key, tensor in state.items() if key.startswith("feature_extractor.")}
     expected = {key: own[timm_key] for key, timm_key in theirs.items() if timm_key in own}
-    found = {key: state[key] for key in theirs}
+    given = {key: state[key] for key in theirs}
     missing = [f"missing: {key} of the backbone {name} (timm's name)" for key in own
                if key not in theirs.values()]
-    return mapped, missing + _differences(found, expected), name
+    return mapped, missing + _differences(given, expected), name
 
 
-def _differences(found: dict[str, torch.Tensor], expected: dict[str, tuple[int, ...]]
+def _differences(given: dict[str, torch.Tensor], expected: dict[str, tuple[int, ...]]
                  ) -> list[str]:
     """Return a line on each tensor that is missing, unknown or of another shape."""
-    return [f"missing: {key}" for key in expected if key not in found] + [
-        f"unknown: {key}" for key in found if key not in expected] + [
+    return [f"missing: {key}" for key in expected if key not in given] + [
+        f"unknown: {key}" for key in given if key not in expected] + [
         f"{key}: found {tuple(tensor.shape)}, expected {expected[key]}"
-        for key, tensor in found.items() if key in expected
+        for key, tensor in given.items() if key in expected
         and tuple(tensor.shape) != expected[key]]
 
 

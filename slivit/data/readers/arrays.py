@@ -87,14 +87,14 @@ def _guarded(path: Path, look: callable) -> object:
         raise ReadError(f"{path}: cannot be read as an array ({reason(error, path)})") from None
 
 
-def _choose(path: Path, found: list[str], key: str | None) -> str:
-    if key is None and len(found) == 1:
-        return found[0]
-    if key in found:
+def _choose(path: Path, names: list[str], key: str | None) -> str:
+    if key is None and len(names) == 1:
+        return names[0]
+    if key in names:
         return key
-    what = "is not there" if key else f"holds {len(found)} arrays"
-    raise ReadError(f"{path}: {what} ({', '.join(found)}), expected one, or its name as in "
-                    f"{split_key(path)[0].name}:{found[0] if found else 'NAME'}")
+    what = "is not there" if key else f"holds {len(names)} arrays"
+    raise ReadError(f"{path}: {what} ({', '.join(names)}), expected one, or its name as in "
+                    f"{split_key(path)[0].name}:{names[0] if names else 'NAME'}")
 
 
 def _array_header(path: Path) -> tuple[tuple[int, ...], np.dtype]:
@@ -103,8 +103,8 @@ def _array_header(path: Path) -> tuple[tuple[int, ...], np.dtype]:
         with file.open("rb") as stream:
             return _read_header(stream, file.stat().st_size, path)
     with zipfile.ZipFile(file) as archive:
-        found = [name.removesuffix(".npy") for name in archive.namelist()]
-        member = archive.getinfo(_choose(path, found, key) + ".npy")
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        member = archive.getinfo(_choose(path, names, key) + ".npy")
         packed = min(member.compress_size, file.stat().st_size)
         size = {zipfile.ZIP_STORED: packed, zipfile.ZIP_DEFLATED: UNPACKED * packed}.get(
             member.compress_type)

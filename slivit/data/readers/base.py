@@ -166,8 +166,8 @@ def check_same_size(shapes: Sequence[tuple[int, ...]], path: Path) -> None:
     """
     sizes = sorted({shape[:2] for shape in shapes})
     if len(sizes) > 1:
-        found = ", ".join(f"{height}x{width}" for height, width in sizes[:10])
-        raise ReadError(f"{path}: slices differ in size ({found}), expected one size a volume")
+        shown = ", ".join(f"{height}x{width}" for height, width in sizes[:10])
+        raise ReadError(f"{path}: slices differ in size ({shown}), expected one size a volume")
 
 
 def reason(error: Exception, path: Path) -> str:

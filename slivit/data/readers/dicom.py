@@ -133,8 +133,8 @@ def read_image(path: Path) -> np.ndarray:
 def image_header(path: Path) -> Header:
     """Return the header of a single-frame file; errors as `read_image`."""
     dataset = _open_image(path)
-    found = _header(dataset, 1, Geometry())
-    return Header("dicom", found.shape[1:], found.dtype, modality=found.modality)
+    header = _header(dataset, 1, Geometry())
+    return Header("dicom", header.shape[1:], header.dtype, modality=header.modality)
 
 
 def _open(path: Path) -> Dataset:
@@ -188,16 +188,16 @@ def _open_image(path: Path) -> Dataset:
 
 def _open_series(path: Path, files: list[Path]) -> list[Dataset]:
     """Open the images among the files, which have to be of one series and size."""
-    found = [dataset for file in files if not _is_something_else(dataset := _open(file))]
-    empty = [dataset.filename for dataset in found if not _has_pixels(dataset)]
+    datasets = [dataset for file in files if not _is_something_else(dataset := _open(file))]
+    empty = [dataset.filename for dataset in datasets if not _has_pixels(dataset)]
     if empty:
         raise ReadError(f"{empty[0]}: holds no pixels; it is cut off, or is no DICOM image")
-    if not found:
+    if not datasets:
         raise ReadError(f"{path}: none of its {len(files)} DICOM files is an image")
-    series = Counter(str(dataset.get("SeriesInstanceUID", "unknown")) for dataset in found)
+    series = Counter(str(dataset.get("SeriesInstanceUID", "unknown")) for dataset in datasets)
     if len(series) > 1:
         first = {str(dataset.get("SeriesInstanceUID", "unknown")): dataset
-                 for dataset in reversed(found)}
+                 for dataset in reversed(datasets)}
         listed = "; ".join(
             f"{uid} ({first[uid].get('Modality', '')} "
             f"{str(first[uid].get('SeriesDescription', '')).strip() or 'no description'}, "
@@ -205,14 +205,14 @@ def _open_series(path: Path, files: list[Path]) -> list[Dataset]:
             for uid, count in list(series.items())[:10])
         raise ReadError(f"{path}: holds {len(series)} series, expected one; give each a folder of "
                         f"its own: {listed}{'; ...' if len(series) > 10 else ''}")
-    if len(found) > 1 and any(count_frames(dataset) > 1 for dataset in found):
-        raise ReadError(f"{path}: holds {len(found)} files, some of several frames; expected one "
-                        "multi-frame file, or single slices")
-    kinds = {str(dataset.get("PhotometricInterpretation", "MONOCHROME2")) for dataset in found}
+    if len(datasets) > 1 and any(count_frames(dataset) > 1 for dataset in datasets):
+        raise ReadError(f"{path}: holds {len(datasets)} files, some of several frames; expected "
+                        "one multi-frame file, or single slices")
+    kinds = {str(dataset.get("PhotometricInterpretation", "MONOCHROME2")) for dataset in datasets}
     if len(kinds) > 1 and not all(kind.startswith(("RGB", "YBR")) for kind in kinds):
         raise ReadError(f"{path}: slices differ in kind ({', '.join(sorted(kinds))}), expected one")
-    check_same_size([image_shape(dataset) for dataset in found], path)
-    return found
+    check_same_size([image_shape(dataset) for dataset in datasets], path)
+    return datasets
 
 
 def _header(dataset: Dataset, count: int, geometry: Geometry) -> Header:

@@ -93,8 +93,8 @@ def frame_geometry(dataset: Dataset, path: Path) -> Geometry:
     if any(place is None for place in places) or len({tuple(p[1]) for p in places}) == 1:
         spacing = None if pixel is None or between is None else (between, *pixel)
         return Geometry(np.arange(count), spacing, scales=scales)
-    found = _by_position(places, pixel, between, path)
-    return Geometry(found.order, found.spacing, found.axes, found.notes, scales)
+    geometry = _by_position(places, pixel, between, path)
+    return Geometry(geometry.order, geometry.spacing, geometry.axes, geometry.notes, scales)
 
 
 def _place(orientation: Sequence | None, position: Sequence | None) -> tuple | None:
@@ -114,8 +114,8 @@ def _pair(values: Sequence | float | None) -> tuple[float, float] | None:
 
 def _distance(dataset: Dataset) -> float | None:
     """Return how far slices are apart by their header, in mm; some scanners give it a sign."""
-    return next((found for name in ("SpacingBetweenSlices", "SliceThickness")
-                 if (found := _positive(abs(dataset.get(name) or 0))) is not None), None)
+    return next((distance for name in ("SpacingBetweenSlices", "SliceThickness")
+                 if (distance := _positive(abs(dataset.get(name) or 0))) is not None), None)
 
 
 def _positive(value: float) -> float | None:

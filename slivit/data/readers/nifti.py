@@ -142,15 +142,15 @@ def _open(path: Path) -> nib.Nifti1Image:
 
 def _odd_fields(path: Path) -> tuple[str, ...]:
     """Return what nibabel finds odd in a header, and mends as it says."""
-    said: list[str] = []
+    lines: list[str] = []
     logger = logging.Logger("header")
     logger.addHandler(handler := logging.Handler(ODD))
-    handler.emit = lambda record: said.append(record.getMessage())
+    handler.emit = lambda record: lines.append(record.getMessage())
     with _unpacked(path) as stream:
         kind = nib.Nifti2Header if stream.read(4) in SIZE_2 else nib.Nifti1Header
         stream.seek(0)
         kind.from_fileobj(stream, check=False).check_fix(logger, logging.CRITICAL)
-    return tuple(said)
+    return tuple(lines)
 
 
 def _length(image: nib.Nifti1Image) -> int:

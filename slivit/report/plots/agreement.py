@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from slivit.report.formatting import score_text
 from slivit.report.plots.curves import Column
 from slivit.report.plots.style import new_figure, new_panels, plain, save_figure
-from slivit.report.terminal import score_text
 
 MOST_PANELS = 12  # small confusion matrices in one picture
 

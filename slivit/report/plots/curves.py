@@ -7,6 +7,7 @@ import numpy as np
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
+from slivit.report.formatting import score_text
 from slivit.report.plots.style import (
     diagonal,
     legend,
@@ -15,7 +16,6 @@ from slivit.report.plots.style import (
     tell_apart,
     unit_square,
 )
-from slivit.report.terminal import score_text
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from slivit.config import Target
+from slivit.report.formatting import NAMES
 from slivit.report.plots.agreement import (
     plot_bland_altman,
     plot_confusion,
@@ -14,8 +15,6 @@ from slivit.report.plots.agreement import (
 )
 from slivit.report.plots.curves import Column, plot_calibration, plot_pr, plot_roc
 from slivit.report.plots.style import new_figure, plain, save_figure
-
-SCORE_NAMES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "r2": "R²"}
 
 
 def plot_history(log: list[dict], score: str, path: Path) -> None:
@@ -27,7 +26,7 @@ def plot_history(log: list[dict], score: str, path: Path) -> None:
     left.set(xlabel="epoch", ylabel="loss")
     values = [np.nan if row[f"val_{score}"] is None else row[f"val_{score}"] for row in log]
     right.plot(epochs, values, marker=".", color="tab:orange", label="validation")
-    right.set(xlabel="epoch", ylabel=SCORE_NAMES.get(score, score))
+    right.set(xlabel="epoch", ylabel=NAMES[score])
     best = max(i for i, row in enumerate(log) if row["best"])
     if np.isfinite(values).any():  # at least 0.05 high, so that noise does not look like a trend
         low, high = np.nanmin(values), np.nanmax(values)

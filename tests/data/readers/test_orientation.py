@@ -22,7 +22,7 @@ from slivit.config import Augmentation
 from slivit.data.datasets import prepare
 from slivit.data.readers import read_volume
 from slivit.data.readers.orientation import axes_of, cut
-from slivit.data.sources import FileSource
+from slivit.data.scan_table import FileSource
 from slivit.data.transforms import augment, draw_transform
 
 STORED = np.random.default_rng(0).integers(0, 2000, (6, 9, 11)).astype(np.int16)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import label_scans
 
-from slivit.data.subsets import UNUSED, make_folds, take_fraction
+from slivit.data.splits import UNUSED, make_folds, take_fraction
 from slivit.utils.errors import UserError
 
 N = 200
