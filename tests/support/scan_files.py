@@ -11,7 +11,14 @@ from pydicom.data.data_manager import DATA_ROOT
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from slivit.data.readers import ReadError, Volume, read_volume, volume_header
+from slivit.data.readers import (
+    ReadError,
+    Volume,
+    image_header,
+    read_image,
+    read_volume,
+    volume_header,
+)
 
 # Where rows and columns run to in DICOM's patient coordinates (left, back, head).
 DIRECTIONS = {"axial": ((1, 0, 0), (0, 1, 0)), "coronal": ((1, 0, 0), (0, 0, -1)),
@@ -33,6 +40,13 @@ def refused(path, message, both=True):
     if both:
         with pytest.raises(ReadError, match=message):
             volume_header(path)
+
+
+def refused_image(path, message):
+    """Check that an image is refused, by its header alone too."""
+    for look in (read_image, image_header):
+        with pytest.raises(ReadError, match=message):
+            look(path)
 
 
 def read_both(path: Path) -> Volume:

@@ -6,7 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from scan_files import read_both, write_nifti
+from scan_files import read_both, refused, write_nifti
 
 from slivit.data.readers import ReadError, read_volume, volume_header
 from slivit.data.readers.nifti import acquisition_plane
@@ -14,13 +14,6 @@ from slivit.data.readers.nifti import acquisition_plane
 SAMPLES = Path(nib.__file__).parent / "tests/data"
 VALUES = np.random.default_rng(0).integers(-900, 900, (7, 6, 5)).astype(np.int16)
 AXIAL = VALUES.transpose(2, 1, 0)[:, ::-1, ::-1]  # of a file whose axes run right, front, head
-
-
-def refused(path, message):
-    """Check that a volume is refused, by its header alone too."""
-    for look in (read_volume, volume_header):
-        with pytest.raises(ReadError, match=message):
-            look(path)
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".NII.GZ"])
@@ -113,9 +106,8 @@ def test_a_file_packed_in_several_parts_is_whole(tmp_path):
 
 
 def test_text_and_absent_files_are_refused(tmp_path):
-    for name in ("text.nii", "text.nii.gz"):
-        (tmp_path / name).write_text("this is no scan " * 100)
-        refused(tmp_path / name, f"{name}: cannot be read as NIfTI")
+    (tmp_path / "text.nii.gz").write_text("this is no scan " * 100)
+    refused(tmp_path / "text.nii.gz", "text.nii.gz: cannot be read as NIfTI")
     refused(tmp_path / "absent.nii", "absent.nii: does not exist")
 
 

@@ -3,9 +3,9 @@
 import av
 import numpy as np
 import pytest
-from scan_files import read_both, write_video
+from scan_files import read_both, refused, write_video
 
-from slivit.data.readers import ReadError, read_volume, volume_header
+from slivit.data.readers import read_volume, volume_header
 
 GREY = np.random.default_rng(0).integers(0, 255, (9, 32, 48), dtype=np.uint8)
 STEPS = np.stack([np.full((32, 48), 20 + 25 * k, np.uint8) for k in range(9)])
@@ -78,7 +78,6 @@ def write_sound(path, with_video=False):
 
 
 @pytest.mark.parametrize(("name", "make", "message"), [
-    ("text.avi", lambda path: path.write_text("this is no film" * 99), "cannot be read as a video"),
     ("empty.mp4", lambda path: path.write_bytes(b""), "cannot be read as a video"),
     ("sound.avi", write_sound, "holds no video"),
     ("still.avi", lambda path: write_sound(path, True), "is a video without frames"),
@@ -86,9 +85,7 @@ def write_sound(path, with_video=False):
 ])
 def test_what_is_no_video_is_refused(tmp_path, name, make, message):
     make(tmp_path / name)
-    for look in (read_volume, volume_header):
-        with pytest.raises(ReadError, match=f"{name}: {message}"):
-            look(tmp_path / name)
+    refused(tmp_path / name, f"{name}: {message}")
 
 
 @pytest.mark.parametrize(("name", "kept"), [("x.mp4", 0.02), ("x.mp4", 0.5), ("x.mp4", 0.9),
@@ -98,6 +95,4 @@ def test_a_video_that_breaks_off_is_refused(tmp_path, name, kept):
     path = write_video(tmp_path / name, GREY, codec, "yuv420p" if codec == "mpeg4" else "gray")
     content = path.read_bytes()
     path.write_bytes(content[:int(kept * len(content))])
-    for look in (read_volume, volume_header):
-        with pytest.raises(ReadError, match=f"{name}: "):
-            look(path)
+    refused(path, f"{name}: ")
