@@ -12,7 +12,7 @@ from helpers import content
 from slivit.utils.errors import UserError
 from slivit.utils.files import atomic_write, scratch_dir, write_json
 from slivit.utils.manifest import HEADER, Manifest, read_manifest
-from slivit.utils.output_dir import check_out_dir, open_out_dir
+from slivit.utils.output_dir import check_out_dir, check_resume, open_out_dir
 
 HOLD = ("import sys; from pathlib import Path; from slivit.utils.output_dir import open_out_dir\n"
         "with open_out_dir(Path(sys.argv[1])):\n    print('open', flush=True); sys.stdin.read()")
@@ -248,3 +248,18 @@ def test_a_scratch_folder_outside_a_run_needs_no_manifest(tmp_path):
     assert list(tmp_path.iterdir()) == []
     assert isinstance(Manifest(tmp_path), Manifest)
     assert Path(tmp_path / "manifest.csv").exists()
+
+
+@pytest.mark.parametrize(("write", "message"), [
+    (lambda path: path.mkdir(), "it is no regular file"),
+    (lambda path: path.symlink_to("nowhere"), "it is no regular file"),
+    (lambda path: path.write_text("[]"), r"found \[\], expected a JSON object"),
+    (lambda path: path.write_text('{"lr": NaN}'), "NaN is no number of JSON"),
+    (lambda path: path.write_text("[" * 100_000), "nested too deeply"),
+    (lambda path: path.write_bytes(b"\xff\xfe{"), "it is no proper JSON"),
+    (lambda path: path.write_text('{"lr": 1, "lr": 2}'), "a field stands twice"),
+])
+def test_config_that_is_none_cannot_be_resumed(tmp_path, write, message):
+    write(tmp_path / "config.json")
+    with pytest.raises(UserError, match=f"--resume: .*config.json is damaged .*{message}.*again"):
+        check_resume(tmp_path, {"lr": 1})
