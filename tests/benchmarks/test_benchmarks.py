@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from benchmark_jobs import PREDS, TRUTH, write_done
 
 from benchmarks import accuracy, jobs, networks, nodules
 from benchmarks.accuracy_summary import summarise
@@ -10,7 +11,6 @@ from benchmarks.methods import METHODS
 from benchmarks.shapes import shape_features
 from benchmarks.tasks import Method
 from slivit.utils.errors import UserError
-from slivit.utils.files import write_json
 
 
 @pytest.fixture(scope="module")
@@ -84,21 +84,6 @@ def test_shape_features_of_a_cuboid():
     found = shape_features(cuboid)
     assert found[:5] == [24, 2, 3, 4, 52]
     assert found[6:] == pytest.approx([52 / 24, 1, 255])
-
-
-TRUTH = [0, 0, 1, 1, 0, 1, 0, 1]
-PREDS = [0.1, 0.6, 0.4, 0.9, 0.2, 0.8, 0.3, 0.7]  # one pair of sixteen is in the wrong order
-
-
-def write_done(folder, method, preds, fold=0, seed=0, settings="s"):
-    job = Done(folder / method / f"fold_{fold}_seed_{seed}.csv", Job(method, fold, seed), settings)
-    job.predictions.parent.mkdir(exist_ok=True, parents=True)
-    rows = range(fold * 4, fold * 4 + 4)
-    pd.DataFrame({"nodule": [f"n{k}" for k in rows], "patient": [f"p{k}" for k in rows],
-                  "truth": [TRUTH[k] for k in rows], "pred": [preds[k] for k in rows]}
-                 ).to_csv(job.predictions, index=False)
-    write_json(job.facts, {"parameters": 7, "seconds": 60 + 60 * fold, "settings": "s"})
-    return job
 
 
 def test_summary_of_made_up_results(tmp_path):

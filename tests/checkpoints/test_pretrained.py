@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import time
 import urllib.error
 import urllib.request
@@ -10,7 +9,7 @@ import urllib.request
 import pytest
 import timm
 import torch
-from helpers import BACKBONE, RUN_2D, RUN_3D
+from helpers import BACKBONE, RUN_2D, RUN_3D, Boom
 from original_files import random_model
 from safetensors.torch import load_file, save_file
 from transformers import ConvNextConfig, ConvNextForImageClassification
@@ -22,13 +21,6 @@ from slivit.models.backbone import create_backbone, input_statistics
 from slivit.utils.errors import UserError, first_line, run_script
 
 UNTRAINED = ["--lr", "1e-12", "--n_epochs", "1"]
-
-
-class Boom:
-    """A pickle that would run a command."""
-
-    def __reduce__(self):
-        return os.system, ("echo this must not run",)
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import RUN_2D, content, run_evaluate, write_meta
+from helpers import ROOT, RUN_2D, content, run_evaluate, write_meta
 
 import bb_train
 import evaluate
 import finetune
 from slivit.utils.errors import RunError, UserError, run_script
 
-ROOT = Path(__file__).resolve().parents[2]
 ONE_EPOCH = ["--n_epochs", "1"]
 
 

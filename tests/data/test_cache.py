@@ -8,20 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import (
-    RUN_3D,
-    VIT,
-    array_scans,
-    preprocess,
-    run_evaluate,
-    without_key,
-    write_image,
-)
+from helpers import RUN_3D, VIT, file_scans, preprocess, run_evaluate, same_run, write_image
 
 import finetune
 from slivit.data import scan_table
 from slivit.data.datasets import prepare
-from slivit.data.scan_table import FileSource
 from slivit.utils.errors import RunError, UserError, run_script
 
 VOLUME = np.random.default_rng(0).integers(0, 255, (9, 40, 50), dtype=np.uint8)
@@ -32,12 +23,6 @@ def scans(tmp_path):
     """A table of one .npy file, cached."""
     np.save(tmp_path / "x.npy", VOLUME)
     return file_scans(tmp_path / "x.npy", cache_dir=tmp_path / "cache")
-
-
-def file_scans(*paths, **fields):
-    """Return a table of these volumes."""
-    return array_scans(np.zeros((len(paths), 1, 1, 1)), np.arange(len(paths)) % 2, ndim=3,
-                       read=FileSource(tuple(paths), 3), **fields)
 
 
 @pytest.fixture
@@ -139,14 +124,12 @@ def spoil(content, kind):
         spoiled = bytearray(content)
         spoiled[at[kind]] ^= 255
         return bytes(spoiled)
-    return {"empty": b"", "short": content[:10], "cut": content[:-1], "half": content[:500],
-            "longer": content + b"x", "zeroed": bytes(len(content)),
-            "hole": content[:512] + bytes(512) + content[1024:],
-            "text": b"this is no array" * 99}[kind]
+    return {"empty": b"", "cut": content[:-1], "half": content[:500], "longer": content + b"x",
+            "zeroed": bytes(len(content)), "text": b"this is no array" * 99}[kind]
 
 
 @pytest.mark.parametrize("kind", ["start", "header", "pixels", "trailer", "length", "end", "empty",
-                                  "short", "cut", "half", "longer", "zeroed", "hole", "text"])
+                                  "cut", "half", "longer", "zeroed", "text"])
 def test_torn_entries_are_made_anew(scans, reads, kind):
     first = prepare(scans, 0, preprocess(4))
     before = entries(scans)[0].read_bytes()
@@ -260,16 +243,12 @@ def test_training_is_the_same_with_a_cache_and_a_worker(volume_csv, tmp_path):
     for name, options in (("plain", []), ("cached", ["--cache_dir", str(tmp_path / "cache"),
                                                      "--n_cpu", "1"])):
         finetune.main([*command, *options, "--out_dir", str(tmp_path / name)])
-    for name in ("predictions.csv", "metrics.json"):
-        assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "cached" / name).read_bytes()
-    plain, cached = (without_key(tmp_path / name / "slivit.safetensors")
-                     for name in ("plain", "cached"))
-    assert plain == cached
+    same_run(tmp_path / "plain", tmp_path / "cached")
 
 
 @pytest.mark.parametrize("options", [["--dataset", "noduleshapes3d"], []])
 def test_cache_is_refused_for_scans_in_memory(tmp_path, options):
-    with pytest.raises(UserError, match="--cache_dir goes with --meta_csv, or with --freeze_"):
+    with pytest.raises(UserError, match="--cache_dir goes with --meta_csv, or with --freeze_back"):
         finetune.main([*options, *VIT, "--cache_dir", str(tmp_path / "cache"), "--out_dir",
                        str(tmp_path / "out")])
     assert list(tmp_path.iterdir()) == []

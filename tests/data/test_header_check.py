@@ -5,7 +5,16 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import RUN_2D, RUN_3D, array_scans, run_evaluate, write_image, write_meta
+from helpers import (
+    RUN_2D,
+    RUN_3D,
+    absolute_table,
+    array_scans,
+    file_scans,
+    run_evaluate,
+    write_image,
+    write_meta,
+)
 from scan_files import write_dicom, write_dicom_series, write_nifti, write_video
 
 import bb_train
@@ -14,22 +23,15 @@ from slivit.checkpoints import checkpoint
 from slivit.data.datasets import prepare
 from slivit.data.header_check import check_headers
 from slivit.data.readers import image_header, read_volume
-from slivit.data.scan_table import FileSource
 from slivit.utils.errors import UserError, run_script
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (20, 31), dtype=np.uint8)
 
 
-def file_scans(*paths, ndim=2):
-    """Return a table of these files."""
-    return array_scans(np.zeros((len(paths), 1, 1)), np.arange(len(paths)) % 2, ndim=ndim,
-                       read=FileSource(tuple(paths), ndim))
-
-
 def test_check_lists_every_unreadable_scan_at_once(tmp_path):
     write_image(tmp_path / "good.png", PIXELS)
     (tmp_path / "bad.png").write_text("this is no picture")
-    scans = file_scans(*(tmp_path / name for name in ("bad.png", "good.png", "absent.png")))
+    scans = file_scans(*(tmp_path / name for name in ("bad.png", "good.png", "absent.png")), ndim=2)
     with pytest.raises(UserError, match="2 of 3 scans cannot be read") as error:
         check_headers(scans)
     assert "bad.png: cannot be read as an image" in str(error.value)
@@ -68,20 +70,21 @@ def write_scan(folder, kind):
 ])
 def test_default_window_follows_from_the_files(tmp_path, kinds, window):
     paths = [write_scan(tmp_path / f"v{i}", kind) for i, kind in enumerate(kinds.split())]
-    assert check_headers(file_scans(*paths, ndim=3)).window == window
+    assert check_headers(file_scans(*paths)).window == window
 
 
 def test_images_and_scans_in_memory(tmp_path):
     ct = write_dicom(tmp_path / "x.dcm", STORED[0])
-    assert check_headers(file_scans(ct)).window == "-1000,1000"
-    assert check_headers(file_scans(write_image(tmp_path / "x.png", PIXELS))).window == "percentile"
+    assert check_headers(file_scans(ct, ndim=2)).window == "-1000,1000"
+    picture = write_image(tmp_path / "x.png", PIXELS)
+    assert check_headers(file_scans(picture, ndim=2)).window == "percentile"
     memory = array_scans(np.ones((2, 3, 4, 4), np.uint8), [0, 1], window="full")
     assert check_headers(memory).window == "full"
 
 
 def test_what_was_found_is_said(tmp_path, messages):
     paths = [write_scan(tmp_path / "a", "CT"), write_scan(tmp_path / "b", "nifti")]
-    check_headers(file_scans(*paths, ndim=3))
+    check_headers(file_scans(*paths))
     assert [text.strip() for text in messages] == [
         "files: 1 CT dicom, 1 nifti", "slices: 4 to 24", "height: 20, width: 4 to 24 pixels",
         "spacing: 1 to 3 mm between slices, 0.7 to 1 mm between pixels (2 of 2 scans say)"]
@@ -90,7 +93,7 @@ def test_what_was_found_is_said(tmp_path, messages):
 def test_odd_scans_are_warned_of(tmp_path, messages):
     for k in range(3):
         write_dicom(tmp_path / f"v/{k}", STORED[k])
-    check_headers(file_scans(tmp_path / "v", ndim=3))
+    check_headers(file_scans(tmp_path / "v"))
     assert ("warning: 1 scans are odd: r0: no slice positions: sorted by file name") in messages
 
 
@@ -99,7 +102,7 @@ def test_odd_scans_are_warned_of(tmp_path, messages):
     ((), False)])
 def test_views_across_thick_slices_are_warned_of(tmp_path, messages, views, warned):
     paths = [write_scan(tmp_path / "thick", "CT"), write_scan(tmp_path / "thin", "nifti")]
-    check_headers(file_scans(*paths, ndim=3), views=views)
+    check_headers(file_scans(*paths), views=views)
     expected = "in 1 of 2 scans the slices are more than 3 times as far apart as the pixels"
     assert any(expected in text for text in messages) == warned
 
@@ -124,7 +127,7 @@ def test_window_of_the_training_is_that_of_the_evaluation(tmp_path):
     path = tmp_path / "run/slivit.safetensors"
     card, model = checkpoint.load(path)
     assert card.preprocess.window == "-1000,1000"
-    found = prepare(file_scans(tmp_path / "ct0", ndim=3), 0, model.preprocess).slices
+    found = prepare(file_scans(tmp_path / "ct0"), 0, model.preprocess).slices
     assert (found.min(), found.max()) == (64, 76)
     before = pd.read_csv(tmp_path / "run/predictions.csv")
     table = pd.read_csv(tmp_path / "meta.csv")
@@ -138,8 +141,7 @@ def test_window_of_the_training_is_that_of_the_evaluation(tmp_path):
 
 def test_blank_scans_in_files_are_named_after_the_predictions(binary_run, volume_csv, tmp_path,
                                                               capsys):
-    table = pd.read_csv(volume_csv)
-    table["Path"] = [str(volume_csv.parent / path) for path in table["Path"]]
+    table = absolute_table(volume_csv)
     np.save(tmp_path / "blank.npy", np.zeros((3, 24, 20), np.uint8))
     np.save(tmp_path / "flat.npy", np.full((2, 24, 20), 7.5))
     rows = table.index[table["Split"] == "test"]
@@ -154,14 +156,12 @@ def test_blank_scans_in_files_are_named_after_the_predictions(binary_run, volume
     assert json.loads((binary_run / "metrics.json").read_text())["blank_scans"] == []
 
 
-@pytest.mark.parametrize("n_cpu", [0, 1])
-@pytest.mark.parametrize("script", [bb_train, finetune])
+@pytest.mark.parametrize(("script", "n_cpu"), [(bb_train, 1), (finetune, 0)])
 def test_scans_found_damaged_while_training_end_the_run(image_csv, volume_csv, tmp_path, capfd,
                                                         script, n_cpu):
     """One byte of the pixels is another: the header check cannot see it."""
     source, run = (image_csv, RUN_2D) if script is bb_train else (volume_csv, RUN_3D)
-    table = pd.read_csv(source)
-    table["Path"] = [str(source.parent / path) for path in table["Path"]]
+    table = absolute_table(source)
     bad = write_image(tmp_path / ("v" if script is finetune else ".") / "bad.png",
                       np.random.default_rng(0).integers(0, 255, (90, 90), dtype=np.uint8))
     content = bytearray(bad.read_bytes())

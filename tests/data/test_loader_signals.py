@@ -7,17 +7,15 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import array_scans, preprocess
+from helpers import ROOT, array_scans, preprocess
 
 from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.header_check import in_threads
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import sys, time
 import numpy as np, torch

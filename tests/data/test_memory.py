@@ -3,12 +3,10 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
-from helpers import write_meta
+from helpers import ROOT, write_meta
 
-ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = """
 import resource, sys
 import finetune

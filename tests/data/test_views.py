@@ -11,8 +11,8 @@ from helpers import (
     BACKBONE,
     RUN_3D,
     TINY_VIT,
-    array_scans,
     features_of,
+    file_scans,
     preprocess,
     run_evaluate,
     run_model,
@@ -24,7 +24,6 @@ import finetune
 from slivit.config import Augmentation
 from slivit.data.batch import Batch, model_slices
 from slivit.data.datasets import ScanDataset, make_loader
-from slivit.data.scan_table import FileSource
 from slivit.data.transforms import adjacent
 from slivit.models.integrator import Integrator
 from slivit.models.slivit import SLIViT
@@ -103,12 +102,10 @@ def test_unknown_views_are_refused_by_the_parser(option, value, capsys):
 
 def batch_of(tmp_path, volumes, options, **augmented):
     """Return the one batch of these volumes, saved as NIfTI."""
-    paths = tuple(write_nifti(tmp_path / f"{k}.nii", volume, scan_affine("axial"))
-                  for k, volume in enumerate(volumes))
-    scans = array_scans(np.zeros((len(paths), 1, 1, 1)), [0] * len(paths), ndim=3,
-                        read=FileSource(paths, 3))
-    dataset = ScanDataset(scans, np.arange(len(paths)), options, **augmented)
-    return next(iter(make_loader(dataset, len(paths), 0, CPU)))
+    scans = file_scans(*(write_nifti(tmp_path / f"{k}.nii", volume, scan_affine("axial"))
+                         for k, volume in enumerate(volumes)))
+    dataset = ScanDataset(scans, np.arange(len(scans)), options, **augmented)
+    return next(iter(make_loader(dataset, len(scans), 0, CPU)))
 
 
 def test_every_view_has_its_own_places_in_a_batch(tmp_path):

@@ -3,11 +3,10 @@
 import importlib
 import re
 import sys
-from pathlib import Path
 
 import pytest
 from converters import DATA, NAMES
-from helpers import flags_of
+from helpers import ROOT, flags_of
 
 import bb_train
 import evaluate
@@ -16,7 +15,6 @@ from demo import __main__ as demo
 from demo import nodule_tables
 from slivit import check, convert
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "data/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BENCHMARKS = ("accuracy", "agreement", "intervals", "jobs", "learning_curve", "loading", "ratings",
               "search", "speed")

@@ -9,11 +9,12 @@ import pytest
 from helpers import (
     RUN_2D,
     RUN_3D,
+    absolute_table,
     content,
     flags_of,
     run_evaluate,
+    same_run,
     scan_pixels,
-    without_key,
     write_image,
     write_medmnist,
     write_meta,
@@ -233,16 +234,11 @@ def test_same_command_gives_the_same_numbers_with_and_without_workers(
     command = ["--meta_csv", str(image_csv), "--n_epochs", "2", *RUN_2D[:-2], "--n_cpu=2",
                "--out_dir", str(tmp_path / "out")]
     bb_train.main(command)
-    for name in ("predictions.csv", "metrics.json"):
-        assert (tmp_path / "out" / name).read_bytes() == (backbone_run / name).read_bytes()
-    again, before = (without_key(folder / "backbone.safetensors")
-                     for folder in (tmp_path / "out", backbone_run))
-    assert again == before
+    same_run(tmp_path / "out", backbone_run, "backbone.safetensors")
 
 
 def test_table_without_test_rows_is_measured_on_validation(image_csv, tmp_path, capsys):
-    table = pd.read_csv(image_csv)
-    table["Path"] = [str(image_csv.parent / path) for path in table["Path"]]
+    table = absolute_table(image_csv)
     table[table["Split"] != "test"].to_csv(tmp_path / "meta.csv", index=False)
     bb_train.main(["--meta_csv", str(tmp_path / "meta.csv"), *RUN_2D, *ONE_EPOCH, "--out_dir",
                    str(tmp_path / "out")])

@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 
 import evaluate
-from slivit.config import IntegratorConfig, Preprocess
+from slivit.config import FitOptions, IntegratorConfig, Preprocess
 from slivit.data.batch import model_inputs
 from slivit.data.scan_table import ArraySource, FileSource, ScanTable
 
@@ -38,6 +38,12 @@ def preprocess(n_slices: int = 0, **changes) -> Preprocess:
     """Return how tiny scans become input."""
     return Preprocess(**{"img_size": 32, "window": "full", "mean": HALF, "std": HALF,
                          "n_slices": n_slices, **changes})
+
+
+def fit_options(**changes) -> FitOptions:
+    """Return options of the training loop for tiny problems."""
+    return FitOptions(**{"n_epochs": 1, "b_size": 2, "warmup_epochs": 0, "patience": 0, "seed": 0,
+                         **changes})
 
 
 def scan_pixels(rng: np.random.Generator, bright: bool, shape: tuple[int, ...]) -> np.ndarray:

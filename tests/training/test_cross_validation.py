@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import RUN_3D, run_evaluate
+from helpers import RUN_3D, absolute_table, run_evaluate
 
 import finetune
 from slivit.utils.errors import UserError
@@ -71,8 +71,7 @@ def test_finished_folds_stay_and_the_rest_is_made_again(cv_run, command, name):
 
 def test_nothing_is_removed_where_a_fold_holds_what_the_run_reads(cv_run, command, volume_csv,
                                                                  tmp_path):
-    table = pd.read_csv(volume_csv)
-    table["Path"] = [str(volume_csv.parent / path) for path in table["Path"]]
+    table = absolute_table(volume_csv)
     (tmp_path / "v").mkdir()
     (tmp_path / "v/1.png").symlink_to(next((cv_run / "fold_2/worst").glob("*.png")))
     table.loc[0, "Path"] = str(tmp_path / "v")

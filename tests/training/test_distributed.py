@@ -2,17 +2,15 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import RUN_3D
+from helpers import ROOT, RUN_3D
 
 from slivit.data.samplers import interleave, make_batches
 from slivit.utils.distributed import ProcessGroup
 
-ROOT = Path(__file__).resolve().parents[2]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port"]
 
 

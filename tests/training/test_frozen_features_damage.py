@@ -6,9 +6,9 @@ import multiprocessing
 import numpy as np
 import pytest
 import torch
-from helpers import array_scans, preprocess
+from helpers import BACKBONE, TINY_VIT, array_scans, preprocess
 
-from slivit.config import Augmentation, IntegratorConfig
+from slivit.config import Augmentation
 from slivit.models.slivit import SLIViT
 from slivit.training.frozen_features import FeatureOptions, fill, open_stores
 from slivit.utils.errors import RunError
@@ -24,8 +24,7 @@ ROWS = np.arange(6)
 def model():
     """A tiny model whose features are of three slices."""
     torch.manual_seed(0)
-    return SLIViT("convnext_zepto_rms", 1, preprocess(3),
-                  IntegratorConfig(dim=16, depth=1, heads=2, head_dim=8, mlp_dim=32))
+    return SLIViT(BACKBONE, 1, preprocess(3), TINY_VIT)
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from helpers import BACKBONE, TINY_VIT, array_scans, preprocess, scan_pixels
-from test_trainer import options
+from helpers import BACKBONE, TINY_VIT, array_scans, fit_options, preprocess, scan_pixels
 
 from slivit.config import Target
 from slivit.data.batch import Batch, model_inputs
@@ -40,7 +39,7 @@ def gradients(batches, slices_per_step=0, views=("acquisition",)):
     torch.manual_seed(0)
     model = SLIViT(BACKBONE, 2, preprocess(4, views=views), TINY_VIT)
     model.slices_per_step = slices_per_step
-    chosen = options(accumulate=len(batches), clip_grad=1e9)
+    chosen = fit_options(accumulate=len(batches), clip_grad=1e9)
     data = TrainingSet(None, 1, None, lambda batch: model_inputs(batch, model.preprocess))
     phase = Phase(1, 1, parameter_groups(model, 0.0, 0.0), data)
     loop = start_phase(model, None, phase, Objective(TARGET), chosen, Session(CPU))

@@ -4,11 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import BACKBONE, RUN_3D, TINY_VIT, array_scans, preprocess, run_model, scan_pixels
-from safetensors.torch import load_file
+from helpers import (
+    BACKBONE,
+    RUN_3D,
+    TINY_VIT,
+    array_scans,
+    fit_options,
+    preprocess,
+    run_model,
+    same_run,
+    scan_pixels,
+)
 
 import finetune
-from slivit.config import Augmentation, FitOptions, Target
+from slivit.config import Augmentation, Target
 from slivit.data.batch import Batch
 from slivit.data.datasets import TrainingSet, scan_training_set
 from slivit.models.outputs import to_predictions
@@ -34,12 +43,6 @@ def of_x(batch):
     return (batch.x,)
 
 
-def options(**changes):
-    """Return options of the loop for tiny problems."""
-    return FitOptions(**{"n_epochs": 1, "b_size": 2, "warmup_epochs": 0, "patience": 0, "seed": 0,
-                         **changes})
-
-
 class Line(torch.nn.Module):
     """y = scale (a x + b)."""
 
@@ -53,7 +56,7 @@ class Line(torch.nn.Module):
 
 def fit_model(model, data, folder, target=BINARY, lr=0.1, **changes):
     """Fit a model; return the log and the epochs that were best."""
-    best, chosen = [], options(**changes)
+    best, chosen = [], fit_options(**changes)
     phase = Phase(1, chosen.n_epochs, parameter_groups(model, lr, 0.0), data)
     outputs = Outputs(folder, lambda epoch, scores, kept, validation: best.append(epoch))
     log = fit(model, [phase], Objective(target), chosen, Session(CPU), outputs)
@@ -189,16 +192,8 @@ def test_stopped_and_resumed_equals_uninterrupted(command, tmp_path, monkeypatch
         finetune.main([*command, "--out_dir", str(parts), "--resume", "--lr", "0.5"])
     finetune.main([*command, "--out_dir", str(parts), "--resume"])
 
-    logs = [pd.read_csv(folder / "log.csv").drop(columns="seconds") for folder in (whole, parts)]
-    assert logs[0].equals(logs[1])
-    assert len(logs[0]) == 3
-    states = [load_file(folder / "slivit.safetensors") for folder in (whole, parts)]
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    same_run(whole, parts)
+    assert len(pd.read_csv(whole / "log.csv")) == 3
     models = [torch.load(folder / "last.pt", weights_only=True)["model"]
               for folder in (whole, parts)]
     assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
-    for name in ("predictions.csv", "metrics.json"):
-        assert (whole / name).read_bytes() == (parts / name).read_bytes()
-    (parts / "last.pt").write_bytes((parts / "last.pt").read_bytes()[:5000])
-    with pytest.raises(UserError, match="last.pt: cannot be resumed from"):
-        finetune.main([*command, "--out_dir", str(parts), "--resume", "--n_epochs", "4"])

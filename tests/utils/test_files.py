@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import ROOT
 from safetensors.torch import save_file
 
 from slivit.utils.errors import NotWritten, UserError
 from slivit.utils.files import atomic_write
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def make(path: Path, kind: str) -> Path:

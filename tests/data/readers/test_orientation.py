@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from helpers import array_scans, preprocess
+from helpers import file_scans, preprocess
 from PIL import Image
 from scan_files import (
     AXES,
@@ -22,7 +22,6 @@ from slivit.config import Augmentation
 from slivit.data.datasets import prepare
 from slivit.data.readers import read_volume
 from slivit.data.readers.orientation import axes_of, cut
-from slivit.data.scan_table import FileSource
 from slivit.data.transforms import augment, draw_transform
 
 STORED = np.random.default_rng(0).integers(0, 2000, (6, 9, 11)).astype(np.int16)
@@ -68,8 +67,7 @@ def test_all_kinds_of_file_become_the_same_input(tmp_path, views, window):
     paths = [tmp_path / name for name in ("dicom", "x.nii.gz", "y.nii")]
     if window == "percentile":
         paths.append(write_pictures(tmp_path / "png"))
-    scans = array_scans(np.zeros((len(paths), 1, 1, 1)), [0] * len(paths), ndim=3,
-                        read=FileSource(tuple(paths), 3))
+    scans = file_scans(*paths)
     first, *others = (prepare(scans, row, preprocess(5, window=window, views=views))
                       for row in range(len(paths)))
     assert len(np.unique(first.slices)) > 50
