@@ -72,12 +72,9 @@ def test_other_kind_is_refused(saved):
 @pytest.mark.parametrize(("damage", "message"), [
     (lambda path: path.unlink(), "no such checkpoint file"),
     (lambda path: path.write_bytes(path.read_bytes()[:-1000]), "not a whole safetensors file"),
-    (lambda path: path.write_bytes(path.read_bytes()[:50]), "not a whole safetensors file"),
     (lambda path: path.write_bytes(b""), "not a whole safetensors file"),
     (lambda path: torch.save({"a": torch.zeros(1)}, path), "not a whole safetensors file"),
     (lambda path: save_file({"a": torch.zeros(1)}, path), "without this project's header"),
-    (lambda path: save_file({"a": torch.zeros(1)}, path, {"slivit": "[]"}),
-     "without this project's header"),
     (lambda path: save_file({"a": torch.zeros(1)}, path, {"slivit": '{"format": 99}'}),
      "has format 99, this version reads 1"),
 ])

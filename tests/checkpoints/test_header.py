@@ -83,7 +83,6 @@ def refusal(path):
 
 @pytest.mark.parametrize(("place", "value", "messages"), [
     ("temperature", 0, ["temperature: found 0, expected greater than or equal to 0.001"]),
-    ("temperature", -1.5, ["temperature: found -1.5, expected greater than or equal to 0.001"]),
     ("temperature", 1e300, ["temperature: found 1e+300, expected less than or equal to 1000"]),
     ("target.shift", [1e300, 0.0], ["target.shift[0]: found 1e+300, expected less than"]),
     ("preprocess.std", [1e300] * 3, ["preprocess.std[0]: found 1e+300, expected less than"]),
@@ -222,13 +221,12 @@ def test_whole_numbers_are_no_weights(write):
     assert "integrator.norm.weight: found torch.int64, expected torch.float32" in text
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_weights_that_are_not_finite_are_refused(write, value):
+def test_weights_that_are_not_finite_are_refused(write):
     bad = torch.ones(16)
-    bad[3:5] = value
+    bad[3:6] = torch.tensor([float("nan"), float("inf"), -float("inf")])
     text = refusal(write(lambda content: None, **{"integrator.norm.weight": bad}))
     assert "1 of its tensors are not whole finite numbers:" in text
-    assert "integrator.norm.weight: 2 of 16 values are NaN or infinite" in text
+    assert "integrator.norm.weight: 3 of 16 values are NaN or infinite" in text
 
 
 def test_nothing_is_written_that_could_not_be_read(tmp_path):

@@ -15,7 +15,6 @@ from demo import __main__ as demo
 from demo import nodule_tables
 from slivit import check, convert
 from slivit.cli import types
-from slivit.data.splits import parse_ratio
 
 sys.path.insert(0, str(DATA))  # where the converters find meta_table
 
@@ -117,12 +116,6 @@ def test_weights_are_names_or_files(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert [types.weights(text) for text in ("none", "imagenet", "~/w.pth", "w.pth")] == [
         "none", "imagenet", "/home/me/w.pth", "w.pth"]
-
-
-@pytest.mark.parametrize("text", ["nan,nan,nan", "inf,0,0", "0.7,nan,0.3", "1,0,-0.0000001,0"])
-def test_ratios_that_are_no_shares_are_refused(text):
-    with pytest.raises(Exception, match="three fractions for train, val and test"):
-        parse_ratio(text)
 
 
 @pytest.mark.parametrize(("option", "message"), [

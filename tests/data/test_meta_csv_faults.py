@@ -9,7 +9,7 @@ from helpers import RUN_2D, RUN_3D, write_image, write_meta
 
 import bb_train
 import finetune
-from slivit.data.meta_csv import read_meta, single_scan
+from slivit.data.meta_csv import read_meta
 from slivit.data.splits import Splitting
 from slivit.data.targets import fit_to_target, resolve_task
 from slivit.utils.errors import UserError
@@ -199,13 +199,6 @@ def test_zero_and_one_are_what_is_written(read):
 def test_numbers_of_a_regression_are_rounded_without_a_word(read):
     text = "F_Name,Path,A,Split\n1,a,0.1,train\n2,b,2.9999999999999996,train\n3,c,16777217,train\n"
     assert resolve_task(read(text))[1].task == "regression"
-
-
-def test_single_scan_may_be_an_array_of_a_file(tmp_path):
-    (tmp_path / "m.npz").touch()
-    assert single_scan(tmp_path / "m.npz:a", 3, ["A"]).ids == ("m.npz:a",)
-    with pytest.raises(UserError, match="--volume .*n.npz:a: no such file or folder"):
-        single_scan(tmp_path / "n.npz:a", 3, ["A"])
 
 
 def test_missing_files_alone_are_left_to_the_check_of_the_headers(tmp_path):

@@ -8,7 +8,6 @@ from helpers import BACKBONE, TINY_VIT, features_of, preprocess, run_model
 
 from slivit.data.batch import Batch
 from slivit.models.backbone import create_backbone, feature_shape
-from slivit.models.integrator import Integrator
 from slivit.models.slivit import ImageClassifier, SLIViT
 
 SLICES = torch.randint(0, 255, (2, 4, 1, 32, 32), dtype=torch.uint8,
@@ -74,16 +73,6 @@ def test_padding_is_never_looked_at(model):
     expected = run_model(model, batch_of(zeros, [3, 2]))
     assert torch.equal(run_model(model, batch_of(garbage, [3, 2])), expected)
     assert not torch.equal(run_model(model, batch_of(garbage, [4, 2])), expected)
-
-
-@torch.no_grad()
-def test_integrator_ignores_garbage_features_of_padding():
-    torch.manual_seed(0)
-    integrator = Integrator(6, 4, 2, TINY_VIT).eval()
-    features, mask = torch.randn(1, 4, 6), torch.tensor([[True, True, False, False]])
-    dirty = features.clone()
-    dirty[:, 2:] = float("nan")
-    assert torch.equal(integrator(features, mask), integrator(dirty, mask))
 
 
 @torch.no_grad()

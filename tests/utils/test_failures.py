@@ -5,20 +5,17 @@ import resource
 import subprocess
 import sys
 import types
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-from helpers import RUN_3D
+from helpers import ROOT, RUN_3D
 from safetensors.torch import load_file
 
 import finetune
 from slivit.data.scan_table import FileSource
 from slivit.utils.errors import NotWritten, RunError, UserError
 from slivit.utils.failures import explain
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_out_of_memory_says_what_to_lower_and_to_what():
@@ -71,18 +68,8 @@ def test_a_full_disk_keeps_the_last_good_files(volume_csv, tmp_path):
     assert not list((tmp_path / "out").glob(".*part*"))
 
 
-def test_log_goes_to_tensorboard(volume_csv, tmp_path):
+def test_log_goes_to_tensorboard_and_to_weights_and_biases(volume_csv, tmp_path, monkeypatch):
     loader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    finetune.main(["--meta_csv", str(volume_csv), "--pathologies", "A", *RUN_3D, "--n_epochs", "2",
-                   "--tensorboard", "--out_dir", str(tmp_path)])
-    events = loader.EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    log = pd.read_csv(tmp_path / "log.csv")
-    found = [event.value for event in events.Scalars("val_loss")]
-    assert found == pytest.approx(log["val_loss"].tolist(), rel=1e-6)
-
-
-def test_log_goes_to_weights_and_biases(volume_csv, tmp_path, monkeypatch):
     calls = []
     run = types.SimpleNamespace(log=lambda row, step: calls.append((step, row["val_loss"])),
                                 finish=lambda: calls.append("finished"))
@@ -90,9 +77,13 @@ def test_log_goes_to_weights_and_biases(volume_csv, tmp_path, monkeypatch):
     fake.init = lambda **options: calls.append(options["project"]) or run
     monkeypatch.setitem(sys.modules, "wandb", fake)
     finetune.main(["--meta_csv", str(volume_csv), "--pathologies", "A", *RUN_3D, "--n_epochs", "2",
-                   "--wandb", "nodules", "--out_dir", str(tmp_path)])
-    log = pd.read_csv(tmp_path / "log.csv", dtype={"val_loss": str})
-    assert calls == ["nodules", *enumerate(log["val_loss"].map(float), 1), "finished"]
+                   "--tensorboard", "--wandb", "nodules", "--out_dir", str(tmp_path)])
+    losses = pd.read_csv(tmp_path / "log.csv", dtype={"val_loss": str})["val_loss"].map(float)
+    assert calls == ["nodules", *enumerate(losses, 1), "finished"]
+    events = loader.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    found = [event.value for event in events.Scalars("val_loss")]
+    assert found == pytest.approx(losses.tolist(), rel=1e-6)
 
 
 def test_a_tracker_that_is_not_installed_is_refused(tmp_path, monkeypatch):
@@ -115,7 +106,6 @@ def test_quiet_leaves_the_bars_away(volume_csv, tmp_path, capsys):
     (["--unfreeze_after", "1"], "--unfreeze_after goes with --freeze_backbone"),
     (["--freeze_backbone", "--unfreeze_after", "5", "--n_epochs", "5"], "leaves nothing of"),
     (["--freeze_backbone", "--slices_per_step", "2", "--weights", "imagenet"], "contradict"),
-    (["--cache_dir", "cache"], "--cache_dir goes with --meta_csv, or with --freeze_backbone"),
 ])
 def test_options_that_cannot_be_had_are_refused(tmp_path, flags, message):
     with pytest.raises(UserError, match=message):
