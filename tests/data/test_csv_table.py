@@ -11,16 +11,6 @@ ROWS = "F_Name,Path,A,note\none,a.png,1,\"x, y; z\"\ntwo,b.png,0,\n"
 UNREADABLE = "--meta_csv .*meta.csv: cannot be read as a CSV table"
 
 
-@pytest.fixture
-def read(tmp_path):
-    """Return a function that reads a table given as text or bytes."""
-    def from_content(content, encoding: str = "utf-8", **options):
-        path = tmp_path / "meta.csv"
-        path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
-        return read_meta(path, 2, **options)
-    return from_content
-
-
 def separated_by(separator):
     """Return the rows with another separator; the quoted cell keeps its comma."""
     return separator.join(ROWS.split(",")).replace(f"x{separator} y", "x, y")
@@ -33,7 +23,7 @@ def separated_by(separator):
 def test_separators_and_encodings_are_read_and_said(read, messages, separator, word, encoding,
                                                     sep_line):
     text = f"sep={separator}\r\n" * sep_line + separated_by(separator)
-    scans = read(text, encoding)
+    scans = read(text, encoding=encoding)
     assert scans.ids == ("one", "two")
     assert scans.labels.tolist() == [[1], [0]]
     assert scans.columns["note"] == ("x, y; z", "")
@@ -102,7 +92,7 @@ def test_underscores_make_no_number(read):
         read("F_Name,Path,A\n1,a,1_0\n2,b,1\n")
 
 
-def test_names_of_the_columns_alone(tmp_path, messages):
+def test_names_of_the_columns_are_read_without_a_word(tmp_path, messages):
     path = tmp_path / "t.csv"
     path.write_text("sep=;\nF_Name; Path ;A;;B\n1;a;x;;\n")
     assert column_names(path) == ["F_Name", "Path", "A", "B"]

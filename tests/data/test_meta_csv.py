@@ -3,23 +3,12 @@
 import numpy as np
 import pytest
 
-from slivit.data.meta_csv import read_meta
 from slivit.utils.errors import UserError
-
-
-@pytest.fixture
-def read(tmp_path):
-    """Return a function that reads a table given as text."""
-    def from_text(text: str, encoding: str = "utf-8", **options):
-        path = tmp_path / "meta.csv"
-        path.write_text(text, encoding=encoding)
-        return read_meta(path, 2, **options)
-    return from_text
 
 
 def test_stray_blanks_and_byte_order_mark_are_stripped(read):
     scans = read(" F_Name , Path ,  A ,Split \n one , a.png , 1 , train \n\ntwo,b.png, 0 ,val\n",
-                 "utf-8-sig")
+                 encoding="utf-8-sig")
     assert scans.ids == ("one", "two")
     assert scans.label_names == ("A",)
     assert scans.labels.tolist() == [[1], [0]]

@@ -15,16 +15,6 @@ from slivit.data.targets import fit_to_target, resolve_task
 from slivit.utils.errors import UserError
 
 
-@pytest.fixture
-def read(tmp_path):
-    """Return a function that reads a table given as text."""
-    def from_text(text: str, ndim: int = 2, **options):
-        path = tmp_path / "meta.csv"
-        path.write_text(text)
-        return read_meta(path, ndim, **options)
-    return from_text
-
-
 def test_faults_of_every_kind_are_in_one_message(read, tmp_path):
     (tmp_path / "there.png").touch()
     with pytest.raises(UserError) as error:

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 from helpers import (
-    BACKBONE,
     RUN_3D,
     TINY_VIT,
     features_of,
@@ -16,6 +15,7 @@ from helpers import (
     preprocess,
     run_evaluate,
     run_model,
+    tiny_slivit,
 )
 from safetensors.torch import load_file
 from scan_files import scan_affine, write_nifti
@@ -26,18 +26,11 @@ from slivit.data.batch import Batch, model_slices
 from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.transforms import adjacent
 from slivit.models.integrator import Integrator
-from slivit.models.slivit import SLIViT
 from slivit.training.optim import parameter_groups
 from slivit.utils.errors import UserError
 
 CPU = torch.device("cpu")
 VIEWS = ("axial", "coronal", "sagittal")
-
-
-def make_model(views=VIEWS, n_slices=3):
-    """Return a small SLIViT of these views in evaluation mode, always of the same weights."""
-    torch.manual_seed(0)
-    return SLIViT(BACKBONE, 2, preprocess(n_slices, views=views), TINY_VIT).eval()
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +119,7 @@ def test_what_the_padding_holds_changes_nothing(tmp_path):
     volumes = [rng.integers(1, 255, shape, dtype=np.uint8) for shape in ((4, 5, 2), (1, 3, 3))]
     volumes[1] = volumes[1].repeat(2, axis=0)
     batch = batch_of(tmp_path, volumes, preprocess(3, views=VIEWS))
-    model = make_model()
+    model = tiny_slivit(3, views=VIEWS)
     dirty = Batch(batch.x.clone(), batch.mask, batch.y)
     dirty.x[~batch.mask] = torch.from_numpy(rng.integers(0, 255, (2, 1, 32, 32), dtype=np.uint8))
     assert torch.equal(run_model(model, batch), run_model(model, dirty))
@@ -148,8 +141,8 @@ def test_the_same_slices_in_another_view_are_something_else():
 
 
 def test_view_embedding_is_there_for_several_views_alone_and_learns():
-    assert make_model(("coronal",)).integrator.view_embed is None
-    model = make_model(n_slices=2).train()
+    assert tiny_slivit(views=("coronal",)).integrator.view_embed is None
+    model = tiny_slivit(2, views=VIEWS).train()
     names = [name for name, _ in model.named_parameters() if "view_embed" in name]
     assert names == ["integrator.view_embed"]
     plain = parameter_groups(model, 0.1, 0.5)[1]

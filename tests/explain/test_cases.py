@@ -6,14 +6,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from helpers import BACKBONE, TINY_VIT, array_scans, preprocess
+from helpers import BACKBONE, array_scans, preprocess, tiny_slivit
 from PIL import Image
 from scan_files import scan_affine, write_dicom, write_nifti
 
 from slivit.config import Target
 from slivit.data.scan_table import FileSource
 from slivit.explain.cases import choose_cases, write_explanations
-from slivit.models.slivit import ImageClassifier, SLIViT
+from slivit.models.slivit import ImageClassifier
 from slivit.prediction import Trained
 
 RNG = np.random.default_rng(0)
@@ -66,9 +66,7 @@ def trained(model, target):
 @pytest.fixture
 def model():
     """An untrained model of three views."""
-    torch.manual_seed(0)
-    options = preprocess(4, img_size=64, views=("axial", "coronal", "sagittal"))
-    return SLIViT(BACKBONE, 1, options, TINY_VIT).eval()
+    return tiny_slivit(n_outputs=1, img_size=64, views=("axial", "coronal", "sagittal"))
 
 
 def test_a_picture_of_each_scan_and_a_heat_map_in_its_grid(model, tmp_path):
@@ -96,10 +94,8 @@ def test_a_picture_of_each_scan_and_a_heat_map_in_its_grid(model, tmp_path):
 
 def test_names_stay_apart(tmp_path):
     target = Target("multilabel", ("A/b", "a b"))
-    torch.manual_seed(0)
-    model = SLIViT(BACKBONE, 2, preprocess(4), TINY_VIT).eval()
     scans = array_scans(RNG.integers(0, 255, (1, 3, 20, 24), dtype=np.uint8), [[np.nan, np.nan]])
-    found = write_explanations(trained(model, target), scans, np.array([0]),
+    found = write_explanations(trained(tiny_slivit(), target), scans, np.array([0]),
                                np.array([[0.1, 0.2]]), None, 1, tmp_path)
     assert [path.name for path in found] == ["A_b_highest_1_r0.png", "a_b_highest_1_r0-2.png"]
 

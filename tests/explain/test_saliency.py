@@ -2,12 +2,13 @@
 
 import copy
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import BACKBONE, TINY_VIT, features_of, preprocess, run_model
+from helpers import BACKBONE, TINY_VIT, features_of, preprocess, run_model, tiny_slivit
 from scipy.stats import spearmanr
 
 from slivit.data.batch import Batch
@@ -19,11 +20,7 @@ SLICES = torch.randint(0, 255, (1, 6, 1, 64, 64), dtype=torch.uint8,
 SEED = 0
 
 
-def make_model(token="flatten", n_slices=6, views=("acquisition",), n_outputs=2, **changes):
-    """Return a small SLIViT for slices of 64 pixels, always of the same weights."""
-    torch.manual_seed(0)
-    return SLIViT(BACKBONE, n_outputs, preprocess(n_slices, img_size=64, views=views),
-                  dataclasses.replace(TINY_VIT, token=token, depth=2, **changes)).eval()
+make_model = functools.partial(tiny_slivit, n_slices=6, img_size=64, depth=2)
 
 
 def batch_of(x, real=None):
@@ -38,7 +35,7 @@ PADDED = [True, True, False, True, False, False]
 
 
 @pytest.mark.parametrize(("model", "real", "step"), [
-    (make_model(), None, 0), (make_model("pool"), PADDED[::-1], 0),
+    (make_model(), None, 0), (make_model(token="pool"), PADDED[::-1], 0),
     (make_model(n_slices=3, views=("axial", "coronal")), PADDED, 2)], ids=["all", "pool", "views"])
 def test_explained_pass_predicts_as_the_model_does(model, real, step):
     batch = batch_of(SLICES, real)

@@ -1,3 +1,5 @@
+"""The depthwise convolution of small maps as a matrix: the same numbers as the direct one."""
+
 import pytest
 import timm
 import torch

@@ -1,29 +1,21 @@
 """Shapes, tokens and padding of the two models."""
 
-import dataclasses
 
 import pytest
 import torch
-from helpers import BACKBONE, TINY_VIT, features_of, preprocess, run_model
+from helpers import BACKBONE, features_of, preprocess, run_model, tiny_slivit
 
 from slivit.data.batch import Batch
 from slivit.models.backbone import create_backbone, feature_shape
-from slivit.models.slivit import ImageClassifier, SLIViT
+from slivit.models.slivit import ImageClassifier
 
 SLICES = torch.randint(0, 255, (2, 4, 1, 32, 32), dtype=torch.uint8,
                        generator=torch.Generator().manual_seed(0))
 
 
-def make_model(n_slices=4, n_outputs=2, **changes):
-    """Return a small SLIViT in evaluation mode, always of the same weights."""
-    torch.manual_seed(0)
-    return SLIViT(BACKBONE, n_outputs, preprocess(n_slices),
-                  dataclasses.replace(TINY_VIT, **changes)).eval()
-
-
 @pytest.fixture(scope="module")
 def model():
-    return make_model()
+    return tiny_slivit()
 
 
 def batch_of(x, lengths):
@@ -77,7 +69,7 @@ def test_padding_is_never_looked_at(model):
 
 @torch.no_grad()
 def test_padded_volume_equals_the_same_volume_without_padding(model):
-    short = make_model(n_slices=2)
+    short = tiny_slivit(n_slices=2)
     state = model.state_dict()
     state["integrator.pos_embed"] = state["integrator.pos_embed"][:, :3]
     short.load_state_dict(state)
@@ -93,7 +85,7 @@ def test_order_of_slices_matters(model):
 
 @pytest.mark.parametrize("token", ["flatten", "pool"])
 def test_every_parameter_gets_a_gradient(token):
-    model = make_model(token=token).train()
+    model = tiny_slivit(token=token).train()
     run_model(model, batch_of(SLICES, [4, 3])).square().sum().backward()
     without = [name for name, p in model.named_parameters()
                if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
@@ -101,10 +93,7 @@ def test_every_parameter_gets_a_gradient(token):
 
 
 def test_token_is_the_whole_map_or_its_mean():
-    torch.manual_seed(0)
-    flat, pool = (SLIViT(BACKBONE, 1, preprocess(4, img_size=64),
-                         dataclasses.replace(TINY_VIT, token=token)).eval()
-                  for token in ("flatten", "pool"))
+    flat, pool = (tiny_slivit(img_size=64, token=token) for token in ("flatten", "pool"))
     assert (flat.feature_dim, pool.feature_dim) == (256 * 2 * 2, 256)
     pool.backbone.load_state_dict(flat.backbone.state_dict())
     x = torch.zeros(1, 4, 1, 64, 64, dtype=torch.uint8)
@@ -115,7 +104,7 @@ def test_token_is_the_whole_map_or_its_mean():
 
 
 def test_heads_have_a_width_of_their_own():
-    model = make_model(heads=3, head_dim=10)
+    model = tiny_slivit(heads=3, head_dim=10)
     assert model.integrator.blocks[0].attn.qkv.weight.shape == (3 * 3 * 10, 16)
     assert run_model(model, batch_of(SLICES, [4, 4])).shape == (2, 2)
 

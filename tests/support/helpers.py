@@ -1,18 +1,21 @@
 """Made-up scans in true file formats, and the smallest options that still run everything."""
 
 import argparse
+import dataclasses
 import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 
 import evaluate
 from slivit.config import FitOptions, IntegratorConfig, Preprocess
 from slivit.data.batch import model_inputs
 from slivit.data.scan_table import ArraySource, FileSource, ScanTable
+from slivit.models.slivit import SLIViT
 
 ROOT = Path(__file__).resolve().parents[2]
 HALF = (0.5, 0.5, 0.5)
@@ -44,6 +47,14 @@ def fit_options(**changes) -> FitOptions:
     """Return options of the training loop for tiny problems."""
     return FitOptions(**{"n_epochs": 1, "b_size": 2, "warmup_epochs": 0, "patience": 0, "seed": 0,
                          **changes})
+
+
+def tiny_slivit(n_slices: int = 4, n_outputs: int = 2, img_size: int = 32,
+                views: tuple[str, ...] = ("acquisition",), **changes) -> SLIViT:
+    """Return a small SLIViT in evaluation mode, always of the same weights."""
+    torch.manual_seed(0)
+    return SLIViT(BACKBONE, n_outputs, preprocess(n_slices, img_size=img_size, views=views),
+                  dataclasses.replace(TINY_VIT, **changes)).eval()
 
 
 def scan_pixels(rng: np.random.Generator, bright: bool, shape: tuple[int, ...]) -> np.ndarray:

@@ -95,7 +95,7 @@ def test_progress_that_the_weights_have_not_made_is_refused(unbroken, command, e
     torch.save(content, tmp_path / "out/last.pt")
     with pytest.raises(UserError, match=rf"last.pt: cannot be resumed from .{message}"):
         finetune.main([*command[3:], "--out_dir", str(tmp_path / "out"), "--resume"])
-    same(unbroken, tmp_path / "out")
+    same_run(unbroken, tmp_path / "out")
 
 
 def test_stopped_it_saves_and_says_how_to_go_on(command, unbroken, tmp_path):
