@@ -1,3 +1,5 @@
+"""The benchmarks of accuracy: folds, networks, summaries, and quick jobs."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -86,7 +88,7 @@ def test_shape_features_of_a_cuboid():
     assert found[6:] == pytest.approx([52 / 24, 1, 255])
 
 
-def test_summary_of_made_up_results(tmp_path):
+def test_summary_scores_and_compares_what_is_finished(tmp_path):
     jobs = {"slivit": [write_done(tmp_path, "slivit", PREDS, fold) for fold in (0, 1)],
             "same": [write_done(tmp_path, "same", PREDS, fold) for fold in (0, 1)],
             "part": [write_done(tmp_path, "part", PREDS, 0)],
@@ -120,7 +122,7 @@ def test_summary_averages_seeds_and_gives_their_spread(tmp_path):
     assert row["seed_sd"] == pytest.approx(1 / 16 / 2 ** 0.5, abs=1e-6)
 
 
-def test_jobs_of_methods_that_are_not_run_everywhere():
+def test_methods_that_are_not_run_everywhere_have_fewer_jobs():
     assert len(jobs_of(accuracy.BENCHMARK, "slivit", [0, 1], [0, 1, 2])) == 6
     assert len(jobs_of(accuracy.BENCHMARK, "volume", [0, 1], [0, 1, 2])) == 2
     assert len(jobs_of(accuracy.BENCHMARK, "resnet18_full", [0, 1], [0, 1])) == 1
@@ -153,7 +155,7 @@ def test_unknown_method_is_refused():
 
 
 @pytest.mark.parametrize("method", ["slivit", "slivit_mean_logits", "resnet18_narrow"])
-def test_quick_job(method, tmp_path, monkeypatch):
+def test_a_quick_job_leaves_its_facts_and_a_prediction_a_volume(method, tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "FEW", 100)
     results = tmp_path / "results"
     accuracy.main(["--job", f"{method}:0:0:0", "--quick", "--results", str(results),

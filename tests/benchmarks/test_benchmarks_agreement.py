@@ -1,3 +1,5 @@
+"""Agreement with radiologists: their ratings, groups of nodules, methods together."""
+
 import numpy as np
 import pandas as pd
 import pytest

@@ -64,7 +64,7 @@ def test_fewer_volumes_train_for_more_epochs_in_smaller_batches(tmp_path):
     assert learning_curve.make_task(Job("slivit", 0, 0), tmp_path, False).epochs(12) == 12
 
 
-def test_volumes_needed_for_a_score():
+def test_volumes_needed_for_a_score_are_read_off_the_risen_curve():
     sizes, curve = [25, 100, 400], [0.7, 0.8, 0.9]
     assert curve_summary.volumes_for(0.8, sizes, curve) == pytest.approx(100)
     assert curve_summary.volumes_for(0.85, sizes, curve) == pytest.approx(200)
@@ -123,7 +123,7 @@ def test_search_sees_no_test_patient_and_each_other_volume_once(tmp_path):
 
 @pytest.mark.parametrize(("name", "count", "shape"), [("b64", 1, (28, 28)), ("ax3", 3, (28, 28)),
                                                       ("ord_adj32", 3, (28, 28, 3))])
-def test_images_of_variants(name, count, shape, tmp_path):
+def test_images_of_variants_have_their_number_shape_and_labels(name, count, shape, tmp_path):
     fold = search.make_task(Job(name, 0, 0), tmp_path, quick=True).fold
     variant = variants.VARIANTS[name]
     table = pd.read_csv(variants.write_images(fold, variant, tmp_path, tmp_path / "shared"))
@@ -156,7 +156,7 @@ def test_shape_features_of_a_square():
 
 
 @pytest.mark.parametrize("method", ["slivit", "plain", "image_resnet18"])
-def test_quick_job_of_ratings(method, tmp_path, monkeypatch):
+def test_a_quick_job_predicts_the_ratings_of_its_method(method, tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "FEW", 100)
     ratings.main(["--job", f"{method}:0:0:0", "--quick", "--results", str(tmp_path / "results"),
                   "--scratch", str(tmp_path / "scratch")])

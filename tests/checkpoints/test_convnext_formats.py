@@ -93,7 +93,7 @@ def test_models_of_other_libraries_give_the_same_numbers(library):
 
 
 @torch.no_grad()
-def test_models_of_transformers_without_a_classifier():
+def test_models_of_transformers_without_a_classifier_give_the_same_features():
     model, x = randomise(ConvNextModel(ConvNextConfig(**ATTO))), torch.rand(1, 3, 64, 64)
     found = recognise(model.state_dict(), "file")
     assert (found.architecture, found.n_classes) == ("convnext_atto", 0)
@@ -143,7 +143,7 @@ class Original(nn.Module):
 
 
 @torch.no_grad()
-def test_feature_extractor_of_the_original():
+def test_feature_extractor_of_the_original_gives_the_same_numbers():
     model = randomise(transformers_tiny())
     state = Original(model).state_dict()
     assert len(state) == 182 and "model.convnext.layernorm.weight" in state
@@ -155,7 +155,7 @@ def test_feature_extractor_of_the_original():
     assert torch.allclose(ours(x), model(x).logits, rtol=0, atol=TOLERANCE)
 
 
-def test_backbone_of_a_fine_tuned_model_of_the_original():
+def test_backbone_of_a_fine_tuned_model_of_the_original_is_found():
     state = random_model()
     found = recognise(state, "file")
     assert (found.architecture, found.n_classes, len(found.state)) == ("convnext_tiny", 0, 178)

@@ -170,7 +170,7 @@ def test_a_table_without_patients_needs_no_key(volume_csv, tmp_path, monkeypatch
     assert said(tmp_path / "run/slivit.safetensors") == ""
 
 
-def test_a_key_that_cannot_be_read(tmp_path, monkeypatch):
+def test_a_key_is_kept_on_resume_and_refused_where_it_cannot_be_read(tmp_path, monkeypatch):
     write_key(tmp_path, KEY)
     assert patient_key(tmp_path, resume=True) == KEY
     assert patient_key(tmp_path, resume=False) != KEY

@@ -139,7 +139,7 @@ def write_file_list(root, rows):
                           "NumberOfFrames", "Split"]).to_csv(root / "FileList.csv", index=False)
 
 
-def test_echonet_table(scripts, echonet):
+def test_echonet_table_holds_fractions_a_class_and_splits(scripts, echonet):
     run(scripts.echonet, echonet)
     scans = read(echonet / "echonet_meta.csv", 3)
     assert scans.ids == tuple(name.removesuffix(".avi") for name, *_ in ECHO)

@@ -12,7 +12,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 
-def test_images_in_split_folders(scripts, tmp_path, capsys):
+def test_images_in_split_folders_are_found_with_class_split_and_patient(scripts, tmp_path, capsys):
     names = ["Train/cat/P1_a.png", "Train/cat/P1_b.JPG", "Train/dog/P2_a.bmp",
              "test/cat/P4_a.png", "validation/dog/P3_a.png", "validation/owl/P3_b.tif"]
     for name in names:
@@ -60,7 +60,7 @@ def write_volumes(root):
     return root
 
 
-def test_volumes_of_every_kind(scripts, tmp_path):
+def test_volumes_of_every_kind_are_found_with_class_and_patient(scripts, tmp_path):
     run(scripts.folder, write_volumes(tmp_path / "tree"), "--out", tmp_path / "v.csv",
         "--patient_from", "[ab][0-9]")
     scans = read(tmp_path / "v.csv", 3)

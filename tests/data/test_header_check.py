@@ -73,7 +73,7 @@ def test_default_window_follows_from_the_files(tmp_path, kinds, window):
     assert check_headers(file_scans(*paths)).window == window
 
 
-def test_images_and_scans_in_memory(tmp_path):
+def test_default_window_of_images_and_of_scans_in_memory(tmp_path):
     ct = write_dicom(tmp_path / "x.dcm", STORED[0])
     assert check_headers(file_scans(ct, ndim=2)).window == "-1000,1000"
     picture = write_image(tmp_path / "x.png", PIXELS)

@@ -188,7 +188,7 @@ def roc_auc(score, truth):
     return (ranks[truth].sum() - n_pos * (n_pos + 1) / 2) / (n_pos * (~truth).sum())
 
 
-def test_committed_files():
+def test_committed_files_hold_the_stated_nodules_labels_and_patients():
     solid, flat = (dict(np.load(DATA / f"noduleshapes{d}d.npz")) for d in (3, 2))
     table, table_2d = (pd.read_csv(DATA / f"noduleshapes{d}d.csv") for d in (3, 2))
     for split, n, n_2d in zip(SPLITS, (1403, 206, 395), (1872, 269, 0), strict=True):

@@ -21,7 +21,7 @@ def read(tmp_path):
     return from_columns
 
 
-def test_spellings_of_split(read):
+def test_spellings_of_split_are_known(read):
     words = ["train", "Train", "val", "VALID", "validation", "Test", "testing"]
     split = read([f"{i}.png" for i in range(7)], Split=words).split
     assert split.tolist() == ["train", "train", "val", "val", "val", "test", "test"]

@@ -64,7 +64,7 @@ def test_table_equals_the_formula_on_every_value(dtype):
     assert (mapped.min(), mapped.max()) == (0, 255)
 
 
-def test_full_window_and_fixed_window():
+def test_full_window_is_that_of_the_type_and_a_fixed_one_clips():
     scan = np.array([[0, 100, 255]], dtype=np.uint8)
     assert windowed(scan, "full").tolist() == [[0, 100, 255]]
     assert windowed(scan.astype(np.uint16) * 257, "full").tolist() == [[0, 100, 255]]

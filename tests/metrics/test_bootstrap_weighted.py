@@ -28,7 +28,7 @@ def check(scorer, expected, *arrays, rel=1e-9):
 
 
 @pytest.mark.parametrize("decimals", [1, 6])  # with many ties and without
-def test_ranking_and_probability_scores(decimals):
+def test_ranking_and_probability_scores_weigh_rows_as_repeating_them(decimals):
     truth = RNG.integers(0, 2, 60)
     pred = np.clip(np.round(RNG.random(60) * 0.7 + 0.3 * truth, decimals), 0, 1)
     check(bootstrap.combine(bootstrap.ranking(truth, pred), bootstrap.probability(truth, pred)),
@@ -50,7 +50,7 @@ def test_calibration_error_is_the_definition():
     assert point_scores(truth, pred, "binary")["ece"] == pytest.approx(total)
 
 
-def test_decision_scores():
+def test_decision_scores_weigh_rows_as_repeating_them():
     truth, pred = RNG.integers(0, 2, 60), np.round(RNG.random(60), 1)
 
     def expected(t, p):
@@ -65,7 +65,7 @@ def test_decision_scores():
 
 
 @pytest.mark.parametrize(("unit", "decimals"), [(1.0, 8), (1.0, 0), (1e-9, 8), (1e6, 8)])
-def test_regression_scores(unit, decimals):
+def test_regression_scores_weigh_rows_as_repeating_them(unit, decimals):
     truth = np.round(RNG.normal(size=60) * 2 + 30, decimals) * unit
     value = truth + np.round(RNG.normal(size=60) + 0.3, decimals) * unit
 
@@ -81,7 +81,7 @@ def test_regression_scores(unit, decimals):
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes")  # scikit-learn's, of rare classes
-def test_confusion_scores():
+def test_confusion_scores_weigh_rows_as_repeating_them():
     truth, said = RNG.integers(0, 4, 60), RNG.integers(0, 5, 60)
     truth[RNG.random(60) < 0.5] = 1
     truth[:2] = 3  # in some replicates a class is missing from the truth

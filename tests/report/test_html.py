@@ -173,7 +173,7 @@ def browser(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["nasty", "multiclass"])
-def test_the_page_in_a_browser(tmp_path, request, browser, kind):
+def test_the_page_fits_every_screen_and_can_be_read(tmp_path, request, browser, kind):
     if kind == "nasty":
         report = request.getfixturevalue("nasty")
     else:

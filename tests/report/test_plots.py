@@ -22,7 +22,7 @@ ONE_CLASS = Target("multilabel", ("a", "b"))
     (Target("multiclass", ("a", "b", "$c")), False, [*CURVES, "confusion.png"]),
     (Target("regression", ("a", "b", "c", "d")), False, ["scatter.png", "bland_altman.png"]),
 ])
-def test_plots_of_a_task(tmp_path, target, point, expected):
+def test_every_task_has_its_plots(tmp_path, target, point, expected):
     truth, pred = draw_data(target, 80)
     metrics = metrics_of(target, truth, pred, point)
     files = plot_scores(truth, pred, target, metrics, tmp_path)

@@ -69,7 +69,7 @@ def test_patients_are_drawn_by_the_labels_that_are_predicted(tmp_path, volume_cs
         assert found.to_list() == fold.split.tolist()
 
 
-def test_first_outputs_of_a_target():
+def test_first_outputs_of_a_target_are_a_target_of_those_labels():
     target = Target("multilabel", ("a", "b"), shift=(1.0, 2.0))
     assert target.first(1) == Target("binary", ("a",), shift=(1.0,))
     assert target.first(2) is target

@@ -26,7 +26,7 @@ RARE = (RNG.random(4000) < 1 / (1 + np.exp(3.5 - 1.5 * X[:, 0]))).astype(np.floa
 BINARY = Target("binary", ("a",))
 
 
-def test_weights_of_positives_and_smoothing():
+def test_loss_weighs_positives_and_smooths_labels():
     logits, labels = torch.tensor([[0.5], [-1.0]]), torch.tensor([[1.0], [0.0]])
     plus, minus = np.log1p(np.exp(-0.5)), np.log1p(np.exp(-1.0))
     assert float(loss_sum(logits, labels, Objective(BINARY, (3.0,)))) == pytest.approx(
@@ -84,7 +84,7 @@ def test_weighted_training_predicts_the_true_share(by):
     assert logit_shift(RARE, BINARY) == ()
 
 
-def test_shift_of_several_classes():
+def test_shift_takes_the_sampling_of_several_classes_off_again():
     hot = np.eye(3, dtype=np.float32)[[0] * 6 + [1] * 3 + [2]]
     target = Target("multiclass", ("a", "b", "c"))
     shift = np.array(logit_shift(hot, target, weights=row_weights(hot, target)))

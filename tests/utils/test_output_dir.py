@@ -134,7 +134,7 @@ def test_a_folder_under_the_name_of_a_file_is_refused_before_anything_is_written
     ("file/below", "file is a file, expected a folder"),
     ("pipe", "is a named pipe, expected a folder"),
 ])
-def test_places_where_no_folder_can_be(tmp_path, path, message):
+def test_places_where_no_folder_can_be_are_refused(tmp_path, path, message):
     (tmp_path / "dead").symlink_to(tmp_path / "nowhere")
     (tmp_path / "file").write_text("")
     os.mkfifo(tmp_path / "pipe")

@@ -43,7 +43,7 @@ from slivit.data.readers import ReadError, image_header, read_volume, volume_hea
     ("RescaleIntercept", 1e300, "RescaleIntercept: found 1e.?300, expected a number"),
 ])
 @pytest.mark.filterwarnings("ignore")  # pydicom's, of the very values
-def test_dicom_fields_that_cannot_be(tmp_path, field, value, message):
+def test_dicom_fields_that_cannot_be_are_refused(tmp_path, field, value, message):
     def change(dataset, k):
         if value is None:
             delattr(dataset, field)
@@ -61,7 +61,7 @@ def test_dicom_fields_that_cannot_be(tmp_path, field, value, message):
     ("ImagePositionPatient", ["nan", 0, 1]), ("ImageOrientationPatient", [0, 0, 0, 0, 0, 0]),
     ("ImageOrientationPatient", [1, 0, 0, 1, 0, 0]), ("ImagePositionPatient", [0, 0, "inf"])])
 @pytest.mark.filterwarnings("ignore")
-def test_dicom_slices_that_lie_nowhere(tmp_path, field, value):
+def test_dicom_slices_that_lie_nowhere_are_refused(tmp_path, field, value):
     series = write_dicom_series(tmp_path / "series", STORED, **{field: value})
     refused(series, "ImageOrientationPatient and ImagePositionPatient are to say where")
 
@@ -75,7 +75,7 @@ def test_dicom_pixels_of_no_size_have_none(tmp_path, value):
 
 @pytest.mark.parametrize("fields", [{"NumberOfFrames": 2}, {
     "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}])
-def test_dicom_frames_of_more_pixels_than_the_header_says(tmp_path, fields):
+def test_dicom_frames_of_more_pixels_than_the_header_says_are_refused(tmp_path, fields):
     path = tmp_path / "a.dcm"
     dataset = dicom_of(STORED, NumberOfFrames=5)
     for name, value in fields.items():
@@ -110,7 +110,7 @@ def test_a_way_to_store_pixels_that_is_not_known_is_said_at_the_start(tmp_path):
     (344, b"ni1\0", "voxels lie in another file"),
     (344, b"abc\0", "cannot be read as NIfTI|another file"),
 ])
-def test_nifti_fields_that_cannot_be(tmp_path, place, content, message):
+def test_nifti_fields_that_cannot_be_are_refused(tmp_path, place, content, message):
     path = write_nifti(tmp_path / "a.nii", STACK.astype(np.int16), np.eye(4))
     damaged = bytearray(path.read_bytes())
     damaged[place:place + len(content)] = content

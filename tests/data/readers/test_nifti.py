@@ -148,7 +148,8 @@ def test_a_file_without_directions_is_refused(tmp_path, affine):
     ((0.7, 3, 0.8), None, "coronal"),
     ((3, 0.7, 0.8), None, "sagittal"),
 ])
-def test_plane_of_acquisition(tmp_path, spacing, named, plane):
+def test_plane_of_acquisition_is_the_named_one_or_that_of_odd_spacing(
+        tmp_path, spacing, named, plane):
     assert acquisition_plane(spacing, named) == plane
     affine = np.diag([*map(float, spacing), 1.0])
     volume = read_both(write_nifti(tmp_path / "x.nii", VALUES, affine, named))

@@ -23,14 +23,14 @@ def test_pages_of_a_tiff_keep_their_type(tmp_path, dtype, compression):
     {"photometric": "rgb"}, {"photometric": "rgb", "planarconfig": "separate"},
     {"photometric": "rgb", "compression": "lzw"}, {"imagej": True}, {"ome": True},
 ])
-def test_colour_pages_of_a_tiff(tmp_path, options):
+def test_colour_pages_of_a_tiff_keep_their_colours(tmp_path, options):
     planar = options.get("planarconfig") == "separate"
     tifffile.imwrite(tmp_path / "x.tif", np.moveaxis(COLOUR, -1, 1) if planar else COLOUR,
                      **options)
     assert (read_both(tmp_path / "x.tif").slices == COLOUR).all()
 
 
-def test_palettes_white_zero_and_bits_of_a_tiff(tmp_path):
+def test_palettes_white_zero_and_bits_of_a_tiff_are_resolved(tmp_path):
     palette = np.random.default_rng(3).integers(0, 255, (3, 256)).astype(np.uint16) * 257
     tifffile.imwrite(tmp_path / "p.tif", STACK, photometric="palette", colormap=palette)
     assert (read_both(tmp_path / "p.tif").slices == np.moveaxis(palette >> 8, 0, -1)[STACK]).all()
@@ -47,7 +47,7 @@ def test_pillow_and_tifffile_write_the_same_stack(tmp_path):
 
 
 @pytest.mark.parametrize(("unit", "scale"), [("mm", 1), ("micron", 1e-3), ("pixel", None)])
-def test_spacing_of_an_imagej_stack(tmp_path, unit, scale):
+def test_spacing_of_an_imagej_stack_is_read_in_mm(tmp_path, unit, scale):
     tifffile.imwrite(tmp_path / "x.tif", STACK, imagej=True, resolution=(4, 2),
                      metadata={"spacing": 3.0, "unit": unit, "axes": "ZYX"})
     expected = None if scale is None else pytest.approx((3 * scale, 0.5 * scale, 0.25 * scale))
@@ -94,7 +94,7 @@ def test_cut_off_tiff_is_found_by_the_header_alone(tmp_path, writer):
         refused(path, "x.tif: ")
 
 
-def test_sixteen_bit_colour_picture(tmp_path):
+def test_sixteen_bit_colour_picture_keeps_its_values(tmp_path):
     deep = COLOUR[0].astype(np.uint16) * 200
     tifffile.imwrite(tmp_path / "x.tif", deep, photometric="rgb")
     assert (read_image(tmp_path / "x.tif") == deep).all()
@@ -104,7 +104,7 @@ def test_sixteen_bit_colour_picture(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i2", ">i2"])
 @pytest.mark.parametrize("compression", [None, "packbits"])
-def test_sixteen_bit_grey_picture(tmp_path, dtype, compression):
+def test_sixteen_bit_grey_picture_keeps_its_values(tmp_path, dtype, compression):
     """Older versions of Pillow swap the bytes of some."""
     values = STACK[0].astype(dtype) * 100 - (7000 if "i" in dtype else 0)
     tifffile.imwrite(tmp_path / "x.tif", values, photometric="minisblack", byteorder=dtype[0],
