@@ -15,6 +15,7 @@ from helpers import ROOT, array_scans, preprocess
 
 from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.header_check import in_threads
+from slivit.utils.signals import Stopped, stop_signals
 
 SCRIPT = """
 import sys, time
@@ -62,26 +63,23 @@ def test_loading_processes_leave_signals_to_the_main_one():
 
 
 def test_threads_are_not_waited_for_when_a_signal_comes():
-    class Signal(BaseException):
-        """What a handler raises."""
-
-    def note(number, frame):
-        raise Signal
+    looked, free, start = [], threading.Event(), time.monotonic()
 
     def look(row):
         looked.append(row)
-        free.wait(20)
+        free.wait(max(0, start + 20 - time.monotonic()))
 
-    looked, free, before = [], threading.Event(), signal.signal(signal.SIGUSR1, note)
-    try:
-        threading.Timer(0.3, signal.pthread_kill, (threading.get_ident(), signal.SIGUSR1)).start()
-        start = time.monotonic()
-        with pytest.raises(Signal):
+    def work():
+        with stop_signals():
             in_threads(look, range(1000), "rows")
+
+    try:
+        threading.Timer(0.3, signal.pthread_kill, (threading.get_ident(), signal.SIGTERM)).start()
+        with pytest.raises(Stopped):
+            work()
         assert time.monotonic() - start < 10
         assert len(looked) < 1000
     finally:
         free.set()
-        signal.signal(signal.SIGUSR1, before)
     time.sleep(0.2)
     assert len(looked) < 1000
