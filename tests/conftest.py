@@ -16,6 +16,7 @@ from helpers import RUN_2D, RUN_3D, write_image_table, write_volume_table
 
 import bb_train
 import finetune
+from slivit.training import experiment
 
 torch.set_num_threads(1)
 LONGEST = ("test_memory", "test_resume", "test_distributed")
@@ -39,6 +40,12 @@ def messages():
     yield texts
     logger.removeHandler(handler)
     logger.setLevel(level)
+
+
+@pytest.fixture
+def unmeasured(monkeypatch):
+    """Have the trainings of a test end without scores and reports, which take longest."""
+    monkeypatch.setattr(experiment, "measure", lambda *given: None)
 
 
 @pytest.fixture(scope="session")

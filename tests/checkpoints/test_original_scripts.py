@@ -159,6 +159,7 @@ def test_one_volume_and_tables_without_labels_are_predicted(path, state, scans, 
         assert found["IHRF_pred"].tolist() == pytest.approx(values.tolist(), abs=2e-5)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_it_is_averaged_and_compared_with_a_model_of_ours(path, scans, tmp_path):
     table = write_meta(scans[0].with_name("train.csv"), F_Name=list("abcdef"),
                        Path=[f"{i}.npy" for i in range(6)], A=[0, 1] * 3,

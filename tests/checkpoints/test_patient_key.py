@@ -22,7 +22,6 @@ from slivit.checkpoints.patient_key import (
     write_key,
 )
 from slivit.data.meta_csv import read_meta
-from slivit.training import experiment
 from slivit.utils.errors import UserError
 
 KEY, OTHER = bytes(range(32)), bytes(32)
@@ -83,8 +82,8 @@ def test_key_may_be_read_by_whoever_may_read_the_split(binary_run):
     assert len(modes) == 1
 
 
-def test_resumed_run_keeps_its_key_and_a_new_one_gets_another(volume_csv, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "measure", lambda *given: None)  # takes longest
+@pytest.mark.usefixtures("unmeasured")
+def test_resumed_run_keeps_its_key_and_a_new_one_gets_another(volume_csv, tmp_path):
     out = tmp_path / "run"
     command = ["--meta_csv", str(volume_csv), "--pathologies", "B", *RUN_3D, "--out_dir", str(out)]
 
@@ -159,8 +158,8 @@ def test_each_of_several_checkpoints_has_its_own_key(binary_run, tmp_path, said)
     assert said(*paths).endswith(f"is not beside {paths[2]}")
 
 
-def test_a_table_without_patients_needs_no_key(volume_csv, tmp_path, monkeypatch, said):
-    monkeypatch.setattr(experiment, "measure", lambda *given: None)
+@pytest.mark.usefixtures("unmeasured")
+def test_a_table_without_patients_needs_no_key(volume_csv, tmp_path, said):
     table = tmp_path / "meta.csv"
     lines = [line.rsplit(",", 1)[0] for line in volume_csv.read_text().splitlines()]
     table.write_text("\n".join(lines).replace(",volumes/", f",{volume_csv.parent}/volumes/"))

@@ -175,6 +175,7 @@ def test_wrong_file_is_one_message_and_nothing_written(script, flag, tmp_path, c
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_bb_train_goes_on_training_a_backbone_of_the_original(original, original_path, image_csv,
                                                               tmp_path, capsys):
     command = ["--meta_csv", str(image_csv), *RUN_2D[4:], *UNTRAINED, "--weights",
@@ -195,6 +196,7 @@ def test_bb_train_goes_on_training_a_backbone_of_the_original(original, original
     assert (start.mean, start.std) == ((0, 0, 0), (1, 1, 1))
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_finetune_starts_from_a_backbone_of_the_original(original, volume_csv, tmp_path, capsys):
     path = tmp_path / "feature_extractor.pth"
     torch.save(original, path)

@@ -80,6 +80,7 @@ def test_wrong_kinds_of_checkpoint_are_refused(binary_run, backbone_run, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_used_out_dir_is_refused_and_overwrite_starts_again(backbone_run, image_csv, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(backbone_run, out)

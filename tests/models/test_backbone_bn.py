@@ -35,6 +35,7 @@ def test_weights_of_another_norm_are_refused(tmp_path):
         read_start(path, "convnext_atto_bn")
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_batch_norm_is_trained_on_images_and_kept_on_volumes(tmp_path, image_csv, volume_csv):
     name, out = f"{BACKBONE}_bn", tmp_path / "images"
     bb_train.main(["--meta_csv", str(image_csv), *RUN_2D, "--backbone", name, "--b_size", "11",

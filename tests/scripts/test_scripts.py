@@ -179,6 +179,7 @@ def test_evaluate_some_labels_of_a_backbone(backbone_run, image_csv, tmp_path):
     ("multiclass", "grade", ["grade_0", "grade_1", "grade_2"]),
     ("auto", "size", ["size"]),
 ])
+@pytest.mark.usefixtures("unmeasured")
 def test_other_tasks_train_and_evaluate(volume_csv, tmp_path, task, pathologies, columns):
     finetune.main(["--meta_csv", str(volume_csv), "--pathologies", pathologies, "--task", task,
                    *RUN_3D, *ONE_EPOCH, "--token", "pool", "--out_dir", str(tmp_path / "run")])
@@ -246,6 +247,7 @@ def test_table_without_test_rows_is_measured_on_validation(image_csv, tmp_path, 
     assert "has no test split" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_without_data_evaluate_takes_the_named_set_of_the_training(tmp_path):
     write_medmnist(tmp_path / "vesselmnist3d.npz", (8, 4, 4), (4, 8, 8))
     finetune.main(["--dataset", "vesselmnist3d", "--data_root", str(tmp_path), *RUN_3D, *ONE_EPOCH,

@@ -57,13 +57,20 @@ def test_all_other_labels_may_be_auxiliary(volume_csv):
     assert found.label_names == target.labels == ("grade", "size", "A")
 
 
-def test_patients_are_drawn_by_the_labels_that_are_predicted(tmp_path, volume_csv):
-    options = ["--pathologies", "A", "--auxiliary", "B", "--task", "binary"]
+DRAWN = ("--pathologies", "A", "--auxiliary", "B", "--task", "binary")
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_a_share_of_patients_is_drawn_by_the_labels_that_are_predicted(tmp_path, volume_csv):
+    finetune.main(["--meta_csv", str(volume_csv), *ONE_EPOCH, *DRAWN, "--train_fraction", "0.5",
+                   "--out_dir", str(tmp_path)])
+    half = pd.read_csv(tmp_path / "split.csv")["split"]
+    assert half.to_list() == take_fraction(read_meta(volume_csv, 3, ["A"]), 0.5, 0).split.tolist()
+
+
+def test_folds_are_drawn_by_the_labels_that_are_predicted(tmp_path, volume_csv):
     scans = read_meta(volume_csv, 3, ["A"])
-    fine_tune(volume_csv, tmp_path / "half", *options, "--train_fraction", "0.5")
-    half = pd.read_csv(tmp_path / "half/split.csv")["split"]
-    assert half.to_list() == take_fraction(scans, 0.5, 0).split.tolist()
-    fine_tune(volume_csv, tmp_path / "folds", *options, "--folds", "3")
+    fine_tune(volume_csv, tmp_path / "folds", *DRAWN, "--folds", "3")
     for k, fold in enumerate(make_folds(scans, 3, 0, keep_test=True), 1):
         found = pd.read_csv(tmp_path / f"folds/fold_{k}/split.csv")["split"]
         assert found.to_list() == fold.split.tolist()

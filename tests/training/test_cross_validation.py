@@ -13,8 +13,8 @@ from slivit.utils.errors import UserError
 
 @pytest.fixture(scope="module")
 def command(volume_csv):
-    """A cross-validation of two epochs; the table's own test split stays out."""
-    return ["--meta_csv", str(volume_csv), "--pathologies", "B", *RUN_3D, "--n_epochs", "2",
+    """A cross-validation of one epoch; the table's own test split stays out."""
+    return ["--meta_csv", str(volume_csv), "--pathologies", "B", *RUN_3D, "--n_epochs", "1",
             "--folds", "3"]
 
 

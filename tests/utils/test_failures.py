@@ -50,13 +50,14 @@ def test_a_loading_process_that_is_killed_is_one_message(volume_csv, tmp_path, m
 
 
 def test_a_full_disk_keeps_the_last_good_files(volume_csv, tmp_path):
-    command = [sys.executable, "finetune.py", "--meta_csv", str(volume_csv), "--pathologies", "A",
-               *RUN_3D, "--quiet", "--out_dir", str(tmp_path / "out")]
-    subprocess.run([*command, "--n_epochs", "1"], cwd=ROOT, check=True, capture_output=True)
+    command = ["--meta_csv", str(volume_csv), "--pathologies", "A", *RUN_3D, "--quiet", "--out_dir",
+               str(tmp_path / "out")]
+    finetune.main([*command, "--n_epochs", "1"])
     before = {name: (tmp_path / "out" / name).read_bytes()
               for name in ("last.pt", "slivit.safetensors")}
     done = subprocess.run(
-        [*command, "--n_epochs", "2", "--resume"], cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, "finetune.py", *command, "--n_epochs", "2", "--resume"], cwd=ROOT,
+        capture_output=True, text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)))
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and "cannot be written" in done.stderr
@@ -68,6 +69,7 @@ def test_a_full_disk_keeps_the_last_good_files(volume_csv, tmp_path):
     assert not list((tmp_path / "out").glob(".*part*"))
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_log_goes_to_tensorboard_and_to_weights_and_biases(volume_csv, tmp_path, monkeypatch):
     loader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     calls = []
