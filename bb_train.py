@@ -5,7 +5,7 @@
     python bb_train.py --dataset chestmnist --b_size 64 --gpu_id 0 --n_cpu 8
     python bb_train.py --meta_csv kermany_meta.csv --weights feature_extractor.pth
 
-Writes backbone.safetensors, which finetune.py takes as --bb_path, and what README.md lists.
+Writes backbone.safetensors, the --bb_path of finetune.py, and the files listed in README.md.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds
@@ -87,8 +87,8 @@ def make_model(args: argparse.Namespace, scans: ScanTable, target: Target, run: 
     """Return the model with its first weights, its backbone's name, and what that has seen."""
     start = choose_start(args.weights or "imagenet", args.backbone)
     if for_scratch(start.backbone) and run.world.size > 1:
-        raise UserError(f"--backbone {start.backbone}: its BatchNorm would see each process's "
-                        f"share of a batch alone; found {run.world.size} processes, expected 1")
+        raise UserError(f"--backbone {start.backbone}: its BatchNorm would see only each "
+                        f"process's share of a batch; found {run.world.size} processes, expected 1")
     preprocess = make_preprocess(records.input_options(args), scans, start.mean, start.std)
     torch.manual_seed(args.seed)
     model = ImageClassifier(start.backbone, len(target.labels), preprocess, args.drop_path)

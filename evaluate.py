@@ -1,4 +1,4 @@
-"""Measure a checkpoint on a split of any data set with its labels, or predict scans without labels.
+"""Evaluate a checkpoint on a split of a labelled data set, or predict unlabelled scans.
 
     python evaluate.py --checkpoint runs/finetune/slivit.safetensors
     python evaluate.py --checkpoint slivit.safetensors --meta_csv other_site.csv --split all
@@ -70,13 +70,13 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
     if args.group_by:
         scans.group_column(args.group_by)
     if args.split != "all":
-        check_splits(scans, (args.split,), "Measure all of them with --split all")
+        check_splits(scans, (args.split,), "Evaluate all of them with --split all")
     rows = scans.rows(args.split)
     fingerprint = scans.fingerprint()
     if scans.drawn and args.split != "all" and fingerprint != card.data["fingerprint"]:
-        LOG.warning("warning: %s has no splits and is not the table of the training; its %s rows "
-                    "were drawn anew and may hold scans the model was trained on. Measure a table "
-                    "from elsewhere with --split all", scans.name, args.split)
+        LOG.warning("warning: %s has no splits and is not the table used in training; its %s rows "
+                    "were drawn at random and may include scans the model was trained on. Evaluate "
+                    "an external table with --split all", scans.name, args.split)
     warn_of_training_patients(scans, rows, trained)
     check_headers(scans, rows, card.preprocess.views)
 
@@ -111,12 +111,12 @@ def say_what_it_is(path: Path, unsaid: list[str], labels: list[str] | None) -> s
     choices = {"tiling": ("width", "width, or height for MedMNIST"),
                "task": ("binary", "binary or regression"),
                "label": (labels[0] if labels and len(labels) == 1 else "NAME",
-                         "the column of your tables that it predicts")}
+                         "the column of your tables that the model predicts")}
     flags = [f"--{name} {choices[name][0]}" for name in unsaid]
     words = ["python", "-m", "slivit.convert", str(path), str(path.with_suffix(".safetensors"))]
-    return (f"--checkpoint {path}: is a model of the original SLIViT, of which no file says the "
-            f"{', '.join(unsaid)}. Say it once, and measure the file that this writes:\n"
-            f"  {shlex.join(words)} {' '.join(flags)}\n"
+    return (f"--checkpoint {path}: is a model of the original SLIViT, and no file states its "
+            f"{', '.join(unsaid)}. Convert it once as below, and evaluate the file that this "
+            f"writes:\n  {shlex.join(words)} {' '.join(flags)}\n"
             f"({'; '.join(f'--{name}: {choices[name][1]}' for name in unsaid)})")
 
 
@@ -132,7 +132,7 @@ def find_scans(args: argparse.Namespace, card: CheckpointHeader) -> ScanTable:
     if args.volume is not None:
         for flag in ("meta_csv", "dataset", "pid_col", "medmnist_size", "cache_dir", "group_by"):
             if getattr(args, flag) is not None:
-                raise UserError(f"--volume and --{flag} contradict each other")
+                raise UserError(f"--volume and --{flag} cannot be combined")
         return single_scan(args.volume, ndim, target.labels)
     name_data(args, card)
     wanted = [target.column] if target.column else list(target.labels)
@@ -141,8 +141,9 @@ def find_scans(args: argparse.Namespace, card: CheckpointHeader) -> ScanTable:
     missing = [name for name, column in zip(scans.label_names, scans.labels.T, strict=True)
                if np.isnan(column).all()]
     if target.task == "multiclass" and 0 < len(missing) < len(scans.label_names):
-        raise UserError(f"{scans.name}: nothing is known of the classes {', '.join(missing)}; a "
-                        "table for this model has the columns of all its classes, or of none")
+        raise UserError(f"{scans.name}: the classes {', '.join(missing)} have no column or "
+                        "no values; a table for this model has the columns of all its classes, or "
+                        "of none")
     if len(missing) == len(scans.label_names) and args.meta_csv:  # nothing to fit
         unknown = np.full((len(scans), len(target.labels)), np.nan, np.float32)
         return scans.with_labels(target.labels, unknown)
@@ -160,7 +161,7 @@ def check_alike(trained: list[Trained]) -> None:
     if len(set(kinds)) > 1:
         rows = [f"{one.path}: {kind}" for one, kind in zip(trained, kinds, strict=True)]
         raise UserError("--checkpoint: only models of the same kind, task and labels can be "
-                        f"averaged and compared:\n{listing(rows)}\nMeasure them one by one.")
+                        f"averaged and compared:\n{listing(rows)}\nEvaluate them one by one.")
     paths = [one.path.resolve() for one in trained]
     if len(set(paths)) < len(paths):
         raise UserError("--checkpoint: a file is given twice")
@@ -170,7 +171,7 @@ def name_data(args: argparse.Namespace, card: CheckpointHeader) -> None:
     """Where no data are named, name those of the checkpoint's training."""
     if args.meta_csv is None and args.dataset is None and args.volume is None:
         args.dataset, args.medmnist_size = named_training_set(card)
-        LOG.info("neither --meta_csv nor --dataset: measuring on %s", args.dataset)
+        LOG.info("neither --meta_csv nor --dataset given: evaluating on %s", args.dataset)
 
 
 def named_training_set(card: CheckpointHeader) -> tuple[str, int | None]:
@@ -184,10 +185,10 @@ def named_training_set(card: CheckpointHeader) -> tuple[str, int | None]:
     if known_sets().get(flag) == ndim and size in ("", *map(str, MEDMNIST_SIZES[ndim])):
         return flag, int(size) if size else None
     if card.integrator and not card.integrator.tokens_are_slices:
-        raise UserError("--checkpoint: a model of the original SLIViT does not say what it was "
-                        "trained on; name the scans with --meta_csv, --dataset or --volume")
-    raise UserError(f"--checkpoint: was trained on the table {card.data['name']}; name it, or the "
-                    "table to measure, with --meta_csv")
+        raise UserError("--checkpoint: a model of the original SLIViT does not record what it was "
+                        "trained on; give the scans with --meta_csv, --dataset or --volume")
+    raise UserError(f"--checkpoint: was trained on the table {card.data['name']}; give it, or the "
+                    "table to evaluate, with --meta_csv")
 
 
 def warn_of_training_patients(scans: ScanTable, rows: np.ndarray, trained: list[Trained]) -> None:
@@ -199,20 +200,20 @@ def warn_of_training_patients(scans: ScanTable, rows: np.ndarray, trained: list[
     scored = not np.isnan(scans.labels[rows]).all()
     for one in trained:
         if scored and one.card.integrator and not one.card.integrator.tokens_are_slices:
-            LOG.warning("warning: %s is a model of the original SLIViT, which does not say whom it "
-                        "was trained on; scores are too good where these are among the patients "
-                        "measured", one.path)
+            LOG.warning("warning: %s is a model of the original SLIViT, which does not record the "
+                        "patients it was trained on; the scores are too optimistic if any of them "
+                        "are evaluated here", one.path)
     patients = scans.patients_of(*{str(scans.split[row]) for row in rows})
     known = [known_patients(patients, one.card.data, one.path) for one in trained]
     seen = set().union(*(ids for ids in known if ids is not None))
     if seen:
-        LOG.warning("warning: %d of %d patients have ids that stand in the training or validation "
-                    "data of the checkpoint too; if they are the same people, these scores are "
-                    "too good", len(seen), len(patients))
+        LOG.warning("warning: %d of %d patients have ids that also appear in the training or "
+                    "validation data of the checkpoint; if they are the same people, these scores "
+                    "are too optimistic", len(seen), len(patients))
     untold = [str(one.path) for one, ids in zip(trained, known, strict=True) if ids is None]
     if untold:
         LOG.info("cannot tell whether any of these patients were in training: the %s of the "
-                 "training is not beside %s", KEY_FILE, ", ".join(untold))
+                 "training run is not in the folder of %s", KEY_FILE, ", ".join(untold))
 
 
 if __name__ == "__main__":

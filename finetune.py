@@ -6,7 +6,7 @@
     python finetune.py --meta_csv volumes.csv --freeze_backbone --folds 5 --cache_dir cache/
     torchrun --nproc_per_node=4 finetune.py --meta_csv volumes.csv     # on four GPUs
 
-Writes slivit.safetensors, which evaluate.py takes as --checkpoint, and what README.md lists.
+Writes slivit.safetensors, the --checkpoint of evaluate.py, and the files listed in README.md.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds
@@ -115,8 +115,8 @@ def make_model(args: argparse.Namespace, scans: ScanTable, target: Target
     start = (read_start(args.bb_path) if args.bb_path else
              choose_start(args.weights or "imagenet", args.backbone))
     if for_scratch(start.backbone) and start.source == "none":
-        raise UserError(f"--backbone {start.backbone}: its BatchNorm has no averages before it is "
-                        "pre-trained; pre-train it with bb_train.py and give --bb_path")
+        raise UserError(f"--backbone {start.backbone}: its BatchNorm has no running statistics "
+                        "until it is pre-trained; pre-train it with bb_train.py and give --bb_path")
     preprocess = make_preprocess(records.input_options(args), scans, start.mean, start.std)
     torch.manual_seed(args.seed)
     model = SLIViT(start.backbone, len(target.labels), preprocess,

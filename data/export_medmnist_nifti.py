@@ -46,16 +46,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", type=types.text, required=True, metavar="NAME",
                         help="a 3D MedMNIST set such as nodulemnist3d, or noduleshapes3d")
     parser.add_argument("--data_root", type=types.path, default=Path("data/medmnist"),
-                        metavar="DIR", help="where MedMNIST files are, or are downloaded to "
-                                            "(default %(default)s)")
+                        metavar="DIR", help="folder of the MedMNIST files; missing ones are "
+                                            "downloaded to it (default %(default)s)")
     parser.add_argument("--medmnist_size", type=types.picture_side, metavar="N",
-                        help="side of MedMNIST's volumes: 28 (default) or 64")
+                        help="side of MedMNIST volumes in voxels: 28 (default) or 64")
     parser.add_argument("--split", choices=("test", "val", "train", "all"), default="all",
-                        help="which volumes (default %(default)s)")
+                        help="which volumes to export (default %(default)s)")
     parser.add_argument("--limit", type=types.positive_int, metavar="N",
                         help="only the first N volumes of each split")
     parser.add_argument("--out_dir", type=types.path, required=True, metavar="DIR",
-                        help="where everything is written")
+                        help="output folder")
     parser.add_argument("--overwrite", action="store_true",
                         help="replace an earlier export in an --out_dir that is not empty")
     return parser
@@ -105,11 +105,11 @@ def main(argv: list[str] | None = None) -> None:
     setup_logging()
     check_out_dir(args.out_dir, overwrite=args.overwrite)
     if args.dataset.lower() in EMBEDDED and args.medmnist_size is not None:
-        raise UserError(f"--medmnist_size goes with a MedMNIST set, not with {args.dataset}")
+        raise UserError(f"--medmnist_size applies to MedMNIST sets, not to {args.dataset}")
     scans = load_named(args.dataset, 3, args.data_root, args.medmnist_size or 28)
     splits = SPLITS if args.split == "all" else (args.split,)
     if not any(len(scans.rows(split)) for split in splits):
-        raise UserError(f"--split {args.split}: {scans.name} has no volumes there")
+        raise UserError(f"--split {args.split}: {scans.name} has no volumes in it")
     with open_out_dir(args.out_dir, False, args.overwrite):
         export(scans, splits, args.limit, args.out_dir)
 

@@ -3,9 +3,9 @@
     python data/make_echonet_meta.py EchoNet-Dynamic      # writes EchoNet-Dynamic/echonet_meta.csv
     python finetune.py --meta_csv EchoNet-Dynamic/echonet_meta.csv --pathologies EF
 
-ROOT holds FileList.csv and Videos/. The labels are EF, the ejection fraction in per cent, and
+ROOT contains FileList.csv and Videos/. The labels are EF, the ejection fraction in per cent, and
 EF_under_50, which is 1 where EF is below 50; both are empty where EF is. Choose one of them with
---pathologies. The published splits are kept. Each video is of another patient.
+--pathologies. The published splits are kept. Each video is of a different patient.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of this script's options."""
     parser = table_parser(__doc__, "folder of FileList.csv and Videos/", "ROOT/echonet_meta.csv")
     parser.add_argument("--skip_missing", action="store_true",
-                        help="leave out rows whose video is not there")
+                        help="omit rows whose video is missing")
     return parser
 
 
@@ -46,7 +46,7 @@ def read_file_list(path: Path) -> pd.DataFrame:
         UserError: no such file, empty, not a table, or a column is missing.
     """
     if path.exists() and not path.is_file():  # to open a pipe may wait for ever
-        raise UserError(f"{path}: is no regular file, expected a table")
+        raise UserError(f"{path}: is not a regular file, expected a table")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
@@ -63,7 +63,7 @@ def read_file_list(path: Path) -> pd.DataFrame:
                         "again")
     missing = [name for name in COLUMNS if name not in header]
     if missing:
-        raise UserError(f"{path}: column {' and '.join(missing)} not found. There are: "
+        raise UserError(f"{path}: column {' and '.join(missing)} not found. Available: "
                         f"{', '.join(header) or 'none'}")
     if not rows:
         raise UserError(f"{path}: has a header but no rows; unpack it again")
@@ -84,7 +84,7 @@ def check_rows(table: pd.DataFrame, path: Path) -> None:
         if not row.FileName:
             bad.append(f"line {row.line}: FileName is empty")
         elif count[row.FileName] > 1:
-            bad.append(f"line {row.line}: FileName {row.FileName} stands in {count[row.FileName]} "
+            bad.append(f"line {row.line}: FileName {row.FileName} appears in {count[row.FileName]} "
                        "rows")
         if row.EF and not is_percentage(row.EF):
             bad.append(f"line {row.line}: EF {row.EF!r}")
@@ -112,14 +112,14 @@ def find_videos(table: pd.DataFrame, root: Path, skip_missing: bool) -> pd.DataF
     """
     there = table["FileName"].map(lambda name: os.path.isfile(root / "Videos" / f"{name}.avi"))
     if not there.any():
-        raise UserError(f"{root / 'Videos'}: holds none of the {len(table)} videos of FileList.csv,"
-                        f" such as {table['FileName'].iloc[0]}.avi")
+        raise UserError(f"{root / 'Videos'}: contains none of the {len(table)} videos in "
+                        f"FileList.csv, such as {table['FileName'].iloc[0]}.avi")
     missing = [f"Videos/{name}.avi" for name in table.loc[~there, "FileName"]]
     if missing and not skip_missing:
         raise UserError(f"{root}: {len(missing)} of {len(table)} videos are missing:\n"
-                        f"{listing(missing)}\nFetch them, or leave them out with --skip_missing")
+                        f"{listing(missing)}\nDownload them, or omit them with --skip_missing")
     if missing:
-        LOG.warning("warning: left out %d of %d rows, whose videos are missing", len(missing),
+        LOG.warning("warning: omitted %d of %d rows, whose videos are missing", len(missing),
                     len(table))
     return table[there]
 

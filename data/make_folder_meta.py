@@ -3,9 +3,9 @@
     python data/make_folder_meta.py ROOT                            # writes ROOT/meta.csv
     python data/make_folder_meta.py ROOT --patient_from '(P[0-9]+)_'
 
-ROOT holds the class folders, or train, val and test folders of class folders. An entry of a class
-folder is one scan: an image, a volume in one file, or a sub-folder of slices. A table holds images
-(for bb_train.py) or volumes (for finetune.py). Each class is a 0/1 column.
+ROOT contains the class folders, or train, val and test folders of class folders. Each entry of a
+class folder is one scan: an image, a volume in one file, or a sub-folder of slices. A table lists
+images (for bb_train.py) or volumes (for finetune.py). Each class is a 0/1 column.
 """
 
 import argparse
@@ -37,8 +37,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = table_parser(__doc__, "folder of class folders, or of train, val and test folders",
                           "ROOT/meta.csv")
     parser.add_argument("--patient_from", type=types.text, metavar="REGEX",
-                        help="searched in each scan's path below ROOT: its first group, or the "
-                             "whole match, is the patient")
+                        help="regular expression searched for in each scan's path below ROOT; its "
+                             "first group, or the whole match, is the patient")
     return parser
 
 
@@ -64,8 +64,8 @@ def find_classes(root: Path) -> list[tuple[str | None, Path]]:
     others = [folder.name for folder in folders_of(root) if folder not in splits]
     if splits and others:
         raise UserError(f"{root}: has split folders ({', '.join(f.name for f in splits)}) and "
-                        f"others beside them:\n{listing(others)}\nMove these away, or into the "
-                        "split folders")
+                        f"other folders beside them:\n{listing(others)}\nMove these elsewhere, "
+                        "or into the split folders")
     classes = [(SPLIT_NAMES[split.name.lower()], folder)
                for split in splits for folder in folders_of(split)]
     if not splits:
@@ -80,8 +80,8 @@ def find_classes(root: Path) -> list[tuple[str | None, Path]]:
            or name != name.strip() or lower[name.lower()] > 1]
     if bad:
         raise UserError(f"{root}: {len(bad)} folders have names that cannot be labels:\n"
-                        f"{listing(bad)}\nA label has no comma and no blank at its ends, does not "
-                        "end in _pred, differs from others by more than case, and is none of "
+                        f"{listing(bad)}\nA label must not contain a comma, begin or end with a "
+                        "space, end in _pred, differ from another only by case, or be one of "
                         f"{', '.join(sorted(RESERVED))}. Rename them")
     return classes
 
@@ -117,22 +117,23 @@ def list_scans(root: Path, classes: list[tuple[str | None, Path]]) -> pd.DataFra
             else:
                 rows.append((name, folder.name, split, kind))
     if bad:
-        raise UserError(f"{root}: {len(bad)} entries are no scans; expected an image, a volume "
+        raise UserError(f"{root}: {len(bad)} entries are not scans; expected an image, a volume "
                         f"file or a folder of slices each:\n{listing(bad)}\nRemove them, or put "
-                        "slices straight into one folder per volume")
+                        "the slices of each volume directly into one folder")
     if not rows:
-        raise UserError(f"{root}: the class folders hold no scans, expected image or volume files "
-                        "or folders of slices; data/README.md lists the kinds")
+        raise UserError(f"{root}: the class folders contain no scans, expected image or volume "
+                        "files or folders of slices; data/README.md lists the kinds")
     table = pd.DataFrame(rows, columns=["name", "label", "Split", "kind"])
     counts = table["kind"].value_counts()  # the most frequent first
     if len(counts) > 1:
         fewer = table.loc[table["kind"] == counts.index[1], "name"]
-        raise UserError(f"{root}: holds {counts.iloc[0]} {counts.index[0]}s and {counts.iloc[1]} "
-                        f"{counts.index[1]}s; a table holds one kind. The fewer:\n"
-                        f"{listing(fewer)}\nMove one kind to a tree of its own")
+        raise UserError(f"{root}: contains {counts.iloc[0]} {counts.index[0]}s and "
+                        f"{counts.iloc[1]} {counts.index[1]}s; a table can list only one kind. The "
+                        f"less frequent kind:\n{listing(fewer)}\nMove one kind to a separate "
+                        "folder tree")
     if ignored:
-        LOG.info("ignored %d hidden entries and files that are no scans", ignored)
-    LOG.info("taken for %ss, one per entry of a class folder", counts.index[0])
+        LOG.info("ignored %d hidden entries and files that are not scans", ignored)
+    LOG.info("treated as %ss, one per entry of a class folder", counts.index[0])
     return table
 
 
@@ -151,9 +152,9 @@ def find_patients(names: list[str], pattern: str) -> list[str]:
     patients = [(match[min(1, regex.groups)] or "").strip() if match else "" for match in matches]
     bad = [name for name, patient in zip(names, patients, strict=True) if not patient]
     if bad:
-        raise UserError(f"--patient_from {pattern}: finds no patient in {len(bad)} of "
+        raise UserError(f"--patient_from {pattern}: matches no patient in {len(bad)} of "
                         f"{len(names)} paths:\n{listing(bad)}\nCorrect the expression; it is "
-                        "searched in the path below ROOT")
+                        "searched for in the path below ROOT")
     return patients
 
 

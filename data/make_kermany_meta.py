@@ -40,9 +40,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = table_parser(__doc__, "folder of train/ and test/, or the one above",
                           "kermany_meta.csv beside train/")
     parser.add_argument("--val_share", type=types.rate, default=0.1, metavar="X",
-                        help="share of the training patients for validation (default %(default)s)")
+                        help="share of the training patients used for validation (default "
+                             "%(default)s)")
     parser.add_argument("--seed", type=types.seed_number, default=0, metavar="N",
-                        help="of the draw (default %(default)s)")
+                        help="random seed of the split (default %(default)s)")
     return parser
 
 
@@ -57,9 +58,9 @@ def find_base(root: Path) -> Path:
              and any((folder / "train" / name).is_dir() for name in CLASSES)]
     if root not in bases and len(bases) != 1:
         raise UserError(
-            f"{root}: expected train/ with the folders {', '.join(CLASSES)}, there or in one "
-            f"folder just below; found {', '.join(repr(f.name) for f in bases) or 'none'}. ROOT "
-            "is the unpacked OCT2017/ or CellData/OCT/ of Kermany et al. 2018")
+            f"{root}: expected train/ with the folders {', '.join(CLASSES)}, there or in a "
+            f"folder directly below; found {', '.join(repr(f.name) for f in bases) or 'none'}. "
+            "ROOT is the unpacked OCT2017/ or CellData/OCT/ of Kermany et al. 2018")
     base = bases[0]
     wrong = []
     for folder in FOLDERS:
@@ -109,7 +110,7 @@ def assign_splits(images: pd.DataFrame, val_share: float, seed: int) -> pd.DataF
     """
     in_test = images["patient"].isin(images.loc[images["folder"] == "test", "patient"])
     shared = images[in_test & (images["folder"] != "test")]
-    LOG.info("left out %d images of %d patients in train/ and val/ who are in test/ too",
+    LOG.info("left out %d images in train/ and val/ of %d patients who are also in test/",
              len(shared), shared["patient"].nunique())
     kept = images.drop(index=shared.index)
     pool = kept["folder"] != "test"
@@ -117,7 +118,7 @@ def assign_splits(images: pd.DataFrame, val_share: float, seed: int) -> pd.DataF
     if set(drawn) != {"train", "val"}:
         raise UserError(f"--val_share {val_share:g} of {kept.loc[pool, 'patient'].nunique()} "
                         "patients leaves none for training or none for validation; expected at "
-                        "least one each")
+                        "least one in each")
     kept["Split"] = "test"
     kept.loc[pool, "Split"] = drawn
     return kept

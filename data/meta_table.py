@@ -37,7 +37,7 @@ def check_out(out: Path, overwrite: bool) -> None:
     if not out.exists():
         return
     if not overwrite:
-        raise UserError(f"--out {out}: exists already. Name another file, or add --overwrite to "
+        raise UserError(f"--out {out}: already exists. Name another file, or add --overwrite to "
                         "replace it")
     with out.open("rb") as file:
         start = file.read(len(BEGINNING))
@@ -63,11 +63,11 @@ def path_cells(names: Sequence[str], root: Path, out: Path) -> list[str]:
     paths = [(folder / name).as_posix() for name in names]
     check_text(paths, "names of files or folders")
     if broken := [repr(cell) for cell in paths if "\n" in cell or "\r" in cell]:
-        raise UserError(f"{len(broken)} names hold a line break, which no table may:\n"
+        raise UserError(f"{len(broken)} names contain a line break, which a table cannot hold:\n"
                         f"{listing(broken)}\nRename these files or folders")
     bad = [repr(cell) for cell in paths if cell != cell.strip()]
     if bad:
-        raise UserError(f"{len(bad)} Path cells would begin or end with a blank, which is lost "
+        raise UserError(f"{len(bad)} Path cells would begin or end with a space, which is lost "
                         f"when the table is read:\n{listing(bad)}\nRename these files or folders, "
                         f"or put the table into the folder itself: --out '{root / out.name}'")
     return paths
@@ -81,8 +81,9 @@ def check_text(texts: Sequence[str], what: str) -> None:
     """
     bad = [ascii(text) for text in texts if any("\ud800" <= sign <= "\udfff" for sign in text)]
     if bad:
-        raise UserError(f"{len(bad)} {what} are not UTF-8, as which tables are written:\n"
-                        f"{listing(bad)}\nRename them (convmv -f latin1 -t utf8 does many)")
+        raise UserError(f"{len(bad)} {what} are not UTF-8, the encoding of the tables:\n"
+                        f"{listing(bad)}\nRename them (convmv -f latin1 -t utf8 renames many at "
+                        "once)")
 
 
 def write_table(table: pd.DataFrame, out: Path, labels: Sequence[str]) -> None:

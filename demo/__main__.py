@@ -3,7 +3,7 @@
     python -m demo         # writes runs/demo/tables, pretrain, finetune and evaluate
 
 Its settings, recipes/nodules_images and recipes/nodules_volumes, were chosen on patients of the
-training and validation splits alone; the test split is measured once, at the end.
+training and validation splits only; the test split is evaluated once, at the end.
 """
 
 import argparse
@@ -41,10 +41,11 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False)
     parser.add_argument("--out_dir", type=types.path, default=Path("runs/demo"),
-                        metavar="DIR", help="where everything is written (default %(default)s)")
-    parser.add_argument("--gpu_id", type=types.gpu, metavar="N", help="as in the three scripts")
+                        metavar="DIR", help="output folder (default %(default)s)")
+    parser.add_argument("--gpu_id", type=types.gpu, metavar="N", help="which GPU, or cpu, as in "
+                                                                      "the three scripts")
     parser.add_argument("--seed", type=types.seed_number, default=0, metavar="N",
-                        help="of everything random (default %(default)s)")
+                        help="random seed (default %(default)s)")
     return parser
 
 

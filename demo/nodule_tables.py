@@ -1,11 +1,11 @@
-"""Write the embedded nodules as files and tables, with labels made of the radiologists' ratings.
+"""Write the embedded nodules as files and tables, with labels made from the radiologists' ratings.
 
     python -m demo.nodule_tables nodules     # writes nodules/images.csv and nodules/volumes.csv
 
-A rating from 1 to 5 becomes several 0/1 labels, whether it is above each of some cuts (ordinal
-regression by binary problems: Frank and Hall 2001, section 2). A volume of the training and
-validation patients gives images of several slices along each axis; a nodule rated neither malignant
-nor benign, which is no volume, gives one.
+A rating from 1 to 5 becomes several 0/1 labels: whether it is above each of several cut-offs
+(ordinal regression by binary problems: Frank and Hall 2001, section 2). A volume of the training
+and validation patients gives images of several slices along each axis; a nodule rated neither
+malignant nor benign, which is not among the volumes, gives one image.
 """
 
 import argparse
@@ -38,12 +38,12 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False)
     parser.add_argument("out_dir", type=types.path, metavar="DIR",
-                        help="where everything is written")
+                        help="output folder")
     parser.add_argument("--slices", type=types.count_or_none, default=3, metavar="N",
-                        help="images of a volume along each axis, beside the slice of the largest "
-                             "area (default %(default)s)")
+                        help="slices of a volume along each axis, in addition to the slice with "
+                             "the largest area (default %(default)s)")
     parser.add_argument("--overwrite", action="store_true",
-                        help="write into a DIR that is not empty")
+                        help="write to a DIR that is not empty")
     return parser
 
 

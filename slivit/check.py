@@ -4,8 +4,8 @@
     python -m slivit.check --dataset nodulemnist3d --out_dir runs/check_nodules
 
 Writes data_report.csv (a row per scan) and contact_sheet.png (a row of slices per volume). The exit
-code is 2 where something must be mended before training: scans that cannot be read, and patients
-that stand in two splits. Scans of equal content in two splits are warned of.
+code is 2 if something must be corrected before training: scans that cannot be read, or patients
+who are in two splits. Scans of the same content in two splits give a warning.
 """
 
 import argparse
@@ -64,19 +64,20 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_data_options(parser, "images or volumes")
     arguments.add_split_options(parser)
     parser.add_argument("--ndim", type=int, choices=(2, 3),
-                        help="2 for images, 3 for volumes (default: what the files are)")
+                        help="2 for images, 3 for volumes (default: determined from the files)")
     parser.add_argument("--window", type=types.window, metavar="W",
-                        help="grey values on the contact sheet, as in training (default: what "
-                             "suits the files)")
+                        help="grey values on the contact sheet, as in training (default: chosen "
+                             "from the files)")
     parser.add_argument("--sheet_rows", type=types.count_or_none, default=100, metavar="N",
-                        help="rows of the contact sheet: scans evenly spread over the table, and "
-                             "as many that stand out (default %(default)s)")
+                        help="rows of the contact sheet for scans spread evenly over the table, "
+                             "and as many again for scans that stand out (default %(default)s)")
     parser.add_argument("--seed", type=types.seed_number, default=0, metavar="N",
-                        help="of the split of a table that has none (default %(default)s)")
+                        help="random seed for splitting a table without splits (default "
+                             "%(default)s)")
     parser.add_argument("--out_dir", type=types.path, default=Path("runs/check"), metavar="DIR",
                         help="where the report is written (default %(default)s)")
     parser.add_argument("--overwrite", action="store_true",
-                        help="write again in an --out_dir that is not empty")
+                        help="replace an earlier report in an --out_dir that is not empty")
     return parser
 
 
@@ -115,7 +116,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"{scans.name} is not fit for training:\n" + "\n".join(problems)
                         + "\nCorrect the table or the files; data_report.csv has a row per scan.")
     LOG.info("every scan can be read%s", "" if scans.patients is None else
-             ", and no patient stands in two splits")
+             ", and no patient is in two splits")
 
 
 def load_any(args: argparse.Namespace) -> ScanTable:
@@ -210,7 +211,8 @@ def missing_labels(scans: ScanTable) -> list[str]:
 def oddities(scans: ScanTable, findings: list[Finding]) -> list[str]:
     """Return a line on each kind of thing that is odd, and allowed."""
     blank = [scans.ids[row] for row, one in enumerate(findings) if one.lowest == one.highest]
-    same = [f"{scans.ids[row]} is {one.same_as}" for row, one in enumerate(findings) if one.same_as]
+    same = [f"{scans.ids[row]} is the same as {one.same_as}"
+            for row, one in enumerate(findings) if one.same_as]
     notes = [f"{scans.ids[row]}: {note}" for row, one in enumerate(findings) if one.header
              for note in one.header.notes]
     contents = [one.content if one.lowest < one.highest else f"row {row}"
@@ -221,9 +223,10 @@ def oddities(scans: ScanTable, findings: list[Finding]) -> list[str]:
     return [f"{len(ids)} scans {what}: {', '.join(ids[:10])}{', ...' * (len(ids) > 10)}"
             for ids, what in (
                 (blank, "are blank (one value throughout)"),
-                (same, "have the content of an earlier one"),
-                (twice, "have the content of one in another split, which makes scores too good"),
-                (notes, "are odd"))
+                (same, "have the same content as an earlier scan"),
+                (twice, "have the same content as a scan in another split, which inflates the "
+                        "scores"),
+                (notes, "look unusual"))
             if ids]
 
 
@@ -231,7 +234,7 @@ def find_problems(scans: ScanTable, findings: list[Finding]) -> list[str]:
     """Return a paragraph on each kind of thing that must be mended before training."""
     unreadable = [one.error for one in findings if one.error]
     patients = in_several(scans.patients or (), scans.split).values()
-    kinds = ((unreadable, "scans cannot be read"), (patients, "patients stand in several splits"))
+    kinds = ((unreadable, "scans cannot be read"), (patients, "patients are in several splits"))
     return [f"{len(lines)} {what}:\n{listing(lines)}" for lines, what in kinds if lines]
 
 

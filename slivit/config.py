@@ -172,7 +172,7 @@ def label_name_faults(names: Sequence[str]) -> list[str]:
     return [text for text in (
         f"{', '.join(bad)} cannot be a label: predictions.csv has a column of that name"
         if bad else "",
-        f"these labels stand twice: {', '.join(twice)}" if twice else "",
+        f"these labels appear twice: {', '.join(twice)}" if twice else "",
         "a label without a name" if any(not name.strip() for name in names) else "") if text]
 
 

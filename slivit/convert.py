@@ -1,10 +1,10 @@
-"""Convert a fine-tuned model of the original SLIViT into a checkpoint of ours, once and for all.
+"""Convert a fine-tuned model of the original SLIViT into a checkpoint of this project.
 
     python -m slivit.convert slivit.pth slivit.safetensors --tiling width --task binary --label IHRF
-    python -m slivit.convert slivit.pth slivit.safetensors   # finetune_options.txt says the rest
+    python -m slivit.convert slivit.pth slivit.safetensors   # with finetune_options.txt
 
-It predicts what it predicted there. What neither the tensors nor the finetune_options.txt beside
-them say has to be said with the options.
+The predictions stay the same. What can be read neither from the tensors nor from a
+finetune_options.txt in the same folder has to be given with the options.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--task", choices=("binary", "regression"), help="what the model predicts")
     parser.add_argument("--label", type=types.names, metavar="NAME",
                         help="name of what it predicts: a column of your tables")
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     return parser
 
 
@@ -77,9 +77,9 @@ def check_args(args: argparse.Namespace) -> None:
     if args.out.exists() and args.out.samefile(args.source):
         raise UserError(f"{args.out}: is the file to be converted; name another file")
     if args.out.exists() and not args.overwrite:
-        raise UserError(f"{args.out}: exists already; name another file, or add --overwrite")
+        raise UserError(f"{args.out}: already exists; name another file, or add --overwrite")
     if not args.out.parent.is_dir() or not os.access(args.out.parent, os.W_OK):
-        raise UserError(f"{args.out}: {args.out.parent} is no folder in which one can write")
+        raise UserError(f"{args.out}: {args.out.parent} is not a writable folder")
     if args.label is not None and len(args.label) != 1:
         raise UserError(f"--label: the original predicts one label, found {len(args.label)}")
     if faults := label_name_faults(args.label or ()):
@@ -95,8 +95,8 @@ def decide(card: CheckpointHeader, args: argparse.Namespace) -> CheckpointHeader
     given = {"tiling": args.tiling, "task": args.task, "label": args.label and args.label[0]}
     unsaid = [name for name in card.data["assumed"] if given[name] is None]
     if unsaid:
-        raise UserError(f"{args.source}: no file says the {', '.join(unsaid)} of this model; give "
-                        f"{' and '.join(f'--{name}' for name in unsaid)} (see --help)")
+        raise UserError(f"{args.source}: no file states the {', '.join(unsaid)} of this model; "
+                        f"give {' and '.join(f'--{name}' for name in unsaid)} (see --help)")
     token, target = card.integrator.token, card.target
     token = TILINGS[args.tiling] if args.tiling else token
     target = make_target(args.task or target.task, given["label"] or target.labels[0])

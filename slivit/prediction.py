@@ -114,7 +114,7 @@ def check_test_time(trained: Trained, how: InferenceOptions) -> None:
     if card.integrator and not card.integrator.tokens_are_slices:
         for flag, wanted, lack in (("tta flips", how.flips, "which flips it was trained with"),
                                    ("mc_dropout", how.mc_dropout, "which dropout it had"),
-                                   ("calibrate", how.calibrate, "what it gave on validation")):
+                                   ("calibrate", how.calibrate, "what it predicted on validation")):
             if wanted:
                 raise UserError(f"--{flag}: {trained.path} is a model of the original SLIViT, and "
                                 f"it is not known {lack}; omit --{flag.split()[0]}")
@@ -124,11 +124,11 @@ def check_test_time(trained: Trained, how: InferenceOptions) -> None:
                         "with; train it with this version, or omit --tta")
     if how.mc_dropout and not (card.integrator and (card.integrator.dropout
                                                     or card.integrator.emb_dropout)):
-        raise UserError(f"--mc_dropout: {trained.path} has no dropout; train one with --dropout "
-                        "or --emb_dropout")
+        raise UserError(f"--mc_dropout: {trained.path} has no dropout; train a model with "
+                        "--dropout or --emb_dropout")
     if how.calibrate and card.temperature is None:
-        raise UserError(f"--calibrate: {trained.path} holds no temperature: it is a regression, "
-                        "was written by an earlier version, or had nothing to fit it on")
+        raise UserError(f"--calibrate: {trained.path} contains no temperature: it is a regression "
+                        "model, was written by an earlier version, or had no labels to fit it on")
 
 
 def flip_letters(card: CheckpointHeader) -> str:
@@ -192,9 +192,9 @@ def _check_finite(logits: np.ndarray, ids: list[str], path: Path) -> None:
         raise RunError(
             f"{path}: its outputs for {len(bad)} of {len(ids)} scans are NaN or infinite:\n"
             f"{listing(ids[i] for i in bad)}\n"
-            + ("That is all of them, so that its weights are the likely cause: measure a "
+            + ("That is all of them, so its weights are the likely cause: evaluate a "
                "checkpoint of another run" if len(bad) == len(ids) else
-               "Look at these scans, and measure without them, or with a checkpoint of another "
+               "Check these scans, and evaluate without them, or with a checkpoint of another "
                "run"))
 
 

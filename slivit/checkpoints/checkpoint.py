@@ -23,12 +23,12 @@ from slivit.utils.records import Misfit, parse, parse_object
 
 KEY = "slivit"  # of all metadata: safetensors writes several keys in any order
 MOST_LISTED = 20
-NOT_FINITE = ("The training that made it has failed, or the file is damaged; use weights of "
+NOT_FINITE = ("The training run that wrote it failed, or the file is damaged; use the weights of "
               "another run, or copy the file again")
-NEWER = ("A newer version of SLIViT has written it; update SLIViT, or use a file that this version "
-         "has written")
+NEWER = ("It was written by a newer version of SLIViT; update SLIViT, or use a file written by "
+         "this version")
 CHANGED = ("It is damaged, or was changed after it was written; use the file as finetune.py or "
-           "bb_train.py has written it")
+           "bb_train.py wrote it")
 
 
 def data_facts(scans: ScanTable, fingerprint: str, split_ratio: str | None, seed: int) -> dict:
@@ -78,7 +78,7 @@ def save(path: Path, model: nn.Module, card: CheckpointHeader,
     try:
         parse(Header, text)
     except Misfit as error:
-        raise RunError(f"{path}: is not written, since it could not be read again:\n"
+        raise RunError(f"{path}: was not written, because it could not be read back:\n"
                        f"{listing(error.faults, MOST_LISTED)}") from None
     with atomic_write(path) as part:
         save_file(state, part, metadata={KEY: text})
@@ -138,7 +138,7 @@ def _opened(path: Path) -> Iterator[safe_open]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: is not a whole safetensors file ({error}); expected a "
+        raise UserError(f"{path}: is not a complete safetensors file ({error}); expected a "
                         "slivit.safetensors or backbone.safetensors of this project") from None
 
 
@@ -163,7 +163,7 @@ def _read_header(path: Path, file: safe_open) -> Header:
     try:
         return parse(Header, text)
     except Misfit as error:
-        raise UserError(f"{path}: its header does not fit:\n"
+        raise UserError(f"{path}: its header is not valid:\n"
                         f"{listing(error.faults, MOST_LISTED)}\n"
                         f"{NEWER if error.unknown else CHANGED}") from None
 
@@ -189,7 +189,7 @@ def restore(path: Path, card: CheckpointHeader, state: dict[str, torch.Tensor]
     """
     blocks = {key.split(".")[2] for key in state if key.startswith("integrator.blocks.")}
     if card.integrator is not None and card.integrator.depth != len(blocks):
-        bad = [f"integrator.depth: found {card.integrator.depth}, and the tensors of {len(blocks)} "
+        bad = [f"integrator.depth: found {card.integrator.depth}, but the tensors of {len(blocks)} "
                "blocks"]
     else:
         with torch.device("meta"):
@@ -198,7 +198,7 @@ def restore(path: Path, card: CheckpointHeader, state: dict[str, torch.Tensor]
         own = module.state_dict()
         bad = _differences(state, own)
     if bad:
-        raise UserError(f"{path}: tensors do not fit the header:\n{listing(bad, MOST_LISTED)}\n"
+        raise UserError(f"{path}: tensors do not match the header:\n{listing(bad, MOST_LISTED)}\n"
                         f"{CHANGED}")
     model.to_empty(device="cpu")
     module.load_state_dict(state)

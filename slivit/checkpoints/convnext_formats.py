@@ -171,8 +171,8 @@ def recognise(state: dict[str, torch.Tensor], what: str) -> Recognised:
     names = names_of(best.rows)
     rest = [key for key in state if key not in names and not key.startswith(best.ignored)]
     if len(rest) * 2 > len(state) or not max(counts):
-        raise UserError(f"{what}: is no ConvNeXt (its tensors: {', '.join(list(state)[:3])}, ...). "
-                        "Expected the tensors of one of:\n"
+        raise UserError(f"{what}: is not a ConvNeXt (its tensors: {', '.join(list(state)[:3])}, "
+                        "...). Expected the tensors of one of:\n"
                         f"{listing(one.title for one in FORMATS)}")
     mapped = {names[key]: tensor for key, tensor in state.items() if key in names}
     try:
@@ -190,8 +190,8 @@ def recognise(state: dict[str, torch.Tensor], what: str) -> Recognised:
     bad += [f"{theirs[key]}: found {tensor.dtype}, expected floating-point numbers"
             for key, tensor in mapped.items() if not tensor.is_floating_point()]
     if bad:
-        raise UserError(f"{what}: read as {best.title}, it is not a whole {architecture}:\n"
-                        f"{listing(bad, MOST_LISTED)}\nGive the file as it was first written.")
+        raise UserError(f"{what}: read as {best.title}, it is not a complete {architecture}:\n"
+                        f"{listing(bad, MOST_LISTED)}\nUse the original, unmodified file.")
     n_classes = len(mapped["head.fc.weight"]) if "head.fc.weight" in mapped else 0
     return Recognised(best, architecture, {key: tensor.reshape(expected[key])
                                            for key, tensor in mapped.items()}, n_classes)
@@ -242,10 +242,10 @@ def architecture_of(state: dict[str, torch.Tensor]) -> str:
         known = ", ".join(f"{size} {'-'.join(map(str, depth))} from {width}"
                           for size, (depth, width) in SIZES.items())
         raise UserError(
-            f"it is of no known size: found blocks {'-'.join(map(str, depths)) or 'none'} of widths"
+            f"its size is not known: found blocks {'-'.join(map(str, depths)) or 'none'} of widths"
             f" {'-'.join(map(str, widths)) or 'none'}{', of V2' if v2 else ''}; expected blocks in "
-            f"four stages, each of twice the width of the one before, as of one of: {known}. A "
-            "file of which a part is missing is refused too; give a whole one")
+            f"four stages, each twice as wide as the one before, as in one of: {known}. An "
+            "incomplete file is refused too; give a complete one")
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
     return min(names, key=lambda name: (
         len(body(shapes).items() ^ body(shapes_of(name)).items()),

@@ -202,10 +202,10 @@ def _outputs_faults(outputs: Outputs, target: Target) -> list[str]:
            if (width := _other_width(rows, count)) is not None]
     if not outputs.logits or len(outputs.logits) != len(outputs.labels):
         bad.append(f"validation: {len(outputs.logits)} rows of logits and {len(outputs.labels)} of "
-                   "labels, expected as many of each, one at least")
+                   "labels, expected the same number of each, at least one")
     if target.task != "regression" and any(value not in (0, 1, None) for row in outputs.labels
                                            for value in row):
-        bad.append("validation.labels: found other values than 0, 1 and null")
+        bad.append("validation.labels: found values other than 0, 1 and null")
     return bad
 
 

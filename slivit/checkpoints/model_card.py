@@ -83,7 +83,7 @@ def card_rows(card: CheckpointHeader) -> tuple[tuple[str, str], ...]:
     rows = [
         ("Model", _model_text(card)),
         ("Predicts", f"{card.target.task} of {', '.join(card.target.labels)}"),
-        ("Input", f"{preprocess.img_size} pixels a side, grey values: {preprocess.window}"
+        ("Input", f"{preprocess.img_size} pixels per side, grey values: {preprocess.window}"
          + (f", {preprocess.n_slices} slices ({preprocess.slice_sampling}) of "
             f"{', '.join(preprocess.views)}" if preprocess.n_slices else "")
          + (", adjacent slices as channels" if preprocess.channels == "adjacent" else "")),
@@ -104,7 +104,7 @@ def card_rows(card: CheckpointHeader) -> tuple[tuple[str, str], ...]:
     rows += [("Seed", str(card.seed)),
              ("Made with", ", ".join(f"{name} {value}" for name, value in card.versions.items())),
              ("Intended use", "Research. Not a medical device; its scores hold for scans like "
-                              "those it was measured on.")]
+                              "those it was evaluated on.")]
     return tuple(rows)
 
 
@@ -114,7 +114,7 @@ def _model_text(card: CheckpointHeader) -> str:
         return f"{card.backbone}, a 2D classifier"
     seen = "single slices"
     if not card.integrator.tokens_are_slices:
-        seen = ("slices tiled into one picture (of the original SLIViT, "
+        seen = ("slices tiled into one picture (original SLIViT, "
                 f"{card.integrator.token})")
     return (f"{card.backbone} over {seen}, integrator of {card.integrator.depth} transformer "
             f"blocks, width {card.integrator.dim}")

@@ -68,8 +68,8 @@ def read_key(folder: Path) -> bytes | None:
     if len(keys) != 1 or not re.fullmatch(f"[0-9a-fA-F]{{{2 * KEY_BYTES}}}", keys[0]):
         raise UserError(f"{path}: is damaged: found {len(keys)} lines of "
                         f"{', '.join(str(len(line)) for line in keys[:3]) or 'no'} characters, "
-                        f"expected one of {2 * KEY_BYTES} hexadecimal digits. Put a copy of it "
-                        "there, or remove it; without it nobody can tell which patients were in "
+                        f"expected one line of {2 * KEY_BYTES} hexadecimal digits. Restore a copy "
+                        "of it, or remove it; without it nobody can tell which patients were in "
                         "training")
     return bytes.fromhex(keys[0])
 
@@ -88,11 +88,11 @@ def check_key(out_dir: Path, data: dict) -> None:
     if mark is None:
         return
     if key is None:
-        LOG.warning("warning: %s is gone; a checkpoint that is kept from before cannot be compared "
-                    "with patients any more. Later ones get a new key", out_dir / KEY_FILE)
+        LOG.warning("warning: %s is missing; checkpoints written earlier can no longer be compared "
+                    "with patients. Later ones get a new key", out_dir / KEY_FILE)
     elif key_mark(key) != mark:
-        raise UserError(f"--resume: {out_dir / KEY_FILE} is not the key of this run, as its "
-                        "checkpoint says. Put its own back, or remove this one")
+        raise UserError(f"--resume: {out_dir / KEY_FILE} is not the key of this run, according "
+                        "to its checkpoint. Restore the run's own key, or remove this one")
 
 
 def hash_patient(patient: str, key: bytes | None) -> str:

@@ -31,7 +31,7 @@ from slivit.utils.log import LOG
 HUB_TIMEOUT = 10  # seconds
 DEFAULT = "convnext_tiny"
 AGAIN = "Copy or download it again"
-ADVICE = ("Expected tensors alone, in a safetensors file or as torch.save(model.state_dict()) "
+ADVICE = ("Expected only tensors, in a safetensors file or as torch.save(model.state_dict()) "
           "writes them")
 
 
@@ -72,10 +72,11 @@ class PretrainedBackbone:
             wanted = len(own["head.fc.weight"]) if "head.fc.weight" in own else 0
             LOG.info("%s: %s", self.source,
                      "the classifier is kept" if wanted == self.n_classes else
-                     f"its classifier of {self.n_classes} classes is left out: this task has "
-                     f"{wanted}" if wanted else "the classifier is left out: SLIViT has its own")
+                     f"its classifier of {self.n_classes} classes is not used: this task has "
+                     f"{wanted}" if wanted else "the classifier is not used: SLIViT has its own")
         if "head.norm.weight" in own and "head.norm.weight" not in self.state:
-            LOG.info("%s: has no norm before the classifier, which starts anew", self.source)
+            LOG.info("%s: has no norm before the classifier; that norm is newly "
+                     "initialised", self.source)
 
 
 def choose_start(source: str, name: str | None) -> PretrainedBackbone:
@@ -118,8 +119,8 @@ def read_start(path: Path, name: str | None = None) -> PretrainedBackbone:
         trained_on = f"unknown data ({title})"
     if name is not None and (for_scratch(name) != for_scratch(backbone)
                              or body(shapes_of(name)) != body(shapes_of(backbone))):
-        raise UserError(f"--backbone {name} and {path} contradict each other: the file holds a "
-                        f"{backbone} ({title}). Omit --backbone, which takes the architecture "
+        raise UserError(f"--backbone {name} and {path} do not match: the file contains a "
+                        f"{backbone} ({title}). Omit --backbone; the architecture is then read "
                         "from the file")
     if mean is None:
         mean, std = input_statistics(name or backbone)
@@ -167,8 +168,8 @@ def load_imagenet(backbone: nn.Module, name: str) -> None:
         reason = getattr(error, "reason", None) or first_line(error)
         raise UserError(
             f"--weights imagenet: could not get the weights of {name} from {url} ({reason}). "
-            "Fetch that file on a machine with a network and give it as --weights FILE, or train "
-            "from random weights with --weights none") from None
+            "Fetch that file on a machine with network access and give it as --weights FILE, or "
+            "train from random weights with --weights none") from None
     load_into(backbone, pretrained.state_dict(), f"ImageNet weights of {name}")
 
 
@@ -191,10 +192,10 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             state = load_file(path)
         else:
             kind = "is empty" if not path.stat().st_size else "cannot be read" if not start else (
-                f"is no file of weights (it begins with the bytes {start[:4].hex(' ')})")
+                f"is not a weights file (it begins with the bytes {start[:4].hex(' ')})")
             raise UserError(f"{path}: {kind}. {ADVICE}")
     except SafetensorError as error:
-        raise UserError(f"{path}: is not a whole safetensors file ({error}). {AGAIN}") from None
+        raise UserError(f"{path}: is not a complete safetensors file ({error}). {AGAIN}") from None
     except Unreadable as error:
         raise UserError(f"{path}: cannot be read as weights: {error}. "
                         + (AGAIN if error.damaged else ADVICE)) from None
@@ -203,7 +204,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             state = state[key]
     if not isinstance(state, dict) or not state or not all(
             isinstance(key, str) and torch.is_tensor(value) for key, value in state.items()):
-        raise UserError(f"{path}: holds no state dict of tensors. {ADVICE}")
+        raise UserError(f"{path}: contains no state dict of tensors. {ADVICE}")
     check_tensors(path, state.items(), checkpoint.NOT_FINITE)
     return state
 
@@ -230,6 +231,6 @@ def load_into(backbone: nn.Module, state: dict[str, torch.Tensor], what: str) ->
     bad += [f"{key}: found {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
             for key in state if key in own and state[key].shape != own[key].shape]
     if bad:
-        raise UserError(f"{what} does not fit this backbone:\n{listing(bad, 10)}\n"
+        raise UserError(f"{what} does not match this backbone:\n{listing(bad, 10)}\n"
                         "Give the --backbone that the file was made with.")
     backbone.load_state_dict(state, strict=False)

@@ -36,7 +36,7 @@ def check_file(path: Path, what: str = "checkpoint") -> None:
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected a file of weights")
     if not path.is_file():
-        raise UserError(f"{path}: is no regular file, expected a {what} file" if path.exists()
+        raise UserError(f"{path}: is not a regular file, expected a {what} file" if path.exists()
                         else f"{path}: no such {what} file")
 
 
@@ -71,7 +71,7 @@ def load_torch(path: Path, device: torch.device | str = "cpu", sums: bool = Fals
                 if sums and (bad := file.testzip()):
                     raise Unreadable(f"it is damaged: the checksum of {bad} is wrong", True)
         elif sums:
-            raise Unreadable("it is damaged: it does not begin as it was written", True)
+            raise Unreadable("it is damaged: its first bytes have been changed", True)
         with warnings.catch_warnings(), path.open("rb") as file:  # by content: torch knows suffixes
             warnings.simplefilter("ignore")  # what is wrong is said by the error
             return torch.load(file, map_location=device, weights_only=True)
@@ -85,12 +85,12 @@ def _unreadable(error: Exception) -> Unreadable:
     """Return why torch could not read a file; its own text advises to run what the file holds."""
     text = str(error)
     if named := NOT_ALLOWED.search(text):
-        return Unreadable(f"it holds code or objects ({named[1]}), not tensors alone; such are "
-                          "never loaded, since that could run anything")
+        return Unreadable(f"it contains code or objects ({named[1]}), not only tensors; such files "
+                          "are never loaded, because that could run any code")
     if ADVICE_TO_RUN.search(text):
-        return Unreadable("it is damaged, or holds more than tensors")
+        return Unreadable("it is damaged, or contains more than tensors")
     if isinstance(error, EOFError | zipfile.BadZipFile) or any(sign in text for sign in CUT):
-        return Unreadable("it is cut short or damaged", damaged=True)
+        return Unreadable("it is truncated or damaged", damaged=True)
     return Unreadable(first_line(error)[:200])
 
 
@@ -107,7 +107,7 @@ def check_tensors(path: Path, tensors: Iterable[tuple[str, object]], advice: str
     """
     bad = [f"{name}: {fault}" for name, value in tensors if (fault := _fault(value))]
     if bad:
-        raise UserError(f"{path}: {len(bad)} of its tensors are not whole finite numbers:\n"
+        raise UserError(f"{path}: {len(bad)} of its tensors are not complete, finite numbers:\n"
                         f"{listing(bad, MOST_LISTED)}\n{advice}")
 
 
@@ -116,9 +116,9 @@ def _fault(value: object) -> str | None:
     if not torch.is_tensor(value):
         return f"{value}" if isinstance(value, float) and not math.isfinite(value) else None
     if value.layout != torch.strided or value.is_quantized or value.is_meta:
-        return "a sparse, quantized or empty tensor, expected its numbers"
+        return "a sparse, quantized or empty tensor, expected plain numbers"
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        return f"{value.numel()} numbers, of which the file holds fewer"
+        return f"{value.numel()} numbers, but the file contains fewer"
     if not (value.is_floating_point() or value.is_complex()):
         return None
     if value.is_floating_point() and value.element_size() != 4:

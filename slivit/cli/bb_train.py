@@ -14,7 +14,8 @@ def build_parser(text: str | None = None) -> argparse.ArgumentParser:
     arguments.add_cache_option(parser)
     parser.add_argument("--task", choices=("auto", "multilabel", "multiclass"), default="auto",
                         help="multilabel: a probability per label; multiclass: exactly one label "
-                             "an image (default auto: what the data set says, else multilabel)")
+                             "per image (default auto: what the data set specifies, else "
+                             "multilabel)")
     arguments.add_input_options(parser)
     training_arguments.add_training_options(parser, b_size=32, n_epochs=20, lr=1e-4, patience=5)
     arguments.add_run_options(parser, "runs/bb_train")

@@ -11,13 +11,13 @@ def build_parser(text: str | None = None) -> argparse.ArgumentParser:
     parser = Parser(text)
     parser.add_argument("--checkpoint", type=types.path, required=True, nargs="+", metavar="FILE",
                         help="slivit.safetensors of finetune.py, backbone.safetensors of "
-                             "bb_train.py, or slivit.pth of the original SLIViT; of several, the "
-                             "predictions are averaged, and the models compared with each other")
+                             "bb_train.py, or slivit.pth of the original SLIViT; with several, "
+                             "their predictions are averaged and the models are compared")
     parser.add_argument("--split", choices=("test", "val", "train", "all"), default="test",
-                        help="rows to measure (default %(default)s)")
+                        help="rows to evaluate (default %(default)s)")
     parser.add_argument("--b_size", type=types.positive_int, default=16, metavar="N",
-                        help="scans at a time (default %(default)s)")
-    arguments.add_data_options(parser, "images or volumes, as the checkpoint takes them")
+                        help="scans per batch (default %(default)s)")
+    arguments.add_data_options(parser, "images or volumes, matching the checkpoint,")
     parser.add_argument("--volume", type=types.path, metavar="FILE_OR_FOLDER",
                         help="predict this one scan instead of a data set")
     arguments.add_cache_option(parser)

@@ -15,15 +15,15 @@ def build_parser(text: str | None = None) -> argparse.ArgumentParser:
     arguments.add_split_options(parser)
     arguments.add_cache_option(parser)
     parser.add_argument("--auxiliary", type=types.names, metavar="A,B",
-                        help="label columns that are learned too, but neither predicted nor scored "
-                             "(--select loss counts them); all: every one that --pathologies "
-                             "does not name")
+                        help="additional label columns to learn, neither predicted nor scored (but "
+                             "counted by --select loss); all: every label that --pathologies does "
+                             "not name")
     parser.add_argument("--folds", type=types.folds, metavar="K",
-                        help="cross-validate: train K models, each measured on patients that it "
+                        help="cross-validate: train K models, each evaluated on patients it "
                              "has not seen")
     parser.add_argument("--task", choices=("auto", *TASKS), default="auto",
-                        help="auto (default): what the data set says; else 0/1 labels are binary "
-                             "or multilabel, other numbers regression")
+                        help="auto (default): what the data set specifies; else 0/1 labels are "
+                             "binary or multilabel, other numbers regression")
     group = arguments.add_input_options(parser)
     group.add_argument("--bb_path", type=types.path, metavar="FILE",
                        help="a backbone.safetensors of bb_train.py, a feature_extractor.pth of the "
@@ -36,10 +36,10 @@ def build_parser(text: str | None = None) -> argparse.ArgumentParser:
     group.add_argument("--bb_lr", type=types.positive, metavar="X",
                        help="peak learning rate of the backbone (default: a tenth of --lr)")
     group.add_argument("--slices_per_step", type=types.positive_int, metavar="N",
-                       help="run the backbone over so many slices at a time and compute again what "
-                            "the backward pass needs: the same result in less memory")
+                       help="run the backbone over this many slices at a time and recompute "
+                            "activations in the backward pass: the same result with less memory")
     group.add_argument("--freeze_backbone", action="store_true",
-                       help="train the integrator alone, on slice features computed once")
+                       help="train only the integrator, on slice features computed once")
     group.add_argument("--feature_augments", type=types.count_or_none, metavar="K",
                        help="with --freeze_backbone: augmented versions of each training volume "
                             "(default 0)")
@@ -53,21 +53,21 @@ def check_args(args: argparse.Namespace) -> None:
     """Refuse options that contradict each other."""
     for flag in ("weights", "backbone"):
         if args.bb_path is not None and getattr(args, flag) is not None:
-            raise UserError(f"--bb_path and --{flag} contradict each other: the file of --bb_path "
+            raise UserError(f"--bb_path and --{flag} cannot be combined: the file of --bb_path "
                             "gives architecture and weights")
     end_to_end = not args.freeze_backbone or args.unfreeze_after is not None
     for flag in ("bb_lr", "slices_per_step"):
         if getattr(args, flag) is not None and not end_to_end:
-            raise UserError(f"--{flag} and --freeze_backbone contradict each other, without "
+            raise UserError(f"--{flag} and --freeze_backbone cannot be combined without "
                             "--unfreeze_after")
     if not end_to_end and args.bb_path is None and args.weights == "none":
         raise UserError("--freeze_backbone with --weights none would keep random weights; give "
                         "--bb_path or other --weights")
     for flag in ("feature_augments", "unfreeze_after"):
         if getattr(args, flag) and not args.freeze_backbone:
-            raise UserError(f"--{flag} goes with --freeze_backbone")
+            raise UserError(f"--{flag} needs --freeze_backbone")
     if args.unfreeze_after is not None and args.unfreeze_after >= args.n_epochs:
-        raise UserError(f"--unfreeze_after {args.unfreeze_after}: leaves nothing of --n_epochs "
+        raise UserError(f"--unfreeze_after {args.unfreeze_after}: expected less than --n_epochs "
                         f"{args.n_epochs}")
     if args.views is not None and args.slice_axis is not None:
-        raise UserError("--views and --slice_axis contradict each other; give one of them")
+        raise UserError("--views and --slice_axis cannot be combined; give only one of them")

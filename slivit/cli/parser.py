@@ -20,8 +20,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, text: str | None) -> None:
         super().__init__(description=text, formatter_class=argparse.RawDescriptionHelpFormatter,
                          allow_abbrev=False, fromfile_prefix_chars="@",
-                         epilog="@FILE stands for the flags in a file, such as "
-                                "@recipes/nodules_volumes; later flags win")
+                         epilog="@FILE inserts the flags from a file, such as "
+                                "@recipes/nodules_volumes; later flags override earlier ones")
         self._lines: dict[str, str] = {}  # where the flags of recipes stand, for messages
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
         try:
             lines = Path(name).read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or "it is no text"
+            why = getattr(error, "strerror", None) or "it is not text"
             self.error(f"@{name}: cannot be read ({why}); expected a file of flags, such as "
                        f"those in {RECIPES}")
         for number, line in enumerate(lines, 1):

@@ -27,15 +27,15 @@ def _to_path(text: str) -> Path:
     if not text.strip():
         raise ValueError("is empty, expected the name of a file or folder")
     if "\0" in text:
-        raise ValueError("holds a NUL byte, which no name of a file or folder does")
+        raise ValueError("contains a NUL byte, which no file or folder name can")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("is not UTF-8, as which tables and reports are written; rename it"
+        raise ValueError("is not UTF-8, the encoding of tables and reports; rename it"
                          ) from None
     full = os.path.expanduser(text)
     if full == text and text.startswith("~"):
-        raise ValueError("there is no such user; a name that begins with ~ is written ./~name")
+        raise ValueError("there is no such user; write a name that begins with ~ as ./~name")
     if (max(len(os.fsencode(name)) for name in full.split(os.sep)) > LONGEST_NAME
             or len(os.fsencode(os.path.abspath(full))) > LONGEST_PATH):
         raise ValueError(f"is too long for the system, expected names of at most {LONGEST_NAME} "

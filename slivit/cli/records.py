@@ -79,10 +79,11 @@ def check_training_options(args: argparse.Namespace, run: Session) -> None:
         UserError: saying which, and what to do.
     """
     if args.b_size < run.world.size:
-        raise UserError(f"--b_size {args.b_size}: is divided among {run.world.size} processes, of "
-                        "which each needs a scan at least")
+        raise UserError(f"--b_size {args.b_size}: is divided among {run.world.size} processes, "
+                        "each of which needs at least one scan")
     if args.pos_weight == "auto" and args.balanced_sampling:
-        raise UserError("--pos_weight auto and --balanced_sampling contradict each other: each "
-                        "balances the classes, both together would favour the rare one; give one")
+        raise UserError("--pos_weight auto and --balanced_sampling cannot be combined: each "
+                        "balances the classes, and both together would favour the rare one; give "
+                        "only one")
     if args.amp == "fp16" and run.device.type != "cuda":
         raise UserError("--amp fp16 needs a GPU; use bf16 or off")

@@ -13,23 +13,24 @@ def add_training_options(parser: argparse.ArgumentParser, *, b_size: int, n_epoc
     group.add_argument("--b_size", type=types.positive_int, default=b_size, metavar="N",
                        help="scans per batch, over all processes (default %(default)s)")
     group.add_argument("--accumulate", type=types.positive_int, default=1, metavar="N",
-                       help="batches per step: the gradient of N batches in the memory of one "
-                            "(default %(default)s)")
+                       help="batches per optimizer step: the gradient of N batches in the memory "
+                            "of one (default %(default)s)")
     group.add_argument("--n_epochs", type=types.positive_int, default=n_epochs, metavar="N",
-                       help="most epochs (default %(default)s)")
+                       help="maximum number of epochs (default %(default)s)")
     group.add_argument("--lr", type=types.positive, default=lr, metavar="X",
                        help="peak learning rate of AdamW (default %(default)s)")
     group.add_argument("--weight_decay", type=types.non_negative, default=0.05, metavar="X",
-                       help="on matrices only (default %(default)s)")
+                       help="weight decay, on matrices only (default %(default)s)")
     group.add_argument("--warmup_epochs", type=types.non_negative, default=1.0, metavar="X",
-                       help="of linear warm-up, before the cosine (default %(default)s)")
+                       help="epochs of linear warm-up before the cosine decay (default "
+                            "%(default)s)")
     group.add_argument("--patience", type=types.natural, default=patience, metavar="N",
                        help="stop after N epochs without a better validation score; 0: never "
                             "(default %(default)s)")
     group.add_argument("--select", choices=("score", "loss"), default="score",
                        help="keep the epoch with the best validation score (mean ROC-AUC or R2) or "
-                            "the lowest validation loss, which is steadier where validation is "
-                            "small (default %(default)s)")
+                            "the lowest validation loss, which is steadier with a small validation "
+                            "split (default %(default)s)")
     group.add_argument("--drop_path", type=types.rate, default=0.1, metavar="X",
                        help="stochastic depth of the backbone (default %(default)s)")
     group.add_argument("--flips", type=types.flip_axes, metavar="AXES",
@@ -39,33 +40,34 @@ def add_training_options(parser: argparse.ArgumentParser, *, b_size: int, n_epoc
                        help="strength of random rotation, scale, shift and brightness; 0: none "
                             "(default 1; 0 for the embedded sets, where size is the signal)")
     group.add_argument("--label_smoothing", type=types.rate, default=0.0, metavar="X",
-                       help="share of each label spread over all its values (default %(default)s)")
+                       help="fraction of each label spread over all its values (default "
+                            "%(default)s)")
     group.add_argument("--pos_weight", type=types.pos_weight, metavar="W",
-                       help="weight of positives in the loss: a number, or auto for negatives per "
-                            "positive of each label (default: none)")
+                       help="weight of positives in the loss: a number, or auto for the ratio of "
+                            "negatives to positives of each label (default: none)")
     group.add_argument("--balanced_sampling", action="store_true",
-                       help="draw training scans so that the classes come equally often")
+                       help="sample training scans so that all classes appear equally often")
     group.add_argument("--layer_decay", type=types.share, default=1.0, metavar="X",
                        help="factor on the backbone's learning rate from each layer to the one "
-                            "before it; 1: none (default %(default)s)")
+                            "before it; 1: no decay (default %(default)s)")
     group.add_argument("--ema", type=types.rate, default=0.0, metavar="X",
-                       help="decay of a moving average of the weights, which is validated and kept "
-                            "instead of them; 0: none (default %(default)s)")
+                       help="decay of a moving average of the weights, which is validated and "
+                            "saved in their place; 0: none (default %(default)s)")
     group.add_argument("--mixup", type=types.non_negative, default=0.0, metavar="A",
-                       help="blend pairs of scans and labels, shares from Beta(A, A); 0: none "
-                            "(default %(default)s)")
+                       help="blend pairs of scans and labels with weights drawn from Beta(A, A); "
+                            "0: none (default %(default)s)")
     group.add_argument("--train_fraction", type=types.share, default=1.0, metavar="X",
-                       help="train on this share of the training patients only; a smaller share "
-                            "is part of a larger one (default %(default)s)")
+                       help="train on only this fraction of the training patients; smaller "
+                            "fractions are subsets of larger ones (default %(default)s)")
     group.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off",
                        help="mixed precision: bf16 (recent GPUs, CPUs) or fp16 (GPUs) (default "
                             "%(default)s)")
     group.add_argument("--compile", action="store_true", help="use torch.compile")
     group.add_argument("--tensorboard", action="store_true",
-                       help="write the log for TensorBoard too, in --out_dir/tensorboard")
+                       help="also write the log for TensorBoard, in --out_dir/tensorboard")
     group.add_argument("--wandb", type=types.text, metavar="PROJECT",
-                       help="send the log to this project of Weights & Biases too")
-    group.add_argument("--quiet", action="store_true", help="a line per epoch, no progress bars")
+                       help="also send the log to this project of Weights & Biases")
+    group.add_argument("--quiet", action="store_true", help="one line per epoch, no progress bars")
     return group
 
 
@@ -82,6 +84,6 @@ def add_integrator_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--vit_{flag}", type=types.size, default=getattr(default, flag),
                            metavar="N", help=f"{what} (default %(default)s)")
     group.add_argument("--dropout", type=types.rate, default=default.dropout, metavar="X",
-                       help="in attention and MLP (default %(default)s)")
+                       help="dropout in attention and MLP (default %(default)s)")
     group.add_argument("--emb_dropout", type=types.rate, default=default.emb_dropout, metavar="X",
-                       help="of the tokens (default %(default)s)")
+                       help="dropout on the tokens (default %(default)s)")

@@ -44,7 +44,7 @@ def count_or_none(text: str) -> int:
 
 def positive(text: str) -> float:
     """Parse a number above 0, and at most a million."""
-    return _number(text, float, "a number above 0, at most 1000000", lambda x: 0 < x <= MILLION)
+    return _number(text, float, "a number above 0 and at most 1000000", lambda x: 0 < x <= MILLION)
 
 
 def seed_number(text: str) -> int:
@@ -54,18 +54,18 @@ def seed_number(text: str) -> int:
 
 def non_negative(text: str) -> float:
     """Parse a number from 0 to a million."""
-    return _number(text, float, "a number of at least 0, at most 1000000",
+    return _number(text, float, "a number from 0 to 1000000",
                    lambda x: 0 <= x <= MILLION)
 
 
 def strength(text: str) -> float:
     """Parse how strong something is, 0 to 100."""
-    return _number(text, float, "a number of at least 0, at most 100", lambda x: 0 <= x <= 100)
+    return _number(text, float, "a number from 0 to 100", lambda x: 0 <= x <= 100)
 
 
 def rate(text: str) -> float:
     """Parse a number from 0 to below 1."""
-    return _number(text, float, "a number from 0 to below 1", lambda x: 0 <= x < 1)
+    return _number(text, float, "a number of at least 0 and below 1", lambda x: 0 <= x < 1)
 
 
 def text(given: str) -> str:
@@ -115,13 +115,13 @@ def flip_axes(text: str) -> str:
     if text == "none":
         return ""
     if not text or set(text) - set("hvz"):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected letters of h, v, z, or none")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected letters from h, v, z, or none")
     return text
 
 
 def share(text: str) -> float:
     """Parse a number above 0, at most 1."""
-    return _number(text, float, "a number above 0, at most 1", lambda x: 0 < x <= 1)
+    return _number(text, float, "a number above 0 and at most 1", lambda x: 0 < x <= 1)
 
 
 def folds(text: str) -> int:
@@ -153,13 +153,13 @@ def views(text: str) -> tuple[str, ...]:
     """Parse comma-separated planes, each once."""
     parts = tuple(part.strip() for part in text.split(","))
     if not set(parts) <= set(PLANES) or len(set(parts)) < len(parts):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected some of {', '.join(PLANES)}, "
+        raise argparse.ArgumentTypeError(f"{text!r}: expected one or more of {', '.join(PLANES)}, "
                                          "comma-separated")
     return parts
 
 
 def _whole(text: str, least: int, most: int) -> int:
-    return _number(text, int, f"a whole number of at least {least}, at most {most}",
+    return _number(text, int, f"a whole number from {least} to {most}",
                    lambda x: least <= x <= most)
 
 

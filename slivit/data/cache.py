@@ -98,15 +98,15 @@ def _store(file: Path, stamp: str, prepared: Prepared) -> None:
     part = file.with_name(f".{file.name}.{secrets.token_hex(8)}.part")
     try:
         if file.exists() and not file.is_file():
-            raise OSError(errno.EEXIST, "it is no regular file")
+            raise OSError(errno.EEXIST, "it is not a regular file")
         file.parent.mkdir(parents=True, exist_ok=True)
         with part.open("xb") as stream:  # tempfile would hide it from other users of the cache
             np.save(stream, prepared.slices)
             stream.write(trailer + len(trailer).to_bytes(4, "little") + MAGIC)
         os.replace(part, file)
     except OSError as error:
-        raise RunError(f"--cache_dir: cannot write {file} ({error.strerror}); make room, name "
-                       "another folder, or omit --cache_dir") from None
+        raise RunError(f"--cache_dir: cannot write {file} ({error.strerror}); free disk space, "
+                       "name another folder, or omit --cache_dir") from None
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

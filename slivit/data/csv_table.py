@@ -42,8 +42,8 @@ def read_table(path: Path, needed: Sequence[str] = ("F_Name", "Path")) -> pd.Dat
             if any(cells[width:])]
     if long:
         raise UserError(f"--meta_csv {path}: cannot be read as a CSV table: {len(long)} lines have "
-                        f"more cells than the {width} of the header:\n{listing(long)}\nPut cells "
-                        "that hold the separator between quotation marks")
+                        f"more cells than the {width} of the header:\n{listing(long)}\nPut "
+                        "quotation marks around cells that contain the separator")
     if not rows:
         raise UserError(f"{path}: has a header but no rows")
     table = pd.DataFrame([(cells + [""] * (width - len(cells)))[:width] for _, cells in rows],
@@ -94,7 +94,7 @@ def _decode(path: Path) -> tuple[str, str]:
     except OSError as error:
         raise _unreadable(path, str(error.strerror), "make it readable") from None
     if content.startswith(WORKBOOKS):
-        raise _unreadable(path, "it is a workbook of a spreadsheet program")
+        raise _unreadable(path, "it is a spreadsheet workbook")
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     encoding = "UTF-16" if wide else "UTF-8"
     try:
@@ -104,7 +104,7 @@ def _decode(path: Path) -> tuple[str, str]:
         context = content[max(0, error.start - 10):error.start + 10]
         raise _unreadable(path, f"{context!r}{place} is not {encoding}") from None
     if "\0" in text:
-        raise _unreadable(path, "it holds NUL bytes, as UTF-16 without a byte order mark does")
+        raise _unreadable(path, "it contains NUL bytes, as UTF-16 without a byte order mark does")
     return text, encoding
 
 
@@ -126,8 +126,8 @@ def _form(lines: Iterable[str], needed: Sequence[str], path: Path) -> tuple[str,
             if not wanted <= {cell.lower() for cell in _cells(text, separator)}:
                 continue
             if place:
-                raise UserError(f"{path}: the header ({', '.join(needed)}, ...) stands in line "
-                                f"{line}; remove what stands above it, which is "
+                raise UserError(f"{path}: the header ({', '.join(needed)}, ...) is in line "
+                                f"{line}; remove what is above it, beginning with "
                                 f"{numbered[0][1].strip()[:60]!r}")
             return separator, first
     if not numbered:

@@ -47,7 +47,7 @@ def check_headers(scans: ScanTable, rows: np.ndarray | None = None,
     odd = [(scans.ids[row], note) for row, header in zip(rows, answers, strict=True)
            for note in header.notes]
     if odd:
-        LOG.warning("warning: %d scans are odd: %s", len(odd), "; ".join(
+        LOG.warning("warning: %d scans look unusual: %s", len(odd), "; ".join(
             f"{name}: {note}" for name, note in odd[:5]) + "; ..." * (len(odd) > 5))
     coarse = [header for header in answers if header.spacing and header.spacing[0]
               > THICK * min(header.spacing[1:])]
@@ -81,7 +81,7 @@ def describe(headers: list[Header]) -> list[str]:
     if known:
         lines.append(f"spacing: {_range([s[0] for s in known])} mm between slices, "
                      f"{_range([side for s in known for side in s[1:]])} mm between pixels "
-                     f"({len(known)} of {len(headers)} scans say)")
+                     f"(known for {len(known)} of {len(headers)} scans)")
     return lines
 
 

@@ -70,27 +70,27 @@ def load_scans(options: DataOptions, ndim: int, pathologies: list[str] | None,
         UserError: contradictory options, or whatever is wrong with the data.
     """
     if options.meta_csv is not None and options.dataset is not None:
-        raise UserError("--meta_csv and --dataset contradict each other; give one of them")
+        raise UserError("--meta_csv and --dataset cannot be combined; give only one of them")
     if options.cache_dir is not None:
         check_writable(options.cache_dir, "--cache_dir")
     if options.meta_csv is not None:
         if options.medmnist_size is not None:
-            raise UserError("--medmnist_size goes with --dataset, not with --meta_csv")
+            raise UserError("--medmnist_size applies to --dataset, not to --meta_csv")
         scans = read_meta(options.meta_csv, ndim, pathologies, options.pid_col,
                           Splitting(parse_ratio(ratio or SPLIT_RATIO), seed), labels_needed,
                           zero_one)
         return dataclasses.replace(scans, cache_dir=options.cache_dir)
     for flag in ("pid_col", "split_ratio"):
         if getattr(options, flag) is not None:
-            raise UserError(f"--{flag} goes with --meta_csv; a --dataset has its own split")
+            raise UserError(f"--{flag} applies to --meta_csv; a --dataset has its own split")
     if options.cache_dir is not None and not options.keeps_features:
-        raise UserError("--cache_dir goes with --meta_csv, or with --freeze_backbone; the scans of "
+        raise UserError("--cache_dir needs --meta_csv or --freeze_backbone; the scans of "
                         "a --dataset are in memory")
     name = options.dataset
     if name is None:
         name = next(key for key, value in EMBEDDED.items() if value == ndim)
     if name.lower() in EMBEDDED and options.medmnist_size is not None:
-        raise UserError(f"--medmnist_size goes with a MedMNIST set, not with {name}")
+        raise UserError(f"--medmnist_size applies to MedMNIST sets, not to {name}")
     scans = load_named(name, ndim, options.data_root, options.medmnist_size or 28)
     return scans.select_labels(pathologies) if pathologies else scans
 
@@ -103,7 +103,7 @@ def make_preprocess(options: InputOptions, scans: ScanTable, mean: tuple[float, 
         UserError: a window that is none, or slices too small for a ConvNeXt's strides.
     """
     if options.img_size is not None and options.img_size < 32:
-        raise UserError(f"--img_size {options.img_size}: a ConvNeXt needs at least 32 pixels a "
+        raise UserError(f"--img_size {options.img_size}: a ConvNeXt needs at least 32 pixels per "
                         "side")
     return Preprocess(img_size=options.img_size or scans.img_size,
                       window=parse_window(options.window or scans.window), mean=tuple(mean),

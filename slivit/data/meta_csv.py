@@ -145,7 +145,7 @@ def _find_columns(table: pd.DataFrame, pid_col: str | None) -> Columns:
               if name.lower() not in {column.lower() for column in table.columns}]
     if absent:
         faults.insert(0, f"column {' and '.join(absent)} not found. "
-                         f"There are: {', '.join(table.columns)}")
+                         f"Available: {', '.join(table.columns)}")
     patient = None
     try:
         patient = _patient_column(table, pid_col)
@@ -170,7 +170,7 @@ def _present(table: pd.DataFrame, path: Path, pathologies: Sequence[str]) -> lis
     present = [name for name in pathologies if name.lower() in known]
     missing = [name for name in pathologies if name not in present]
     if missing:
-        LOG.info("%s has no column %s: predicted, not scored (there are: %s)", path.name,
+        LOG.info("%s has no column %s: predicted but not scored (columns: %s)", path.name,
                  ", ".join(missing), ", ".join(filter(None, table.columns)))
     return present
 
@@ -190,7 +190,7 @@ def _empty_cells(table: pd.DataFrame, columns: Sequence[str | None]) -> list[str
     broken = [f"line {line}: {name} {cell!r}" for name in columns if name is not None
               for line, cell in table[name].items() if "\n" in cell or "\r" in cell]
     return ([f"{len(bad)} cells must not be empty:\n{listing(bad)}"] * bool(bad)
-            + [f"{len(broken)} cells hold a line break; is a quotation mark left open there?\n"
+            + [f"{len(broken)} cells contain a line break; is a quotation mark left open there?\n"
                f"{listing(broken)}"] * bool(broken))
 
 
@@ -252,7 +252,7 @@ def _all_wrong(path: Path, faults: Sequence[str]) -> UserError:
     """Return the one error that says all that is wrong with a table, a paragraph for each kind."""
     if len(faults) == 1:
         return UserError(f"{path}: {faults[0]}")
-    return UserError(f"{path}: {len(faults)} things are wrong with this table.\n"
+    return UserError(f"{path}: {len(faults)} problems in this table.\n"
                      + "\n".join(faults))
 
 
@@ -266,8 +266,8 @@ def _remark(path: Path, files: Sequence[str], patients: Sequence[str] | None,
         LOG.warning("warning: %s names %d scans more than once", path.name, doubles)
     alike = written_alike(patients or (), split if patients else ())
     if alike:
-        LOG.warning("warning: %s: %d groups of patients differ only by case, blanks, leading "
-                    "zeros or the like, and count as different ones: %s. Where they are the same "
-                    "person, write them alike: in several splits they would make every score too "
-                    "good", path.name, len(alike),
+        LOG.warning("warning: %s: %d groups of patient ids differ only by case, spaces, leading "
+                    "zeros or the like, and count as different patients: %s. If they are the same "
+                    "person, make the ids identical: one person in several splits would inflate "
+                    "every score", path.name, len(alike),
                     "; ".join(alike[:MAX_ALIKE]) + "; ..." * (len(alike) > MAX_ALIKE))

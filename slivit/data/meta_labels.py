@@ -41,8 +41,8 @@ def label_columns(table: pd.DataFrame, path: Path, wanted: Sequence[str] | None,
         LOG.info("%s: columns without a number are not labels: %s", path.name, ", ".join(texts))
     labels = [name for name in known if name not in texts]
     if not labels:
-        return [], ["has no label column; expected 0/1 columns (or numbers, for regression) beside "
-                    f"{', '.join(sorted(filter(None, special)))}"]
+        return [], ["has no label column; expected 0/1 columns (or numbers, for regression) in "
+                    f"addition to {', '.join(sorted(filter(None, special)))}"]
     return labels, _bad_names(labels)
 
 
@@ -77,11 +77,11 @@ def parse_labels(table: pd.DataFrame, columns: list[str]
         faults.append(f"{len(bad)} label cells are neither a number nor empty "
                       f"(empty means unknown):\n{listing(bad)}")
     if commas:
-        faults.append(f"{len(commas)} label cells are written with a comma, decimal or of "
+        faults.append(f"{len(commas)} label cells contain a comma, for decimals or "
                       f"thousands:\n{listing(commas)}\nWrite 0.5 for 0,5 and 1000 for 1,000, in a "
-                      "spreadsheet set to decimal points; or with pandas, which leaves all else as "
-                      "it is: t = read_csv(FILE, sep=None, engine='python', dtype=str); t[LABEL] = "
-                      "t[LABEL].str.replace(',', '.'); t.to_csv(NEW_FILE, index=False)")
+                      "spreadsheet set to decimal points; or with pandas, which leaves everything "
+                      "else unchanged: t = read_csv(FILE, sep=None, engine='python', dtype=str); "
+                      "t[LABEL] = t[LABEL].str.replace(',', '.'); t.to_csv(NEW_FILE, index=False)")
     return labels, rounded, faults
 
 
@@ -90,7 +90,7 @@ def not_zero_one(table: pd.DataFrame, names: list[str], labels: np.ndarray) -> l
     rows, columns = np.nonzero(~(np.isnan(labels) | np.isin(labels, (0, 1))))
     bad = [f"line {table.index[i]}, column {names[k]}: {table[names[k]].iat[i]}"
            for i, k in zip(rows, columns, strict=True)]
-    return [f"{len(bad)} labels are neither 0, 1 nor empty:\n{listing(bad)}\nName the 0/1 columns "
+    return [f"{len(bad)} labels are not 0, 1 or empty:\n{listing(bad)}\nName the 0/1 columns "
             "with --pathologies, or correct them"] * bool(bad)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from slivit.data.readers.arrays import split_key
 from slivit.utils.errors import listing
 
-WINDOWS = "\nPaths with backslashes are those of Windows: write /, and the paths of this machine"
+WINDOWS = "\nPaths with backslashes are Windows paths: write /, and the paths of this machine"
 
 
 def cell_paths(cells: Sequence[str], folder: Path) -> tuple[Path, ...]:
@@ -84,7 +84,7 @@ def backslashes(column: pd.Series, paths: Sequence[Path], folder: Path) -> list[
     """Return a paragraph on cells that name a scan by backslashes; none where there are none."""
     bad = [f"line {line}: {cell}" for (line, cell), path in zip(column.items(), paths, strict=True)
            if not _is_there(path) and _is_there_by_slashes(cell, folder)]
-    return [f"{len(bad)} cells of Path have backslashes, as on Windows; the scans are there under "
+    return [f"{len(bad)} cells of Path have backslashes, as on Windows; the scans exist under "
             f"these names with slashes:\n{listing(bad)}\nWrite / for \\ in Path"] if bad else []
 
 

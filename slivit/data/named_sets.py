@@ -52,10 +52,11 @@ def load_named(name: str, ndim: int, data_root: Path, size: int = 28) -> ScanTab
     kinds = known_sets()
     if flag not in kinds:
         raise UserError(f"--dataset {name}: unknown. Nearest: {nearest(name, list(kinds))}. "
-                        f"There are: {', '.join(kinds)}")
+                        f"Available: {', '.join(kinds)}")
     if kinds[flag] != ndim:
-        raise UserError(f"--dataset {name}: holds {'volumes' if kinds[flag] == 3 else 'images'}, "
-                        f"expected {'volumes' if ndim == 3 else 'images'}")
+        raise UserError(f"--dataset {name}: contains "
+                        f"{'volumes' if kinds[flag] == 3 else 'images'}, expected "
+                        f"{'volumes' if ndim == 3 else 'images'}")
     if flag in EMBEDDED:
         return _load_embedded(flag)
     if size not in MEDMNIST_SIZES[ndim]:
@@ -122,14 +123,15 @@ def _read_npz(path: Path, ndim: int, columns: int, values: int
     """
     if not path.is_file():
         what = "is not a file" if os.path.lexists(path) else "no such file"
-        raise UserError(f"{path}: {what}; data/README.md says how it is built")
+        raise UserError(f"{path}: {what}; data/README.md describes how to build it")
     try:
         with np.load(path, allow_pickle=False) as npz:
             blocks = tuple(npz[f"{split}_images"] for split in SPLITS)
             parts = [npz[f"{split}_labels"] for split in SPLITS]
     except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged file
         raise UserError(f"{path}: is not a readable file in MedMNIST's layout ({error}). "
-                        "Remove it to have it downloaded again, or put a good one there") from None
+                        "Remove it to have it downloaded again, or replace it with an intact "
+                        "one") from None
     parts = [part[:, None] if part.ndim == 1 else part for part in parts]
     bad = []
     for split, images, labels in zip(SPLITS, blocks, parts, strict=True):
@@ -141,8 +143,8 @@ def _read_npz(path: Path, ndim: int, columns: int, values: int
     if bad:
         raise UserError(f"{path}: is not in the layout of this set:\n{listing(bad)}\nexpected "
                         f"uint8 (n, {'D, ' if ndim == 3 else ''}H, W) and labels (n, {columns}) of "
-                        f"0..{values - 1}. Remove it to have it downloaded again, or put a good "
-                        "one there")
+                        f"0..{values - 1}. Remove it to have it downloaded again, or replace it "
+                        "with an intact one")
     return blocks, np.concatenate(parts).astype(np.float32), [len(block) for block in blocks]
 
 
@@ -155,7 +157,7 @@ def _wrong_labels(labels: np.ndarray, count: tuple[int, ...], columns: int, valu
     odd = labels[~np.isin(labels, np.arange(values))]  # NaN is not in it either
     if odd.size:
         shown = ", ".join(f"{value:g}" for value in np.unique(odd)[:5].astype(float))
-        return f"{odd.size} labels that are none of 0..{values - 1}, such as {shown}"
+        return f"{odd.size} labels outside 0..{values - 1}, such as {shown}"
     return ""
 
 
@@ -166,10 +168,11 @@ def _download(class_name: str, path: Path, size: int, url: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--data_root {path.parent}: cannot be made ({error.strerror})") from None
+        raise UserError(f"--data_root {path.parent}: cannot be created "
+                        f"({error.strerror})") from None
     if not os.access(path.parent, os.W_OK):
-        raise UserError(f"--data_root {path.parent}: holds no {path.name}, and cannot be written "
-                        "to for a download")
+        raise UserError(f"--data_root {path.parent}: contains no {path.name}, and a download "
+                        "cannot be written to it")
     LOG.info("downloading %s to %s", url, path)
     patience = socket.getdefaulttimeout()
     with scratch_dir(path.parent) as folder:
@@ -178,7 +181,7 @@ def _download(class_name: str, path: Path, size: int, url: str) -> None:
             getattr(medmnist, class_name)(split="test", download=True, root=str(folder), size=size)
         except RuntimeError:  # the package's one kind of failure, whatever its cause
             raise UserError(f"download failed: wanted {path.name} from {url}. Fetch that file on a "
-                            f"machine with a network and put it at {path} (or name its folder "
+                            f"machine with network access and put it at {path} (or name its folder "
                             "with --data_root)") from None
         finally:
             socket.setdefaulttimeout(patience)

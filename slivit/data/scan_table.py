@@ -166,7 +166,7 @@ class ScanTable:
         count = len(np.unique(values))
         if count > MOST_GROUPS:
             raise UserError(f"--group_by {name}: has {count} different values, expected at most "
-                            f"{MOST_GROUPS}; put them into classes first")
+                            f"{MOST_GROUPS}; group them into classes first")
         return values
 
     def groups(self) -> tuple[str, ...]:
@@ -225,7 +225,7 @@ def match_names(wanted: Sequence[str], known: Sequence[str], what: str) -> list[
         else:
             bad.append(f"{name!r} (nearest: {nearest(name, known)})" if known else repr(name))
     if bad:
-        raise UserError(f"{what}: not found: {'; '.join(bad)}. There are: {', '.join(known)}")
+        raise UserError(f"{what}: not found: {'; '.join(bad)}. Available: {', '.join(known)}")
     if len(set(positions)) < len(positions):
         raise UserError(f"{what}: a name is given twice in {', '.join(wanted)}")
     return positions

@@ -89,8 +89,8 @@ def check_no_overlap(groups: Sequence[str], split: np.ndarray, what: str) -> Non
 
 def overlap_text(bad: Sequence[str], what: str) -> str:
     """Return what is said of patients (or files) in several splits, each with a line of its own."""
-    return (f"{len(bad)} {what} stand in more than one split, which would make every "
-            f"score too good:\n{listing(bad)}\nGive each of them one split.")
+    return (f"{len(bad)} {what} are in more than one split, which would inflate every "
+            f"score:\n{listing(bad)}\nAssign each of them to one split.")
 
 
 def in_several(groups: Sequence[str], split: Sequence[str]) -> dict[str, str]:
@@ -176,15 +176,15 @@ def make_folds(scans: ScanTable, count: int, seed: int, keep_test: bool,
     pool = np.flatnonzero(scans.split != "test") if keep_test else np.arange(len(scans))
     groups, strata = np.array(scans.groups())[pool], _strata(scans, pool, labels)
     if len(set(groups)) < count:
-        raise UserError(f"--folds {count}: there are {len(set(groups))} patients; each fold needs "
-                        "one at least")
+        raise UserError(f"--folds {count}: there are only {len(set(groups))} patients; each fold "
+                        "needs at least one")
     held_by = {kind: len(set(groups[strata == kind])) for kind in set(strata)}
     if held_by.get(UNKNOWN, count) < count:  # too few to share out
         strata[strata == UNKNOWN] = max(held_by, key=held_by.__getitem__)
     few = min((n for kind, n in held_by.items() if kind != UNKNOWN), default=count)
     if few < count:
         raise UserError(f"--folds {count}: only {few} patients have the rarest label value; each "
-                        "fold needs one at least. Take fewer folds, or other --pathologies")
+                        "fold needs at least one. Use fewer folds, or other --pathologies")
     dealer = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     parts = [pool[held] for _, held in dealer.split(pool, strata, groups)]
     for k in range(count):

@@ -11,10 +11,10 @@ from slivit.utils.errors import UserError, listing
 from slivit.utils.log import LOG
 
 FEW = 6  # labels that are named in a line
-GIVE_ROWS = ("Give rows to it, in the Split column or by the folders in Path, or by --split_ratio "
-             "where the table has neither")
+GIVE_ROWS = ("Assign rows to it in the Split column or by the folders in Path, or with "
+             "--split_ratio if the table has neither")
 CHOOSE = "Name the 0/1 columns with --pathologies, or (volumes) use --task regression"
-CORRECT = "The model takes 0 and 1; correct them, or empty the cells of those that are unknown"
+CORRECT = "The model expects 0 and 1; correct them, or clear the cells of unknown labels"
 
 
 def resolve_task(scans: ScanTable, requested: str = "auto") -> tuple[ScanTable, Target]:
@@ -72,7 +72,7 @@ def describe_task(target: Target, auxiliary: int = 0) -> str:
     text = f"task: {target.task} of {', '.join(names)}"
     if len(target.labels) > len(names):
         text += f" and {len(target.labels) - len(names)} more labels"
-    return text + f"; {auxiliary} auxiliary labels are learned too" * bool(auxiliary)
+    return text + f"; {auxiliary} auxiliary labels are also learned" * bool(auxiliary)
 
 
 def divide_labels(scans: ScanTable, auxiliary: Sequence[str], predicted: Sequence[str] | None = None
@@ -100,9 +100,11 @@ def divide_labels(scans: ScanTable, auxiliary: Sequence[str], predicted: Sequenc
         own = [k for k in range(len(known)) if k not in others]
     twice = [known[k] for k in own if k in others]
     if twice or not own or not others:
-        wrong = (f"{', '.join(twice)} cannot be predicted and auxiliary both" if twice else
-                 "names no label beside those to predict" if own else "leaves no label to predict")
-        raise UserError(f"--auxiliary {','.join(auxiliary)}: {wrong}; there are: "
+        wrong = (f"{', '.join(twice)} cannot be both predicted and auxiliary" if twice else
+                 "names no label other than those to predict" if own else
+                                                                          "leaves no label to "
+                                                                          "predict")
+        raise UserError(f"--auxiliary {','.join(auxiliary)}: {wrong}; available: "
                         f"{', '.join(known)}. Name the labels to predict with --pathologies, "
                         "others with --auxiliary")
     return [known[k] for k in own], [known[k] for k in others]
@@ -128,7 +130,7 @@ def resolve_with_auxiliary(scans: ScanTable, requested: str, own: Sequence[str],
     if not others:
         return resolved, target
     if target.task == "multiclass":
-        raise UserError("--auxiliary goes with 0/1 labels and with numbers; the task is multiclass")
+        raise UserError("--auxiliary applies to 0/1 labels and to numbers; the task is multiclass")
     kind = "regression" if target.task == "regression" else "multilabel"
     return resolve_task(scans.select_labels([*own, *others]), kind)
 
@@ -138,9 +140,9 @@ def _check_one_kind(scans: ScanTable) -> None:
               if np.isin(column[~np.isnan(column)], (0, 1)).all()]
     others = [name for name in scans.label_names if name not in binary]
     if binary:
-        raise UserError(f"{scans.name}: {', '.join(binary)} hold 0 and 1 only, "
-                        f"{', '.join(others)} other numbers too; say which are the labels with "
-                        "--pathologies, or take all with --task regression")
+        raise UserError(f"{scans.name}: {', '.join(binary)} contain only 0 and 1, "
+                        f"{', '.join(others)} also other numbers; choose the labels with "
+                        "--pathologies, or use all with --task regression")
 
 
 def fit_to_target(scans: ScanTable, target: Target) -> ScanTable:
@@ -165,17 +167,17 @@ def expand_classes(scans: ScanTable, column: str, labels: Sequence[str] | None =
     values = scans.labels[:, 0]
     known = ~np.isnan(values)
     if not (values[known] == np.round(values[known])).all() or (values[known] < 0).any():
-        raise UserError(f"--task multiclass: column {column} must hold class numbers 0, 1, 2, ..., "
-                        f"found {', '.join(f'{v:g}' for v in np.unique(values[known])[:10])}")
+        raise UserError(f"--task multiclass: column {column} must contain class numbers 0, 1, 2, "
+                        f"..., found {', '.join(f'{v:g}' for v in np.unique(values[known])[:10])}")
     if labels is None:
         labels = [f"{column}_{int(value)}" for value in np.unique(values[known])]
     names = np.array([f"{column}_{int(v)}" if k else "" for v, k in zip(values, known,
                                                                         strict=True)])
     strange = sorted(set(names[known]) - set(labels))
     if strange:
-        raise UserError(f"{scans.name}: column {column} holds classes that the model does not "
+        raise UserError(f"{scans.name}: column {column} contains classes that the model does not "
                         f"know: {', '.join(strange)}; it knows {', '.join(labels)}. Correct them, "
-                        "or empty the cells of those that are unknown")
+                        "or clear the cells of unknown labels")
     hot = (names[:, None] == np.array(labels)[None, :]).astype(np.float32)
     hot[~known] = np.nan
     return scans.with_labels(labels, hot)
@@ -191,10 +193,10 @@ def _check_exact(scans: ScanTable, names: Sequence[str]) -> None:
     """Refuse classes, and 0 and 1, that are not what the table says."""
     bad = [f"column {name}, {cell}" for name in names for cell in scans.rounded.get(name, ())]
     if bad:
-        raise UserError(f"{scans.name}: {len(bad)} labels lie so near to another whole number that "
-                        f"they would become it (float32 keeps 7 digits):\n{listing(bad)}\nNumber "
-                        "classes 0, 1, 2, ...; write 0 and 1 as such; or (volumes) use --task "
-                        "regression.")
+        raise UserError(f"{scans.name}: {len(bad)} labels are so close to another whole number "
+                        "that they would be rounded to it (float32 keeps 7 "
+                        f"digits):\n{listing(bad)}\nNumber the classes 0, 1, 2, ...; write binary "
+                        "labels as 0 and 1; or (volumes) use --task regression.")
 
 
 def _check_one_hot(scans: ScanTable) -> None:
@@ -214,7 +216,7 @@ def _check_zero_one(scans: ScanTable, advice: str = CHOOSE) -> None:
     if len(rows):
         bad = [f"{scans.ids[i]}: {scans.label_names[k]} = {scans.labels[i, k]:g}"
                for i, k in zip(rows, columns, strict=True)]
-        raise UserError(f"{scans.name}: {len(bad)} labels are neither 0, 1 nor empty:\n"
+        raise UserError(f"{scans.name}: {len(bad)} labels are not 0, 1 or empty:\n"
                         f"{listing(bad)}\n{advice}.")
 
 
@@ -228,12 +230,12 @@ def _check_both_values(scans: ScanTable) -> None:
                     if split == "train":
                         bad.append(f"{name}: no {word}")
                     else:
-                        LOG.warning("warning: %s has no %s in %s: its scores are left empty "
-                                    "there", name, word, split)
+                        LOG.warning("warning: %s has no %s in %s: its scores there are left "
+                                    "empty", name, word, split)
     if bad:
         few = ", or raise --train_fraction" * bool((scans.split == UNUSED).any())
         raise UserError(f"{scans.name}: these labels cannot be learned from the training split:\n"
-                        f"{listing(bad)}\nLeave them out with --pathologies, split anew{few}.")
+                        f"{listing(bad)}\nOmit them with --pathologies, split differently{few}.")
 
 
 def _moments(scans: ScanTable) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -242,9 +244,9 @@ def _moments(scans: ScanTable) -> tuple[tuple[float, ...], tuple[float, ...]]:
             if name in scans.label_names and _varies_little(
                 values[:, scans.label_names.index(name)])]
     if lost:
-        raise UserError(f"{scans.name}: float32 keeps 7 digits, and these labels differ beyond "
-                        f"them:\n{listing(lost)}\nTake a constant off (years from the first one, "
-                        "not dates).")
+        raise UserError(f"{scans.name}: float32 keeps 7 digits, and these labels differ only "
+                        f"beyond them:\n{listing(lost)}\nSubtract a constant (years since the "
+                        "first one, not dates).")
     bad = [name for name, column in zip(scans.label_names, values.T, strict=True)
            if len(np.unique(column[~np.isnan(column)])) < 2]
     if bad:

@@ -19,6 +19,6 @@ def parse_window(text: str) -> str:
         low, high = 0.0, 0.0
     if not (high - low >= NARROWEST and max(-low, high) <= WIDEST):  # NaN is neither
         raise UserError(f"--window {text}: expected percentile, full, or LOW,HIGH, numbers from "
-                        f"{-WIDEST:g} to {WIDEST:g}, LOW below HIGH by {NARROWEST:g} at least "
-                        "(a negative LOW with an equals sign: --window=-1000,400)")
+                        f"{-WIDEST:g} to {WIDEST:g}, LOW below HIGH by at least {NARROWEST:g} "
+                        "(a negative LOW needs an equals sign: --window=-1000,400)")
     return text

@@ -75,7 +75,7 @@ def _draw_weights(figure: SubFigure, looks: list[ViewSaliency],
         axes.bar(numbers, look.relevance, width, color=BARS, label="gradient × attention")
         axes.plot(numbers, look.rollout, color=LINE, marker=".", linewidth=1.4,
                   label="attention rollout")
-        axes.axhline(1 / total, color="grey", linestyle=":", linewidth=1, label="all slices alike")
+        axes.axhline(1 / total, color="grey", linestyle=":", linewidth=1, label="all slices equal")
         for rank, (other, i) in enumerate(shown, start=1):
             if other is look:
                 height = max(look.relevance[i], look.rollout[i])
@@ -109,7 +109,7 @@ def _draw_slices(figure: SubFigure, shown: list[tuple[ViewSaliency, int]]) -> No
             f"{rank}: {where}slice {look.numbers[i] + 1}, weight {look.relevance[i]:.2f}",
             fontsize=10)
         _draw_pair(grid[:, rank - 1], look, i, look.relevance[i] / most)
-    _colour_bar(figure, list(grid[1]), "weight × Grad-CAM\n(share of the largest)")
+    _colour_bar(figure, list(grid[1]), "weight × Grad-CAM\n(fraction of the maximum)")
 
 
 def _draw_image(figure: SubFigure, look: ViewSaliency) -> None:
@@ -117,7 +117,7 @@ def _draw_image(figure: SubFigure, look: ViewSaliency) -> None:
     for axes in pair:
         axes.axis("off")
     _draw_pair(pair, look, 0, 1.0)
-    _colour_bar(figure, list(pair), "Grad-CAM\n(share of the largest)")
+    _colour_bar(figure, list(pair), "Grad-CAM\n(fraction of the maximum)")
 
 
 def _draw_pair(pair: np.ndarray, look: ViewSaliency, i: int, share: float) -> None:

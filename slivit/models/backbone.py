@@ -47,11 +47,11 @@ def name_fault(name: str) -> str | None:
         return None
     base, dot, tag = name.partition(".")
     if base not in known:
-        return (f"{name}: not a ConvNeXt of timm. Nearest: {nearest(base, known)}. There are: "
+        return (f"{name}: not a ConvNeXt of timm. Nearest: {nearest(base, known)}. Available: "
                 f"{', '.join(known)}")
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{base}.*")]
     if dot and tag not in tags:
-        return (f"{name}: {base} has no weights tagged {tag!r}; there are: "
+        return (f"{name}: {base} has no weights tagged {tag!r}; available: "
                 f"{', '.join(tags) or 'none'}")
     return None
 

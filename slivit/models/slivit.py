@@ -159,7 +159,7 @@ def require_slice_tokens(model: nn.Module, what: str) -> None:
     if not getattr(model, "tokens_are_slices", True):
         raise UserError(f"{what}: this is a model of the original SLIViT, whose tokens are blocks "
                         "of channels over all slices, so that nothing in it belongs to one slice; "
-                        "omit it, or train a model with finetune.py")
+                        "omit the option, or train a model with finetune.py")
 
 
 def _evenly(counts: list[int], wanted: int) -> list[int]:

@@ -23,12 +23,12 @@ from slivit.utils.files import atomic_write
 TEMPLATES = Path(__file__).parent / "templates"
 MANY_GROUP_TABLES = 4  # more are folded on the page
 PLOTS = {
-    "roc": ("ROC curves", "sensitivity over 1 - specificity"),
-    "pr": ("Precision-recall curves", "precision over recall"),
-    "calibration": ("Calibration", "observed frequency over predicted probability"),
+    "roc": ("ROC curves", "sensitivity against 1 - specificity"),
+    "pr": ("Precision-recall curves", "precision against recall"),
+    "calibration": ("Calibration", "observed frequency against predicted probability"),
     "confusion": ("Confusion", "numbers of scans by true and predicted class"),
-    "scatter": ("Predicted and true values", "predicted over true values"),
-    "bland_altman": ("Bland-Altman", "differences over means of predicted and true values"),
+    "scatter": ("Predicted and true values", "predicted against true values"),
+    "bland_altman": ("Bland-Altman", "differences against means of predicted and true values"),
 }
 
 
@@ -150,7 +150,7 @@ def _method(metrics: dict) -> str:
     groups = "patients" if unit == "patient" else "scans"
     return (f"Intervals of {100 * made['level']:g} %: percentile bootstrap, "
             f"{made['replicates']:,} resamples of {metrics['n_groups']:,} {groups}, seed "
-            f"{made['seed']}. An en dash stands for what these scans do not define.")
+            f"{made['seed']}. An en dash marks a value that these scans do not define.")
 
 
 def _plot(path: Path) -> Picture:

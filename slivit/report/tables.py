@@ -168,8 +168,8 @@ def _curves(labels: dict, mean: dict, level: int, task: str) -> Table:
         blank = Cell("", number=True)
         foot = ((text("Mean"), blank, score(mean, "roc_auc", scale), blank, score(mean, "pr_auc"),
                  blank, *[score(mean, key) for key in CURVES[2:]]),)
-    note = ("The PR-AUC of a useless model is the prevalence. Brier score: mean squared error of "
-            "the probability. ECE: expected calibration error.")
+    note = ("The PR-AUC of an uninformative model is the prevalence. Brier score: mean squared "
+            "error of the probability. ECE: expected calibration error.")
     return Table(f"Scores ({level} % intervals)", columns, tuple(rows), foot, (note,),
                  _bars(scale))
 
@@ -184,7 +184,7 @@ def _decisions(points: dict, level: int) -> Table:
                  for name, point in points.items())
     chosen = " and ".join(sorted({where for _, where in rules}))
     rule = f"Rule: {next(iter(rules))[0]}. " if one else ""
-    notes = (f"{rule}The threshold was chosen on {chosen}; at the threshold or above it a scan is "
+    notes = (f"{rule}The threshold was chosen on {chosen}; a scan at or above the threshold is "
              "called positive.",)
     return Table(f"At the operating point ({level} % intervals)", columns, rows, notes=notes)
 
@@ -215,7 +215,7 @@ def _values(labels: dict, mean: dict, level: int) -> Table:
         foot = ((text("Mean"), Cell(""), *[score(mean, key) for key in VALUES]),)
     return Table(f"Scores ({level} % intervals)",
                  ("Label", "Known", *[NAMES[key] for key in VALUES]), rows, foot,
-                 ("MAE: mean absolute error; RMSE: root of the mean squared error; both in the "
+                 ("MAE: mean absolute error; RMSE: root mean squared error; both in the "
                   "unit of the label.",))
 
 

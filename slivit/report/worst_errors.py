@@ -113,9 +113,10 @@ def _wrong_class(truth: np.ndarray, pred: np.ndarray, target: Target
                  ) -> tuple[str, tuple[tuple[str, str], ...]]:
     """Return what is said of a scan of another class than the predicted one; both are (K,)."""
     true, predicted = int(truth.argmax()), int(pred.argmax())
-    return f"{target.labels[true]} taken for {target.labels[predicted]}", (
+    return f"{target.labels[true]} predicted as {target.labels[predicted]}", (
         ("Truth", target.labels[true]), ("Predicted", target.labels[predicted]),
-        ("Probability", f"{pred[predicted]:.3f}"), ("Of the truth", f"{pred[true]:.3f}"))
+        ("Probability", f"{pred[predicted]:.3f}"),
+        ("Probability of the true class", f"{pred[true]:.3f}"))
 
 
 def _by_rank(misses: list[Miss], count: int) -> list[Miss]:

@@ -51,7 +51,7 @@ def closing_split(scans: ScanTable) -> str:
     """Return the split a finished training is measured on: test, or else validation, and say so."""
     if len(scans.rows("test")):
         return "test"
-    LOG.info("%s has no test split: the scores below are of the validation split, on which the "
+    LOG.info("%s has no test split: the scores below are from the validation split, on which the "
              "epoch was chosen", scans.name)
     return "val"
 
@@ -75,8 +75,8 @@ def measure(trained: list[Trained], scans: ScanTable, split: str, run: Session, 
         return
     mean = average(each)
     if mean.blank.any():
-        LOG.warning("warning: %d of these scans show nothing in the window %s (every pixel alike) "
-                    "and are scored all the same; metrics.json names them", mean.blank.sum(),
+        LOG.warning("warning: %d of these scans show nothing in the window %s (all pixels are "
+                    "equal) and are scored nevertheless; metrics.json lists them", mean.blank.sum(),
                     trained[0].card.preprocess.window)
     names = short_names([one.path for one in trained]) if len(trained) > 1 else []
     measured = EvaluationResult(
@@ -145,7 +145,7 @@ def _assemble(measured: EvaluationResult, trained: list[Trained], metrics: dict,
     """Gather what the report shows."""
     scans, target, card = measured.scans, measured.target, trained[0].card
     split = SPLIT_WORDS.get(measured.split, measured.split)
-    cohorts = {f"measured: {split}": model_card.cohort(scans, measured.rows, target)}
+    cohorts = {f"evaluated: {split}": model_card.cohort(scans, measured.rows, target)}
     cohorts |= {f"model: {SPLIT_WORDS[name]}": facts
                 for name, facts in card.training.get("cohort", {}).items() if name != "test"}
     how = metrics["test_time"]
@@ -160,17 +160,17 @@ def _assemble(measured: EvaluationResult, trained: list[Trained], metrics: dict,
                      ("averaged over flips", how["flips"]),
                      ("temperature scaling", how["calibrate"]),
                      (f"{how['mc_dropout']} passes with dropout", how["mc_dropout"])) if used])
-              or "one plain pass")]
+              or "a single pass")]
     notes = []
     if metrics["blank_scans"]:
         notes.append(f"{len(metrics['blank_scans'])} scans show nothing in the window: "
                      + ", ".join(metrics["blank_scans"][:20]))
     if measured.split == "val" or (metrics["split"] == "val"):
         notes.append("These are the validation scans: the epoch, and the operating point, were "
-                     "chosen on them, so the scores are too good.")
+                     "chosen on them, so the scores are too optimistic.")
     if target.task != "regression" and not any(measured.thresholds):
-        notes.append("No operating point: the checkpoint holds no validation predictions, or they "
-                     "lack a class.")
+        notes.append("No operating point: the checkpoint contains no validation predictions, or "
+                     "they lack a class.")
     worst = worst_cases(measured, card.preprocess, out_dir / "worst")
     return Report(f"SLIViT: {', '.join(target.labels)}", tuple(about),
                   model_card.cohort_table(cohorts, target), metrics, tuple(plots), tuple(worst),

@@ -90,7 +90,7 @@ def cross_validate(options: FoldOptions, scans: ScanTable, run: Session, train: 
             write_json(options.out_dir / "config.json", config)
         run.world.barrier()
         if keep_test and len(scans.rows("test")):
-            LOG.info("%s has a test split: its %d scans are left out of the folds; measure them "
+            LOG.info("%s has a test split: its %d scans are left out of the folds; evaluate them "
                      "with evaluate.py", scans.name, len(scans.rows("test")))
         for k, (fold, folder) in enumerate(zip(folds, folders, strict=True), 1):
             if run.resume and is_finished(folder):
@@ -147,19 +147,20 @@ def read_back(path: Path, read: Callable[[Path], T]) -> T:
     try:
         return read(path)
     except (OSError, ValueError, KeyError, Misfit) as error:
-        raise UserError(f"{path}: is not what its fold has written ({first_line(error)[:200]}). "
-                        "Remove it, and go on with --resume: the fold is measured again") from None
+        raise UserError(f"{path}: is not what its fold wrote ({first_line(error)[:200]}). "
+                        "Remove it, and continue with --resume: the fold is evaluated "
+                        "again") from None
 
 
 def _predictions(path: Path, fold: ScanTable, target: Target) -> np.ndarray:
     """Return the predictions (n, K) of a fold's test scans."""
     table = read_table(path)  # as text: floats to the last digit
     if table["id"].tolist() != [fold.ids[row] for row in fold.rows("test")]:
-        raise ValueError("its ids are not those of the scans that the fold measures")
+        raise ValueError("its ids are not those of the scans that the fold evaluates")
     pred = table[[f"{name}_pred" for name in target.labels]].astype(float).to_numpy()
     low, high = (-np.inf, np.inf) if target.task == "regression" else (0, 1)
     if not np.isfinite(pred).all() or pred.min() < low or pred.max() > high:
-        raise ValueError("it holds predictions that cannot be")
+        raise ValueError("it contains impossible predictions")
     return pred
 
 
@@ -172,7 +173,7 @@ def _mean_scores(path: Path, expected: dict[str, float | None]) -> dict[str, flo
     scores = from_values(dict[str, Score], {key: value for key, value in content["mean"].items()
                                             if not key.endswith("_ci")})
     if bad := [key for key, value in expected.items() if not _same(scores.get(key), value)]:
-        raise ValueError(f"its {', '.join(bad)} are not those of the predictions.csv beside it")
+        raise ValueError(f"its {', '.join(bad)} do not match the predictions.csv beside it")
     return scores
 
 

@@ -94,7 +94,7 @@ class FeatureStore:
 def make_store(path: Path, size: int) -> None:
     """Make a file of zeros, if there is not one of that size; it takes room as it is filled."""
     if path.exists() and not path.is_file():
-        raise _unwritable(path, "it is no regular file")
+        raise _unwritable(path, "it is not a regular file")
     try:
         with path.open("ab") as file:
             if file.seek(0, 2) != size:
@@ -117,8 +117,8 @@ def open_store(path: Path, count: int, record: np.dtype, dataset: ScanDataset) -
 
 
 def _unwritable(path: Path | str, why: object) -> RunError:
-    return RunError(f"slice features: cannot write {path} ({why}); make room, or name another "
-                    "--cache_dir")
+    return RunError(f"slice features: cannot write {path} ({why}); free disk space, or name "
+                    "another --cache_dir")
 
 
 @contextlib.contextmanager

@@ -125,7 +125,7 @@ def _missing(store: FeatureStore, rows: np.ndarray, world: ProcessGroup) -> list
     bad = [row for part in world.all_gather(mine) for row in part]
     damaged = int(np.count_nonzero(store.records["sum"][bad]))
     if damaged and world.is_main:
-        LOG.warning("warning: the stored slice features of %d volumes are damaged; they are "
+        LOG.warning("warning: the stored slice features of %d volumes are damaged and are "
                     "computed again", damaged)
     missing = sorted({*bad, *np.intersect1d(store.torn(bad), rows).tolist()}) if bad else []
     return world.all_gather(missing)[0]  # others may have begun to write

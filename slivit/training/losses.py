@@ -176,10 +176,10 @@ def make_objective(options: WeightingOptions, scans: ScanTable, target: Target, 
         for flag, given in (("pos_weight", weighted), ("label_smoothing", options.label_smoothing),
                             ("balanced_sampling", options.balanced_sampling)):
             if given:
-                raise UserError(f"--{flag} is for labels of 0 and 1; the task is regression")
+                raise UserError(f"--{flag} is for 0/1 labels; the task is regression")
     if target.task == "multiclass" and weighted:
-        raise UserError("--pos_weight goes with binary and multi-label tasks; for one of several "
-                        "classes use --balanced_sampling")
+        raise UserError("--pos_weight applies to binary and multi-label tasks; for multiclass "
+                        "use --balanced_sampling")
     pos_weight = ()
     if weighted:
         pos_weight = (auto_pos_weight(labels) if options.pos_weight == "auto"

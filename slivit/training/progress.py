@@ -70,9 +70,9 @@ class Progress:
         if [row["epoch"] for row in self.log] != list(range(1, len(self.log) + 1)):
             bad.append("log: epoch: expected 1, 2, and so on")
         if self.log and not any(row["best"] for row in self.log):
-            bad.append("log without an epoch that was the best")
+            bad.append("log without a best epoch")
         elif self.log and self.best not in (-self.kept["val_loss"], *map(self.kept.get, SCORES)):
-            bad.append(f"best {self.best:g}: is no score of the epoch that is kept")
+            bad.append(f"best {self.best:g}: is not a score of the kept epoch")
         if not self.step and (self.seen or self.loss_sum):
             bad.append(f"loss_sum {self.loss_sum:g} of {self.seen} labels before the first step")
         return bad

@@ -73,14 +73,14 @@ def _faults(content: dict) -> list[str]:
     if isinstance(optimizer, dict) and not (isinstance(optimizer.get("state"), dict)
                                             and isinstance(optimizer.get("param_groups"), list)):
         bad.append("optimizer: found no state and param_groups")
-    bad += [f"{name}: unknown, a newer version has written it" for name in content
+    bad += [f"{name}: unknown, written by a newer version" for name in content
             if name not in (*PARTS, "rng")]
     rng = content.get("rng")
     good = isinstance(rng, list) and rng and all(
         isinstance(states, list) and states and all(
             torch.is_tensor(one) and one.dtype == torch.uint8 for one in states)
         for states in rng)
-    return bad if good else [*bad, "rng: expected the states of the random numbers"]
+    return bad if good else [*bad, "rng: expected the states of the random number generators"]
 
 
 def find_state(out_dir: Path, model: nn.Module, best: Path, run: Session, plan: Plan
@@ -107,23 +107,23 @@ def find_state(out_dir: Path, model: nn.Module, best: Path, run: Session, plan: 
     progress, content = load_state(last, run.device)
     own = {name: _kind(tensor) for name, tensor in model.state_dict().items()}
     if own != {name: _kind(tensor) for name, tensor in content["model"].items()}:
-        raise _cannot_resume(last, ValueError("it is of another model"))
+        raise _cannot_resume(last, ValueError("it belongs to another model"))
     card = None
     if progress.log:
         try:
             card = checkpoint.read(best)[0]
         except UserError as error:
             raise UserError(f"--resume: the checkpoint of the best epoch so far cannot be read: "
-                            f"{error}. Put it back, or start again with --overwrite") from None
+                            f"{error}. Restore it, or start again with --overwrite") from None
     if faults := plan.faults(progress, card.score if card else ()):
         raise _cannot_resume(last, Misfit(f"progress: {fault}" for fault in faults))
     if faults := _step_faults(content, plan.done(progress)):
         raise _cannot_resume(last, Misfit(faults))
     if card and not is_of(card, progress):
-        raise UserError(f"--resume: {best} is not the checkpoint that this run has kept: it says "
-                        f"epoch {card.epoch}, validation loss {card.score.get('val_loss')}, and "
-                        f"{last} says epoch {progress.kept['epoch']}, "
-                        f"{progress.kept['val_loss']}. Put the run's own back, or start again with "
+        raise UserError(f"--resume: {best} is not the checkpoint that this run kept: it states "
+                        f"epoch {card.epoch}, validation loss {card.score.get('val_loss')}, but "
+                        f"{last} states epoch {progress.kept['epoch']}, "
+                        f"{progress.kept['val_loss']}. Restore the run's own, or start again with "
                         "--overwrite")
     if card:
         check_key(out_dir, card.data)
@@ -152,8 +152,8 @@ def _check_begins(out_dir: Path, best: Path) -> None:
     log = out_dir / "log.csv"
     epochs = log.read_bytes().count(b"\n") - 1 if log.is_file() else 0
     if epochs > 1 or (out_dir / "metrics.json").exists() or (out_dir / "predictions.csv").exists():
-        raise UserError(f"--resume: {out_dir / 'last.pt'}, from which the run would go on, is not "
-                        f"there any more. {best.name} can be measured with evaluate.py; to train "
+        raise UserError(f"--resume: {out_dir / 'last.pt'}, from which the run would continue, is "
+                        f"missing. {best.name} can be evaluated with evaluate.py; to train "
                         "again, name another --out_dir, or add --overwrite instead of --resume")
 
 

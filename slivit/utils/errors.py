@@ -42,7 +42,7 @@ class NotWritten(RunError):
 
     def __init__(self, path: Path | str, reason: str, full: bool = True,
                  then: str = "run the command again") -> None:
-        mend = "make room" if full else "see that one may write there"
+        mend = "free disk space" if full else "check the permissions"
         super().__init__(f"{path}: cannot be written ({reason}); {mend}, then {then}. The last "
                          "good files are intact")
         self.path, self.reason, self.full = path, reason, full
@@ -63,7 +63,7 @@ def together(*checks: Callable[[], T]) -> list[T]:
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        raise UserError(f"{len(errors)} things are wrong.\n" + "\n".join(map(str, errors)))
+        raise UserError(f"{len(errors)} problems found.\n" + "\n".join(map(str, errors)))
     return results
 
 
@@ -98,8 +98,8 @@ def run_script(main: Callable[[], None]) -> None:
             print(f"error: {printable(error)}", file=sys.stderr)
         sys.exit(2)
     except PermissionError as error:  # of whatever looks at a file or folder
-        print(f"error: {printable(error.filename)}: {error.strerror}; see that you may use it, "
-              "and the folders above it", file=sys.stderr)
+        print(f"error: {printable(error.filename)}: {error.strerror}; check its permissions, "
+              "and those of the folders above it", file=sys.stderr)
         sys.exit(2)
     except RunError as error:
         print(f"error: {printable(error)}", file=sys.stderr)
@@ -127,7 +127,7 @@ def _end_stopped(stop: Stopped | KeyboardInterrupt) -> None:
     words = [word for word in sys.argv if word not in ("--overwrite", "--resume")]
     if Path(sys.argv[0]).name in TRAINING and (
             "--resume" in sys.argv or getattr(stop, "can_resume", False)):
-        text += f". To go on: python {shlex.join([*words, '--resume'])}"
+        text += f". To continue: python {shlex.join([*words, '--resume'])}"
     if int(os.environ.get("RANK", 0)) == 0:
         print(printable(text), file=sys.stderr)
     for process in multiprocessing.active_children():

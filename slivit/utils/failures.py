@@ -18,15 +18,15 @@ def explain(error: BaseException, settings: Mapping[str, object]) -> RunError | 
         settings: the script's options by name, which say what can be lowered.
     """
     text = str(error)
-    again = ("go on with --resume" if "resume" in settings else
+    again = ("continue with --resume" if "resume" in settings else
              "run the command again, with --overwrite")
     if isinstance(error, NotWritten):
         return NotWritten(error.path, error.reason, error.full, again)
     if "DataLoader worker" in text:
         n_cpu = settings.get("n_cpu")
         return RunError(f"a data-loading process died ({first_line(error)}), perhaps because the "
-                        f"machine ran out of memory. {again.capitalize()}, and a lower --n_cpu"
-                        + (f": {n_cpu // 2} for {n_cpu}" if n_cpu else ""))
+                        f"machine ran out of memory. {again.capitalize()}, and with a lower --n_cpu"
+                        + (f": {n_cpu // 2} instead of {n_cpu}" if n_cpu else ""))
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
             sign in text for sign in OUT_OF_MEMORY):
         return RunError(f"out of memory ({first_line(error)[:200]}). {_what_to_lower(settings)}")

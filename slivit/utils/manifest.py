@@ -65,7 +65,7 @@ class Manifest:
             raise in_use(self.folder) from None
         except OSError as error:  # some network file systems have no locks
             logging.getLogger("slivit").warning(
-                "warning: %s cannot be locked (%s): start no other run there", self.folder,
+                "warning: %s cannot be locked (%s): do not start another run there", self.folder,
                 error.strerror)
 
     def close(self) -> None:
@@ -87,7 +87,7 @@ class Manifest:
             return
         name = path.absolute().relative_to(self.folder.absolute()).as_posix()
         if name not in self.sizes and size is not None and os.path.lexists(path):
-            raise UserError(f"{path}: is there already, and no run has written it. Move it away, "
+            raise UserError(f"{path}: already exists and was not written by a run. Move it away, "
                             "or name another --out_dir")
         if size not in self.sizes.setdefault(name, set()):
             self.sizes[name].add(size)
@@ -137,8 +137,8 @@ def read_manifest(folder: Path) -> dict[str, set[int | None]] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected the list that a run "
-                        "keeps of its files. Name another --out_dir") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); expected the list of files "
+                        "that a run keeps. Name another --out_dir") from None
 
 
 def parse(content: bytes, path: Path) -> dict[str, set[int | None]]:
@@ -153,7 +153,7 @@ def parse(content: bytes, path: Path) -> dict[str, set[int | None]]:
     except csv.Error:
         rows = []
     if tuple(rows[0] if rows else ()) != (HEADER if content else ()):
-        raise UserError(f"{path}: is not the list that a run keeps of its files (it begins with "
+        raise UserError(f"{path}: is not the list of files that a run keeps (it begins with "
                         f"{content[:20]!r}, expected {','.join(HEADER)!r}). Move it away, or name "
                         "another --out_dir")
     bad = [row for row in rows[1:] if not _is_entry(row)]

@@ -26,7 +26,7 @@ RUN_FILES = ("config.json", "split.csv", "patient_key.txt", "log.csv", "history.
 READ_BACK = ("config.json", "patient_key.txt", "last.pt", "backbone.safetensors",
              "slivit.safetensors")
 RUN_FOLDERS = ("worst", "explain")  # of pictures and heat maps
-BY_HAND = "Move away, or remove by hand, what need not be kept, or name another --out_dir"
+BY_HAND = "Move away, or delete by hand, what is not needed, or name another --out_dir"
 
 
 def check_out_dir(out_dir: Path, resume: bool = False, overwrite: bool = False,
@@ -67,8 +67,8 @@ def check_place(out_dir: Path, flag: str = "--out_dir") -> None:
             mode = path.stat().st_mode
         except FileNotFoundError:
             if path.is_symlink():
-                raise UserError(f"{flag} {out_dir}: {path} is a symbolic link that leads "
-                                "nowhere. Name another folder") from None
+                raise UserError(f"{flag} {out_dir}: {path} is a broken symbolic "
+                                "link. Name another folder") from None
             continue
         except NotADirectoryError:
             continue  # said of the file above it
@@ -97,8 +97,8 @@ def _check_content(out_dir: Path, listed: dict[str, set[int | None]] | None, res
     if bad:
         what = "\n".join(f"  {name} is {kind_of_file((out_dir / name).lstat().st_mode)}"
                          for name in bad)
-        raise UserError(f"--out_dir {out_dir}: holds what no run leaves under such a name:\n{what}"
-                        f"\n{BY_HAND}.")
+        raise UserError(f"--out_dir {out_dir}: contains entries of a kind that no run writes:\n"
+                        f"{what}\n{BY_HAND}.")
     there = [name for name in RUN_FILES if is_plain(out_dir, name)]
     if listed is None and resume:  # of an earlier version
         return
@@ -106,14 +106,14 @@ def _check_content(out_dir: Path, listed: dict[str, set[int | None]] | None, res
         there += [f"{name}/" for name in RUN_FOLDERS if (out_dir / name).is_dir()]
         if there:
             raise UserError(f"--out_dir {out_dir}: --overwrite removes the files that a run has "
-                            f"listed in {MANIFEST}, and there is no {MANIFEST}. Of names that a "
-                            f"run gives there are:\n{listing(there)}\n{BY_HAND}.")
+                            f"listed in {MANIFEST}, but there is no {MANIFEST}. These have names "
+                            f"that a run uses:\n{listing(there)}\n{BY_HAND}.")
     own = {*written_by_runs(out_dir, listed or {}), *(READ_BACK if resume else ())}
     foreign = sorted(set(there) - own)
     if foreign:
         flag = "--overwrite" if overwrite else "--resume"
-        raise UserError(f"--out_dir {out_dir}: {flag} would replace files that no run has written, "
-                        f"or that have been changed since:\n{listing(foreign)}\n{BY_HAND}.")
+        raise UserError(f"--out_dir {out_dir}: {flag} would replace files that no run wrote, "
+                        f"or that were changed since:\n{listing(foreign)}\n{BY_HAND}.")
 
 
 def check_inputs(out_dir: Path, listed: dict[str, set[int | None]],
@@ -186,7 +186,7 @@ def open_out_dir(out_dir: Path, resume: bool = False, overwrite: bool = False,
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--out_dir {out_dir}: cannot be made ({error.strerror})") from None
+        raise UserError(f"--out_dir {out_dir}: cannot be created ({error.strerror})") from None
     known = (out_dir / MANIFEST).exists()
     with contextlib.closing(Manifest(out_dir)) as manifest:
         _check_content(out_dir, manifest.sizes if known else None, resume, overwrite)
@@ -232,12 +232,12 @@ def check_resume(out_dir: Path, config: dict) -> None:
     path = out_dir / "config.json"
     if not path.exists() and not path.is_symlink():
         if not is_empty(out_dir, read_manifest(out_dir) or {}):
-            raise UserError(f"--resume: {out_dir} is not empty and holds no config.json, so it is "
-                            "not a run of this script")
+            raise UserError(f"--resume: {out_dir} is not empty and contains no config.json, so it "
+                            "is not a run of this script")
         return
     try:
         if not path.is_file():
-            raise Misfit(["it is no regular file"])
+            raise Misfit(["it is not a regular file"])
         before = parse_object(path.read_bytes())
     except (Misfit, OSError) as error:
         raise UserError(f"--resume: {path} is damaged ({error}); start again with --overwrite"

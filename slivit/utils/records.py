@@ -59,18 +59,18 @@ def parse_object(text: str | bytes) -> dict:
     def pairs(items: list[tuple[str, object]]) -> dict:
         content = dict(items)
         if len(content) < len(items) or len(items) > MOST_FIELDS:
-            raise ValueError("a field stands twice" if len(items) <= MOST_FIELDS else
+            raise ValueError("a field appears twice" if len(items) <= MOST_FIELDS else
                              f"an object of {len(items)} fields")
         return content
 
     def constant(name: str) -> float:
-        raise ValueError(f"{name} is no number of JSON")
+        raise ValueError(f"{name} is not a JSON number")
 
     try:
         content = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
     except (ValueError, RecursionError) as error:  # no UTF-8 is a ValueError too
         why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise Misfit([f"it is no proper JSON ({why[:LONGEST_TEXT]})"]) from None
+        raise Misfit([f"it is not valid JSON ({why[:LONGEST_TEXT]})"]) from None
     if not isinstance(content, dict):
         raise Misfit([f"found {_shown(content)}, expected a JSON object"])
     return content

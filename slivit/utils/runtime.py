@@ -29,7 +29,7 @@ def choose_device(gpu_id: str | None, rank: int | None = None) -> torch.device:
     gpus = torch.cuda.device_count()
     if rank is not None and gpu_id not in (None, "cpu"):
         raise UserError(f"--gpu_id {gpu_id}: with torchrun every process takes a GPU of its own; "
-                        "omit --gpu_id, or say cpu")
+                        "omit --gpu_id, or give cpu")
     if rank is not None and gpu_id is None and gpus:
         gpu_id = str(rank)
     if gpu_id is None:
@@ -61,7 +61,7 @@ def choose_workers(n_cpu: int | None, device: torch.device) -> int:
     if n_cpu is None:
         return min(8, cores) if device.type == "cuda" else 0
     if n_cpu > cores:
-        LOG.info("--n_cpu %d: this machine gives %d cores, using %d", n_cpu, cores, cores)
+        LOG.info("--n_cpu %d: %d cores are available, using %d", n_cpu, cores, cores)
     return min(n_cpu, cores)
 
 

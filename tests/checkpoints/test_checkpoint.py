@@ -71,9 +71,9 @@ def test_other_kind_is_refused(saved):
 
 @pytest.mark.parametrize(("damage", "message"), [
     (lambda path: path.unlink(), "no such checkpoint file"),
-    (lambda path: path.write_bytes(path.read_bytes()[:-1000]), "not a whole safetensors file"),
-    (lambda path: path.write_bytes(b""), "not a whole safetensors file"),
-    (lambda path: torch.save({"a": torch.zeros(1)}, path), "not a whole safetensors file"),
+    (lambda path: path.write_bytes(path.read_bytes()[:-1000]), "not a complete safetensors file"),
+    (lambda path: path.write_bytes(b""), "not a complete safetensors file"),
+    (lambda path: torch.save({"a": torch.zeros(1)}, path), "not a complete safetensors file"),
     (lambda path: save_file({"a": torch.zeros(1)}, path), "without this project's header"),
     (lambda path: save_file({"a": torch.zeros(1)}, path, {"slivit": '{"format": 99}'}),
      "has format 99, this version reads 1"),
@@ -87,5 +87,5 @@ def test_damaged_and_foreign_files_are_refused(saved, damage, message):
 def test_tensors_that_do_not_fit_the_header_are_refused(saved):
     card = dataclasses.replace(CARD, preprocess=preprocess(9))
     checkpoint.save(saved[1], saved[0], card)
-    with pytest.raises(UserError, match=r"(?s)tensors do not fit the header.*pos_embed"):
+    with pytest.raises(UserError, match=r"(?s)tensors do not match the header.*pos_embed"):
         checkpoint.load(saved[1])

@@ -193,11 +193,12 @@ BLOCK = "features.5.3"
 
 @pytest.mark.parametrize(("change", "messages"), [
     (without(f"{BLOCK}.block.3.weight", "classifier.0.bias"),
-     ["read as torchvision's ConvNeXt, it is not a whole convnext_atto",
-      f"missing: {BLOCK}.block.3.weight", "missing: classifier.0.bias", "as it was first written"]),
-    (without("features.7"), ["of no known size: found blocks 2-2-6 of widths 40-80-160;",
+     ["read as torchvision's ConvNeXt, it is not a complete convnext_atto",
+      f"missing: {BLOCK}.block.3.weight", "missing: classifier.0.bias",
+      "Use the original, unmodified file"]),
+    (without("features.7"), ["its size is not known: found blocks 2-2-6 of widths 40-80-160;",
                              "atto 2-2-6-2 from 40", "tiny 3-3-9-3 from 96"]),
-    (without("features.5.5"), ["of no known size: found blocks 2-2-5-2"]),
+    (without("features.5.5"), ["its size is not known: found blocks 2-2-5-2"]),
     (without("features.0"), ["missing: features.0.0.weight", "missing: features.0.1.bias"]),
     (with_tensor("features.8.weight", 3), ["unknown: features.8.weight"]),
     (with_tensor(f"{BLOCK}.block.0.weight", 160, 1, 5, 5),
@@ -207,11 +208,11 @@ BLOCK = "features.5.3"
     (with_tensor("classifier.2.bias", 6), ["classifier.2.bias: found (6,), expected (5,)"]),
     (with_tensor("classifier.0.bias", 320, dtype=torch.int8), ["torch.int8, expected floating-"]),
     (lambda _: torchvision.models.resnet18().state_dict(),
-     ["is no ConvNeXt (its tensors: conv1.weight, bn1.weight,", "timm's ConvNeXt\n",
+     ["is not a ConvNeXt (its tensors: conv1.weight, bn1.weight,", "timm's ConvNeXt\n",
       "facebookresearch's ConvNeXt\n", "feature_extractor.pth of the original SLIViT"]),
-    (lambda _: torchvision.models.swin_t().state_dict(), ["is no ConvNeXt"]),
-    (lambda _: timm.create_model("vit_tiny_patch16_224").state_dict(), ["is no ConvNeXt"]),
-    (lambda _: {"bias": torch.zeros(3)}, ["is no ConvNeXt (its tensors: bias"]),
+    (lambda _: torchvision.models.swin_t().state_dict(), ["is not a ConvNeXt"]),
+    (lambda _: timm.create_model("vit_tiny_patch16_224").state_dict(), ["is not a ConvNeXt"]),
+    (lambda _: {"bias": torch.zeros(3)}, ["is not a ConvNeXt (its tensors: bias"]),
 ])
 def test_other_tensors_are_refused(tensors, change, messages):
     with pytest.raises(UserError) as error:

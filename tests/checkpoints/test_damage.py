@@ -54,7 +54,7 @@ def test_weights_from_elsewhere_must_be_finite(tmp_path):
 
 def test_tensor_of_more_numbers_than_the_file_holds_is_refused(tmp_path):
     torch.save({"a": torch.zeros(1).expand(10 ** 12)}, tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"a: 1000000000000 numbers, of which the file holds fewer"):
+    with pytest.raises(UserError, match=r"a: 1000000000000 numbers, but the file contains fewer"):
         read_tensors(tmp_path / "w.pth")
 
 
@@ -72,7 +72,7 @@ def test_checkpoint_is_known_by_its_content(binary_run, volume_csv, tmp_path):
 def test_pipe_is_no_checkpoint(tmp_path):
     os.mkfifo(tmp_path / "slivit.safetensors")
     for read in (checkpoint.read, prediction.read_any, read_tensors, read_start):
-        with pytest.raises(UserError, match="is no regular file"):
+        with pytest.raises(UserError, match="is not a regular file"):
             read(tmp_path / "slivit.safetensors")
 
 
@@ -95,9 +95,9 @@ def test_outputs_that_are_not_finite_end_the_run(binary_run, tmp_path, some, mon
         prediction.predict_scans(one, scans, np.arange(5), Session(CPU, quiet=True), 2, "test")
     text = str(error.value)
     if some:
-        assert "2 of 5 scans are NaN or infinite:\n  r1\n  r3\nLook at these scans" in text
+        assert "2 of 5 scans are NaN or infinite:\n  r1\n  r3\nCheck these scans" in text
     else:
-        assert "5 of 5 scans" in text and "measure a checkpoint of another run" in text
+        assert "5 of 5 scans" in text and "evaluate a checkpoint of another run" in text
 
 
 def test_weights_that_overflow_are_said(binary_run, volume_csv, tmp_path):
@@ -130,5 +130,5 @@ def test_name_of_no_named_set_is_that_of_a_table(binary_run, name):
 
     card, _ = checkpoint.read(binary_run / "slivit.safetensors")
     card.data["name"] = name
-    with pytest.raises(UserError, match="was trained on the table .*; name it, or the table to"):
+    with pytest.raises(UserError, match="was trained on the table .*; give it, or the table to"):
         named_training_set(card)

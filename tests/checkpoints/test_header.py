@@ -90,7 +90,7 @@ def refusal(path):
     ("preprocess.mean", [1e300] * 3, ["preprocess.mean[0]: found 1e+300, expected less than"]),
     ("preprocess.window", "-1e308,1e308", ["preprocess: --window -1e308,1e308: expected"]),
     ("temperature", "1", ["temperature: found '1', expected a valid number"]),
-    ("temperature", float("inf"), ["Infinity is no number"]),
+    ("temperature", float("inf"), ["Infinity is not a JSON number"]),
     ("kind", "volume", ["kind: found 'volume', expected 'backbone' or 'slivit'"]),
     ("kind", "backbone", ["integrator: found one, expected none for kind backbone",
                           "preprocess.n_slices: found 3, expected 0"]),
@@ -121,7 +121,7 @@ def refusal(path):
     ("target.task", "binary", ["target: 2 labels, expected 1 for binary"]),
     ("target.labels", ["id", "b"], ["target: id cannot be a label: predictions.csv has a column"]),
     ("target.labels", ["a", "a_pred"], ["a_pred cannot be a label"]),
-    ("target.labels", ["a", "a"], ["these labels stand twice: a"]),
+    ("target.labels", ["a", "a"], ["these labels appear twice: a"]),
     ("target.labels", ["a", " "], ["a label without a name"]),
     ("target.labels", [], ["target.labels: found"]),
     ("target.labels", "ab", ["target.labels: found 'ab', expected a valid"]),
@@ -145,11 +145,11 @@ def refusal(path):
     ("training.options.lr", [1], ["training.options.lr: found [1], expected text, a finite"]),
     ("validation.logits", [[0.0, 1.0]], ["1 rows of logits and 2 of labels"]),
     ("validation.labels", [[0.0], [1.0]], ["validation.labels: a row of 1 numbers, expected 2"]),
-    ("validation.labels", [[0, 1], [0, 2]], ["found other values than 0, 1 and null"]),
+    ("validation.labels", [[0, 1], [0, 2]], ["found values other than 0, 1 and null"]),
     ("validation.logits", [[None, 0], [0, 0]], ["validation.logits[0][0]: found None"]),
     ("validation.logits", [[1e39, 0], [0, 0]], ["validation.logits[0][0]: found 1e+39"]),
     ("format", "1", ["format: found '1', expected a valid integer"]),
-    ("format", 2, ["has format 2, this version reads 1. A newer version of SLIViT has written"]),
+    ("format", 2, ["has format 2, this version reads 1. It was written by a newer version"]),
 ])
 def test_field_that_does_not_fit_is_named(write, place, value, messages):
     text = refusal(path := write(put(place, value)))
@@ -166,7 +166,7 @@ def test_all_that_does_not_fit_is_said_at_once(write):
         del content["backbone"]
 
     lines = refusal(write(change)).splitlines()
-    assert lines[0].endswith("its header does not fit:")
+    assert lines[0].endswith("its header is not valid:")
     assert [line.split(":")[0].strip() for line in lines[1:6]] == [
         "backbone", "integrator.token", "target", "preprocess", "temperature"]
     assert lines[6].startswith("It is damaged, or was changed after it was written")
@@ -177,15 +177,15 @@ def test_all_that_does_not_fit_is_said_at_once(write):
 def test_field_of_a_newer_version_is_named(write, place):
     text = refusal(write(put(place, 3)))
     assert f"{place}: unknown to this version" in text
-    assert "newer version of SLIViT has written it; update" in text
+    assert "written by a newer version of SLIViT; update" in text
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("", "no proper JSON"), ("{", "no proper JSON"), ("null", "found None, expected a JSON object"),
-    ("[" * 100_000, "nested too deeply"), ('{"format": 1, "format": 1}', "a field stands twice"),
-    ('{"seed": NaN}', "NaN is no number of JSON"), ('{"seed": 1' + "0" * 5000 + "}", "no proper"),
+    ("", "not valid JSON"), ("{", "not valid JSON"), ("null", "found None, expected a JSON object"),
+    ("[" * 100_000, "nested too deeply"), ('{"format": 1, "format": 1}', "a field appears twice"),
+    ('{"seed": NaN}', "NaN is not a JSON number"), ('{"seed": 1' + "0" * 5000 + "}", "not valid"),
     ('"text"', "found 'text', expected a JSON object"), ("{}", "format: missing"),
-    ('{"format": 1, "kind": "\\ud800"}', "does not fit"),
+    ('{"format": 1, "kind": "\\ud800"}', "is not valid"),
 ])
 def test_text_that_is_no_header_is_refused(write, text, message):
     assert message in refusal(write(text))
@@ -207,7 +207,7 @@ def test_files_of_earlier_versions_load(write):
 def test_sizes_are_compared_with_the_tensors_before_anything_is_built(write):
     start = time.monotonic()
     text = refusal(write(put("integrator.depth", 1000)))
-    assert "found 1000, and the tensors of 1 blocks" in text
+    assert "found 1000, but the tensors of 1 blocks" in text
     text = refusal(write(put("integrator.mlp_dim", 2 ** 20)))
     assert "integrator.blocks.0.mlp.fc1.weight: found (32, 16), expected (1048576, 16)" in text
     text = refusal(write(put("preprocess.img_size", 2 ** 14)))
@@ -225,13 +225,13 @@ def test_weights_that_are_not_finite_are_refused(write):
     bad = torch.ones(16)
     bad[3:6] = torch.tensor([float("nan"), float("inf"), -float("inf")])
     text = refusal(write(lambda content: None, **{"integrator.norm.weight": bad}))
-    assert "1 of its tensors are not whole finite numbers:" in text
+    assert "1 of its tensors are not complete, finite numbers:" in text
     assert "integrator.norm.weight: 3 of 16 values are NaN or infinite" in text
 
 
 def test_nothing_is_written_that_could_not_be_read(tmp_path):
     card = CheckpointHeader(**{**vars(CARD), "target": Target("multilabel", ("id", "b"))})
-    with pytest.raises(RunError, match=r"(?s)could not be read again.*id cannot be a label"):
+    with pytest.raises(RunError, match=r"(?s)could not be read back.*id cannot be a label"):
         checkpoint.save(tmp_path / "a.safetensors", checkpoint.build(card), card)
     assert list(tmp_path.iterdir()) == []
 

@@ -141,13 +141,13 @@ LAYER = "feature_extractor.1.stages.2.layers.8"
 
 @pytest.mark.parametrize(("change", "messages"), [
     (without("mlp_head.bias", f"{LAYER}.dwconv.weight"),
-     ["not a whole slivit.pth", "missing: mlp_head.bias", "stages.2.blocks.8.conv_dw.weight"]),
+     ["not a complete slivit.pth", "missing: mlp_head.bias", "stages.2.blocks.8.conv_dw.weight"]),
     (without("pos_embedding", "transformer.layers.0.1.net.1.weight"),
      ["sizes cannot be read", "missing: pos_embedding", "missing: transformer.layers.0.1.net.1"]),
     (with_tensor("pos_embedding", 4, 48), ["pos_embedding: found (4, 48), expected 3 axes"]),
     (with_tensor("pos_embedding", 1, 4, 40),
      ["pos_embedding: found (1, 4, 40), expected (1, 4, 48)"]),
-    (with_tensor("pos_embedding", 1, 1, 48), ["pos_embedding has 1 rows", "a slice at least"]),
+    (with_tensor("pos_embedding", 1, 1, 48), ["pos_embedding has 1 rows", "at least one slice"]),
     (with_tensor("transformer.layers.0.0.to_qkv.weight", 100, 48), ["to_qkv 100", "of 3 x 64"]),
     (with_tensor("mlp_head.weight", 2, 48), ["mlp_head.weight: found (2, 48), expected (1, 48)"]),
     (with_tensor(f"{LAYER}.dwconv.weight", 384, 1, 5, 5),
@@ -165,7 +165,8 @@ LAYER = "feature_extractor.1.stages.2.layers.8"
      ["to_patch_embedding takes 0 numbers", "768 x 64"]),
     (lambda _: {"model.convnext.layernorm.weight": torch.zeros(768)},
      ["is a feature_extractor.pth", "--bb_path", "--weights"]),
-    (lambda _: {"conv1.weight": torch.zeros(1)}, ["is no model of the original", "conv1.weight"]),
+    (lambda _: {"conv1.weight": torch.zeros(1)},
+     ["is not a model of the original", "conv1.weight"]),
 ])
 def test_other_tensors_are_refused(state, path, monkeypatch, change, messages):
     monkeypatch.setattr("slivit.checkpoints.original.reader.read_tensors", lambda _: change(state))

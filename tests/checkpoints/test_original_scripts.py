@@ -74,8 +74,8 @@ def test_probabilities_are_those_of_the_original_logits(path, state, scans, tmp_
     expected = sigmoid(reference_logits(state, scans[1], "width"))
     assert found["A_pred"].tolist() == pytest.approx(expected.tolist(), abs=2e-5)
     assert (metrics["task"], metrics["labels"]["A"]["n_pos"]) == ("binary", 3)
-    assert ("A_width.safetensors is a model of the original SLIViT, which does not say whom it was "
-            "trained on") in capsys.readouterr().out
+    assert ("A_width.safetensors is a model of the original SLIViT, which does not record the "
+            "patients it was trained on") in capsys.readouterr().out
     card = json.loads((tmp_path / "out/config.json").read_text())["card"]
     assert card["integrator"]["token"] == "channels_width"
 
@@ -85,10 +85,11 @@ def test_what_no_file_says_is_asked_for_with_the_command(path, scans, tmp_path):
         run_evaluate(path, tmp_path / "out", "--meta_csv", scans[0], "--pathologies", "A")
     command = f"python -m slivit.convert {path} {path.with_suffix('.safetensors')} "
     flags = "--tiling width --task binary --label A"
-    assert "no file says the tiling, task, label. Say it once" in str(error.value)
+    assert "no file states its tiling, task, label. Convert it once" in str(error.value)
     assert f"  {command}{flags}\n" in str(error.value)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(UserError, match="no file says the task, label of this model; give --task"):
+    with pytest.raises(UserError, match="no file states the task, label of this model; give "
+                                        "--task"):
         run_convert(path, tmp_path / "a.safetensors", "--tiling", "width")
     assert list(tmp_path.iterdir()) == []
 
@@ -119,7 +120,7 @@ def test_options_file_names_data_task_and_label(path, scans, tmp_path, capsys):
                               scans[0].with_name("two.csv"), "--split", "all")
     assert (metrics["task"], list(metrics["labels"])) == ("regression", ["B"])
     printed = capsys.readouterr().out
-    assert "dataset NoduleMNIST3D, task regression, pathologies B taken, 1 other opt" in printed
+    assert "dataset NoduleMNIST3D, task regression, pathologies B used, 1 other opt" in printed
     run_convert(tmp_path / "slivit.pth", tmp_path / "slivit.safetensors")
     card, _ = checkpoint.read(tmp_path / "slivit.safetensors")
     assert (card.integrator.token, card.target.task, card.target.labels, card.data["name"]) == (
@@ -180,7 +181,7 @@ def test_it_is_averaged_and_compared_with_a_model_of_ours(path, scans, tmp_path)
     ("--explain 2", "--explain: this is a model of the original SLIViT, whose tokens are blocks"),
     ("--tta flips", "--tta flips: .* not known which flips it was trained with; omit --tta"),
     ("--mc_dropout 3", "not known which dropout it had; omit --mc_dropout"),
-    ("--calibrate", "not known what it gave on validation; omit --calibrate"),
+    ("--calibrate", "not known what it predicted on validation; omit --calibrate"),
     ("--pathologies A,B", "labels of the checkpoint: not found: 'B'"),
 ])
 def test_what_it_cannot_do_is_refused(path, scans, tmp_path, options, message):
@@ -191,7 +192,7 @@ def test_what_it_cannot_do_is_refused(path, scans, tmp_path, options, message):
 
 
 def test_data_that_are_not_known_are_asked_for(path, tmp_path):
-    with pytest.raises(UserError, match="does not say what it was trained on; name the scans"):
+    with pytest.raises(UserError, match="does not record what it was trained on; give the scans"):
         run_evaluate(settled(path, tmp_path), tmp_path / "out")
 
 
@@ -205,12 +206,12 @@ def test_conversion_says_what_was_decided_and_why(path, tmp_path, capsys):
 
 @pytest.mark.parametrize(("args", "message"), [
     (["{path}", "{new}.pth"], "expected a name that ends with .safetensors"),
-    (["{path}", "{old}"], "exists already; name another file, or add --overwrite"),
-    (["{path}", "{new}/a.safetensors"], "is no folder in which one can write"),
+    (["{path}", "{old}"], "already exists; name another file, or add --overwrite"),
+    (["{path}", "{new}/a.safetensors"], "is not a writable folder"),
     (["{ours}", "{new}.safetensors"], "is a safetensors file; expected a slivit.pth"),
     (["{path}", "{new}.safetensors", "--label", "id"], "--label: id cannot be a label"),
     (["{path}", "{new}.safetensors", "--label", "A,B"], "predicts one label, found 2"),
-    (["{wrong}", "{old}", "--overwrite"], "wrong.pth: is no model of the original SLIViT"),
+    (["{wrong}", "{old}", "--overwrite"], "wrong.pth: is not a model of the original SLIViT"),
 ])
 def test_conversions_that_cannot_be_are_refused(path, tmp_path, args, message):
     (tmp_path / "old.safetensors").write_bytes(b"old")

@@ -25,7 +25,7 @@ from slivit.data.meta_csv import read_meta
 from slivit.utils.errors import UserError
 
 KEY, OTHER = bytes(range(32)), bytes(32)
-WARNING = "of 8 patients have ids that stand in the training"
+WARNING = "of 8 patients have ids that also appear in the training"
 UNTOLD = "cannot tell whether any of these patients were in training"
 
 
@@ -103,7 +103,7 @@ def test_resumed_run_keeps_its_key_and_a_new_one_gets_another(volume_csv, tmp_pa
     (out / "patient_key.txt").write_text("# cut off\n" + "a" * 40)
     before = content(out)
     with pytest.raises(UserError, match="(?s)patient_key.txt: is damaged: found 1 lines of 40 "
-                                        "characters, expected one of 64 hex.*remove it"):
+                                        "characters, expected one line of 64 hex.*remove it"):
         train("--n_epochs", "4", "--resume")
     assert content(out) == before
 
@@ -115,7 +115,8 @@ def test_resumed_run_keeps_its_key_and_a_new_one_gets_another(volume_csv, tmp_pa
 
 def test_evaluation_without_the_key_says_that_it_cannot_tell(binary_run, tmp_path, said):
     alone = copy_run(binary_run, tmp_path / "alone", "slivit.safetensors")
-    assert said(alone) == f"{UNTOLD}: the patient_key.txt of the training is not beside {alone}"
+    assert said(alone) == (f"{UNTOLD}: the patient_key.txt of the training run is not in the "
+                           f"folder of {alone}")
     write_key(alone.parent, OTHER)
     assert said(alone).startswith(UNTOLD)
     write_key(alone.parent, read_key(binary_run))
@@ -131,7 +132,7 @@ def test_key_is_found_beside_what_a_link_leads_to(binary_run, tmp_path, said):
 def test_damaged_key_is_one_message_before_anything_is_written(binary_run, volume_csv, tmp_path):
     path = copy_run(binary_run, tmp_path / "run", "slivit.safetensors", "patient_key.txt")
     (path.parent / "patient_key.txt").write_bytes(b"\xff\xfe\n")
-    with pytest.raises(UserError, match="patient_key.txt: is damaged.*Put a copy of it there, or"):
+    with pytest.raises(UserError, match="patient_key.txt: is damaged.*Restore a copy of it, or"):
         run_evaluate(path, tmp_path / "out", "--meta_csv", volume_csv)
     assert not (tmp_path / "out").exists()
 
@@ -155,7 +156,7 @@ def test_each_of_several_checkpoints_has_its_own_key(binary_run, tmp_path, said)
     assert f"4 {WARNING}" in said(*paths)
     (tmp_path / "c/patient_key.txt").unlink()
     assert f"3 {WARNING}" in said(*paths)
-    assert said(*paths).endswith(f"is not beside {paths[2]}")
+    assert said(*paths).endswith(f"is not in the folder of {paths[2]}")
 
 
 @pytest.mark.usefixtures("unmeasured")
@@ -193,7 +194,7 @@ def test_patients_are_known_however_a_spreadsheet_writes_them(tmp_path):
 def test_a_run_goes_on_with_its_own_key_alone(tmp_path, messages):
     data = hashed_patients(["P1"], KEY)
     check_key(tmp_path, data)
-    assert "patient_key.txt is gone" in messages[-1]
+    assert "patient_key.txt is missing" in messages[-1]
     write_key(tmp_path, OTHER)
     with pytest.raises(UserError, match="is not the key of this run"):
         check_key(tmp_path, data)

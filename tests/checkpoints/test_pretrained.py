@@ -56,9 +56,9 @@ def start_into(path, num_classes, name=BACKBONE):
 
 @pytest.mark.parametrize("name", [None, BACKBONE])
 @pytest.mark.parametrize(("num_classes", "message"), [
-    (0, "the classifier is left out: SLIViT has its own"),
-    (3, "its classifier of 7 classes is left out: this task has 3"),
-    (9, "its classifier of 7 classes is left out: this task has 9"),
+    (0, "the classifier is not used: SLIViT has its own"),
+    (3, "its classifier of 7 classes is not used: this task has 3"),
+    (9, "its classifier of 7 classes is not used: this task has 9"),
     (7, "the classifier is kept")])
 def test_file_with_another_classifier_loads(tmp_path, state, name, num_classes, message, messages):
     save_file(state, tmp_path / "w.safetensors")
@@ -91,13 +91,13 @@ def test_backbone_of_a_fine_tuned_original_has_no_norm_before_the_classifier(tmp
     assert messages == [
         f"{path}: slivit.pth of the original SLIViT, of which only the backbone is taken, "
         "convnext_tiny, no classifier, for input of mean 0 0 0 and std 1 1 1",
-        f"{path}: has no norm before the classifier, which starts anew"]
+        f"{path}: has no norm before the classifier; that norm is newly initialised"]
 
 
 def test_other_architecture_than_named_is_refused(tmp_path, state):
     torch.save(state, tmp_path / "w.pth")
-    with pytest.raises(UserError, match="--backbone convnext_tiny.fb_in22k and .*w.pth contradict "
-                                        "each other: the file holds a convnext_zepto_rms"):
+    with pytest.raises(UserError, match="--backbone convnext_tiny.fb_in22k and .*w.pth do not "
+                                        "match: the file contains a convnext_zepto_rms"):
         choose_start(str(tmp_path / "w.pth"), "convnext_tiny.fb_in22k")
     with pytest.raises(UserError, match="--backbone convnext_tinny: not a ConvNeXt"):
         choose_start(str(tmp_path / "w.pth"), "convnext_tinny")
@@ -108,7 +108,7 @@ def test_tensors_that_do_not_fit_are_listed(tmp_path, state):
     broken["stem.1.weight"] = torch.zeros(5)
     broken["extra"] = torch.zeros(1)
     save_file(broken, tmp_path / "w.safetensors")
-    with pytest.raises(UserError, match="it is not a whole convnext_zepto_rms") as error:
+    with pytest.raises(UserError, match="it is not a complete convnext_zepto_rms") as error:
         read_start(tmp_path / "w.safetensors")
     for text in ("missing: stem.0.weight", "unknown: extra", "stem.1.weight: found (5,)"):
         assert text in str(error.value)
@@ -134,21 +134,22 @@ OLD = functools.partial(torch.save, _use_new_zipfile_serialization=False)
 @pytest.mark.parametrize(("write", "message"), [
     (lambda path: None, "no such checkpoint file"),
     (lambda path: path.mkdir(), "is a folder, expected a file"),
-    (lambda path: path.touch(), "is empty. Expected tensors alone"),
+    (lambda path: path.touch(), "is empty. Expected only tensors"),
     (lambda path: path.write_text("no weights"), r"begins with the bytes 6e 6f 20 77\). Expected"),
     (lambda path: sparse(path, b""), "begins with the bytes 00 00 00 00"),
-    (lambda path: sparse(path, b"PK\x03\x04"), "is cut short or damaged. Copy or download it"),
-    (lambda path: sparse(path, b"\x80\x02"), "is damaged, or holds more than tensors"),
-    (lambda path: sparse(path, (2 << 30).to_bytes(8, "little") + b"{"), "not a whole safetensors"),
-    (lambda path: cut(path, torch.save, SOME), "is cut short or damaged"),
-    (lambda path: cut(path, OLD, SOME), "is cut short or damaged"),
-    (lambda path: cut(path, save_file, SOME), "is not a whole safetensors file"),
+    (lambda path: sparse(path, b"PK\x03\x04"), "is truncated or damaged. Copy or download it"),
+    (lambda path: sparse(path, b"\x80\x02"), "is damaged, or contains more than tensors"),
+    (lambda path: sparse(path, (2 << 30).to_bytes(8, "little") + b"{"), "not a complete "
+                                                                        "safetensors"),
+    (lambda path: cut(path, torch.save, SOME), "is truncated or damaged"),
+    (lambda path: cut(path, OLD, SOME), "is truncated or damaged"),
+    (lambda path: cut(path, save_file, SOME), "is not a complete safetensors file"),
     (lambda path: torch.save({"model": Boom()}, path),
-     r"holds code or objects \(posix.system\), not tensors alone; such are never loaded"),
-    (lambda path: OLD({"model": Boom()}, path), "holds code or objects"),
-    (lambda path: torch.save([1, 2], path), "holds no state dict of tensors"),
-    (lambda path: torch.save({"model": {1: torch.ones(1)}}, path), "holds no state dict"),
-    (lambda path: save_file({}, path), "holds no state dict of tensors"),
+     r"contains code or objects \(posix.system\), not only tensors; such files are never loaded"),
+    (lambda path: OLD({"model": Boom()}, path), "contains code or objects"),
+    (lambda path: torch.save([1, 2], path), "contains no state dict of tensors"),
+    (lambda path: torch.save({"model": {1: torch.ones(1)}}, path), "contains no state dict"),
+    (lambda path: save_file({}, path), "contains no state dict of tensors"),
 ])
 def test_files_that_are_no_weights_are_refused(tmp_path, capfd, write, message):
     path = tmp_path / "w.pth"
@@ -210,7 +211,7 @@ def test_finetune_starts_from_a_backbone_of_the_original(original, volume_csv, t
     assert [line for line in printed if line.startswith(str(path))] == [
         f"{path}: feature_extractor.pth of the original SLIViT, convnext_tiny, 2 classes, for "
         "input of mean 0 0 0 and std 1 1 1",
-        f"{path}: the classifier is left out: SLIViT has its own"]
+        f"{path}: the classifier is not used: SLIViT has its own"]
     config = json.loads((tmp_path / "out/config.json").read_text())
     assert (config["backbone"], config["backbone_data"]) == (
         "convnext_tiny", "unknown data (feature_extractor.pth of the original SLIViT)")
@@ -222,7 +223,7 @@ def test_unknown_backbone_gives_the_nearest_names():
         create_backbone("convnext_tyni")
     with pytest.raises(UserError, match="not a ConvNeXt"):
         create_backbone("resnet18")
-    with pytest.raises(UserError, match="no weights tagged 'fb_in9'; there are: .*fb_in22k"):
+    with pytest.raises(UserError, match="no weights tagged 'fb_in9'; available: .*fb_in22k"):
         create_backbone("convnext_tiny.fb_in9")
 
 

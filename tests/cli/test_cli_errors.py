@@ -19,21 +19,23 @@ ONE_EPOCH = ["--n_epochs", "1"]
 
 
 @pytest.mark.parametrize(("script", "options", "message"), [
-    (bb_train, "--meta_csv a.csv --dataset chestmnist", "--meta_csv and --dataset contradict"),
-    (bb_train, "--dataset chestmnist --pid_col p", "--pid_col goes with --meta_csv"),
-    (bb_train, "--dataset chestmnist --split_ratio 1,0,0", "--split_ratio goes with --meta_csv"),
-    (bb_train, "--meta_csv a.csv --medmnist_size 64", "--medmnist_size goes with --dataset"),
+    (bb_train, "--meta_csv a.csv --dataset chestmnist", "--meta_csv and --dataset cannot be "
+                                                        "combined"),
+    (bb_train, "--dataset chestmnist --pid_col p", "--pid_col applies to --meta_csv"),
+    (bb_train, "--dataset chestmnist --split_ratio 1,0,0", "--split_ratio applies to --meta_csv"),
+    (bb_train, "--meta_csv a.csv --medmnist_size 64", "--medmnist_size applies to --dataset"),
     (bb_train, "--meta_csv absent.csv", "absent.csv: no such file"),
     (bb_train, "--gpu_id 9", "--gpu_id 9: there is no such GPU"),
     (bb_train, "--weights none --backbone convnext_tiny.x", "no weights tagged 'x'"),
     (bb_train, "--weights none --backbone convnext_tinny", "Nearest: convnext_tiny"),
     (bb_train, "--weights none --window 5,1", "--window 5,1: expected percentile"),
-    (finetune, "--medmnist_size 64", "--medmnist_size goes with a MedMNIST set"),
-    (finetune, "--bb_path x --backbone convnext_tiny", "--bb_path and --backbone contradict"),
-    (finetune, "--bb_path x --weights none", "--bb_path and --weights contradict"),
-    (finetune, "--freeze_backbone --bb_lr 1", "--bb_lr and --freeze_backbone contradict"),
+    (finetune, "--medmnist_size 64", "--medmnist_size applies to MedMNIST sets"),
+    (finetune, "--bb_path x --backbone convnext_tiny", "--bb_path and --backbone cannot be "
+                                                       "combined"),
+    (finetune, "--bb_path x --weights none", "--bb_path and --weights cannot be combined"),
+    (finetune, "--freeze_backbone --bb_lr 1", "--bb_lr and --freeze_backbone cannot be combined"),
     (finetune, "--freeze_backbone --weights none", "would keep random weights"),
-    (finetune, "--feature_augments 2", "--feature_augments goes with --freeze_backbone"),
+    (finetune, "--feature_augments 2", "--feature_augments needs --freeze_backbone"),
     (finetune, "--bb_path absent.safetensors", "no such weights file"),
     (finetune, "--task multiclass --weights none --pathologies benign", "not found: 'benign'"),
     (evaluate, "--checkpoint absent.safetensors", "no such checkpoint file"),
@@ -49,17 +51,17 @@ def test_bad_options_are_refused_before_anything_is_written(script, options, mes
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ("--b_size 0", "argument --b_size: '0': expected a whole number of at least 1"),
+    ("--b_size 0", "argument --b_size: '0': expected a whole number from 1 to 1000000"),
     ("--n_epochs x", "argument --n_epochs: 'x': expected a whole number"),
     ("--lr nan", "argument --lr: 'nan': expected a number"),
     ("--lr 0", "argument --lr: '0': expected a number above 0"),
-    ("--drop_path 1", "argument --drop_path: '1': expected a number from 0 to below 1"),
-    ("--seed -1", "argument --seed: '-1': expected a whole number of at least 0"),
-    ("--seed 4294967296", "expected a whole number of at least 0, at most 4294967295"),
+    ("--drop_path 1", "argument --drop_path: '1': expected a number of at least 0 and below 1"),
+    ("--seed -1", "argument --seed: '-1': expected a whole number from 0"),
+    ("--seed 4294967296", "expected a whole number from 0 to 4294967295"),
     ("--gpu_id first", "'first': expected a GPU number from 0 to 999, or 'cpu'"),
     ("--dataset=", "argument --dataset: '': is empty"),
     ("--pathologies A,,B", "'A,,B': expected comma-separated names"),
-    ("--flips q", "'q': expected letters of h, v, z, or none"),
+    ("--flips q", "'q': expected letters from h, v, z, or none"),
     ("--resume --overwrite", "argument --overwrite: not allowed with argument --resume"),
     ("--wieghts none", "unrecognized arguments: --wieghts none"),
     ("--img 64", "unrecognized arguments: --img 64"),
@@ -75,7 +77,7 @@ def test_wrong_kinds_of_checkpoint_are_refused(binary_run, backbone_run, tmp_pat
     with pytest.raises(UserError, match="is a slivit checkpoint, expected a backbone"):
         finetune.main(["--bb_path", str(binary_run / "slivit.safetensors"), "--out_dir",
                        str(tmp_path / "out")])
-    with pytest.raises(UserError, match="was trained on the table images.csv; name it"):
+    with pytest.raises(UserError, match="was trained on the table images.csv; give it"):
         run_evaluate(backbone_run / "backbone.safetensors", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -129,8 +131,8 @@ def test_a_file_that_one_may_not_use_is_bad_input(capsys):
     with pytest.raises(SystemExit) as stop:
         run_script(main)
     assert stop.value.code == 2
-    assert capsys.readouterr().err == ("error: scans/a.nii.gz: Permission denied; see that you may "
-                                       "use it, and the folders above it\n")
+    assert capsys.readouterr().err == ("error: scans/a.nii.gz: Permission denied; check its "
+                                       "permissions, and those of the folders above it\n")
 
 
 def test_bad_input_from_a_shell(image_csv, tmp_path):

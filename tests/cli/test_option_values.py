@@ -98,7 +98,7 @@ def test_paths_are_expanded_and_impossible_ones_refused(program, action, capsys,
     assert (found[0] if isinstance(found, list) else found) in (Path("/home/me/x y"),
                                                                 "/home/me/x y")
     for value, message in (("~nobody_of_that_name/x", "there is no such user"),
-                           ("a\0b", "holds a NUL byte"), ("a" * 256, "is too long"),
+                           ("a\0b", "contains a NUL byte"), ("a" * 256, "is too long"),
                            ("a/" * 2500, "is too long"), (os.fsdecode(b"M\xfcller.csv"),
                                                          "'M\\udcfcller.csv': is not UTF-8")):
         assert message in refusal(program, action, value, capsys)
@@ -119,13 +119,13 @@ def test_weights_are_names_or_files(monkeypatch):
 
 
 @pytest.mark.parametrize(("option", "message"), [
-    ("--medmnist_size=0", "'0': expected a whole number of at least 1, at most 8192"),
-    ("--n_slices=10001", "'10001': expected a whole number of at least 1, at most 10000"),
-    ("--vit_dim=16385", "at most 16384"), ("--folds=2", "of at least 3, at most 1000"),
-    ("--jitter=101", "a number of at least 0, at most 100"),
-    ("--weight_decay=inf", "a number of at least 0, at most 1000000"),
-    ("--patience=-1", "a whole number of at least 0, at most 1000000"),
-    ("--train_fraction=1.1", "a number above 0, at most 1"),
+    ("--medmnist_size=0", "'0': expected a whole number from 1 to 8192"),
+    ("--n_slices=10001", "'10001': expected a whole number from 1 to 10000"),
+    ("--vit_dim=16385", "from 1 to 16384"), ("--folds=2", "from 3 to 1000"),
+    ("--jitter=101", "a number from 0 to 100"),
+    ("--weight_decay=inf", "a number from 0 to 1000000"),
+    ("--patience=-1", "a whole number from 0 to 1000000"),
+    ("--train_fraction=1.1", "a number above 0 and at most 1"),
     ("--gpu_id=1000", "expected a GPU number from 0 to 999, or 'cpu'"),
 ])
 def test_ranges_are_said(option, message, capsys):

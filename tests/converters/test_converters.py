@@ -44,7 +44,7 @@ def test_kermany_patients_are_in_one_split_each(scripts, kermany, capsys):
     assert len(set(np.array(scans.patients)[scans.rows("train")])) == 18
     assert len(scans) == 44 + 4 + 5 - 4
     printed = capsys.readouterr().out
-    assert "left out 4 images of 2 patients in train/ and val/ who are in test/ too" in printed
+    assert "left out 4 images in train/ and val/ of 2 patients who are also in test/" in printed
     assert "ignored 3 hidden files" in printed
     lines = [line.split() for line in printed.splitlines()]
     assert ["split", "scans", "patients", *CLASSES] in lines
@@ -90,7 +90,7 @@ def test_kermany_refuses_other_trees(scripts, kermany, tmp_path):
 def test_path_cells_that_reading_would_strip_are_refused(scripts, kermany, tmp_path):
     base = kermany.rename(tmp_path / " OCT")
     message = refused(scripts.kermany, base, "--out", tmp_path / "k.csv")
-    assert "49 Path cells would begin or end with a blank" in message
+    assert "49 Path cells would begin or end with a space" in message
     assert "' OCT/train/CNV/CNV-1016044-1.jpeg'" in message
     assert f"--out '{base / 'k.csv'}'" in message
     run(scripts.kermany, base, "--out", base / "k.csv")
@@ -101,7 +101,7 @@ def test_tables_are_not_overwritten(scripts, kermany, tmp_path):
     out = tmp_path / "mine.csv"
     out.write_text("F_Name,Path,mine")
     message = refused(scripts.kermany, kermany, "--out", out)
-    assert "mine.csv: exists already. Name another file, or add --overwrite" in message
+    assert "mine.csv: already exists. Name another file, or add --overwrite" in message
     assert out.read_text() == "F_Name,Path,mine"
     run(scripts.kermany, kermany, "--out", out, "--overwrite")
     assert len(read(out, 2)) == 49
@@ -159,11 +159,11 @@ def test_echonet_missing_videos_are_listed_or_left_out(scripts, echonet, capsys)
     assert "\n  Videos/0X1005D03EED19C65B.avi\n  Videos/0X10094BA0A028EAC3.avi\n" in message
     assert "--skip_missing" in message
     run(scripts.echonet, echonet, "--skip_missing")
-    assert "left out 2 of 5 rows, whose videos are missing" in capsys.readouterr().out
+    assert "omitted 2 of 5 rows, whose videos are missing" in capsys.readouterr().out
     assert read(echonet / "echonet_meta.csv", 3).split.tolist() == ["val", "train", "test"]
     shutil.rmtree(echonet / "Videos")
     message = refused(scripts.echonet, echonet, "--skip_missing", "--overwrite")
-    assert "Videos: holds none of the 5 videos of FileList.csv" in message
+    assert "Videos: contains none of the 5 videos in FileList.csv" in message
 
 
 def test_echonet_bad_rows_are_all_listed(scripts, echonet):
@@ -175,7 +175,7 @@ def test_echonet_bad_rows_are_all_listed(scripts, echonet):
     for text in ("line 2: EF '101'", "line 3: EF '-1'", "line 4: EF 'x'", "line 5: EF 'nan'",
                  "line 8: EF '5_5'",
                  "line 6: Split 'other'", "line 7: FileName is empty",
-                 "line 2: FileName a stands in 2 rows", "line 6: FileName a stands in 2 rows"):
+                 "line 2: FileName a appears in 2 rows", "line 6: FileName a appears in 2 rows"):
         assert f"\n  {text}\n" in message
 
 
@@ -184,7 +184,7 @@ def test_echonet_refuses_other_folders(scripts, echonet, tmp_path):
     assert "FileList.csv: cannot be read (No such file or directory)" in message
     (echonet / "FileList.csv").write_text("FileName,ESV\na,1\n")
     message = refused(scripts.echonet, echonet)
-    assert "column EF and Split not found. There are: FileName, ESV" in message
+    assert "column EF and Split not found. Available: FileName, ESV" in message
     (echonet / "FileList.csv").write_text("FileName,EF,Split\n")
     assert "has a header but no rows" in refused(scripts.echonet, echonet)
     (echonet / "FileList.csv").write_bytes(b"FileName,EF,Split\n\xff,1,TEST\n")

@@ -67,9 +67,9 @@ def test_export_replaces_only_an_export(scripts, tmp_path):
     run(scripts.export, *options, "--overwrite", "--split", "val")
     assert sorted(content(tmp_path)) == ["manifest.csv", "meta.csv", "mine.nii.gz",
                                          "val_0000.nii.gz"]
-    assert "holds images, expected volumes" in refused(
+    assert "contains images, expected volumes" in refused(
         scripts.export, "--dataset", "noduleshapes2d", "--out_dir", tmp_path / "new")
-    assert "--medmnist_size goes with a MedMNIST set" in refused(
+    assert "--medmnist_size applies to MedMNIST sets" in refused(
         scripts.export, "--dataset", "noduleshapes3d", "--medmnist_size", 64,
         "--out_dir", tmp_path / "new")
     assert not (tmp_path / "new").exists()

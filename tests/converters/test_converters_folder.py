@@ -80,7 +80,7 @@ def test_images_beside_volumes_are_refused(scripts, tmp_path):
     write_image(tmp_path / "sick/one.png", GREY)
     write_image(tmp_path / "well/two.tif", GREY)  # one page
     message = refused(scripts.folder, tmp_path)
-    assert "holds 9 volumes and 2 images; a table holds one kind" in message
+    assert "contains 9 volumes and 2 images; a table can list only one kind" in message
     assert "\n  sick/one.png\n  well/two.tif\n" in message
 
 
@@ -89,8 +89,8 @@ def test_entries_that_are_no_scans_are_all_listed(scripts, tmp_path):
     (tmp_path / "well/b2.tif").write_bytes(b"II*\0")
     touch(tmp_path / "sick/nested/deeper/1.png")
     message = refused(scripts.folder, tmp_path)
-    assert "2 entries are no scans" in message
-    assert f"\n  {tmp_path}/sick/nested: holds no slices (neither pictures nor DICOM" in message
+    assert "2 entries are not scans" in message
+    assert f"\n  {tmp_path}/sick/nested: contains no slices (neither pictures nor DICOM" in message
     assert f"\n  {tmp_path}/well/b2.tif: cannot be read as an image" in message
 
 
@@ -110,19 +110,19 @@ def test_other_trees_are_refused(scripts, tmp_path):
     (tmp_path / "A").mkdir()
     assert "has 1 class folders, expected two or more" in refused(scripts.folder, tmp_path)
     (tmp_path / "B").mkdir()
-    assert "the class folders hold no scans" in refused(scripts.folder, tmp_path)
+    assert "the class folders contain no scans" in refused(scripts.folder, tmp_path)
     (tmp_path / "Test").mkdir()
     message = refused(scripts.folder, tmp_path)
-    assert "has split folders (Test) and others beside them:\n  A\n  B\n" in message
+    assert "has split folders (Test) and other folders beside them:\n  A\n  B\n" in message
 
 
 def test_patients_must_be_found_and_in_one_split(scripts, tmp_path):
     for name in ("train/A/P1_1.png", "train/B/x_1.png", "test/A/P1_2.png", "test/B/P2_.png"):
         write_image(tmp_path / name, GREY)
     message = refused(scripts.folder, tmp_path, "--patient_from", "P([0-9]+)_[0-9]")
-    assert "finds no patient in 2 of 4 paths:\n  test/B/P2_.png\n  train/B/x_1.png\n" in message
+    assert "matches no patient in 2 of 4 paths:\n  test/B/P2_.png\n  train/B/x_1.png\n" in message
     message = refused(scripts.folder, tmp_path, "--patient_from", "(P1|x|P2)_")
-    assert "1 patients stand in more than one split" in message
+    assert "1 patients are in more than one split" in message
     assert "\n  P1: test, train\n" in message
     message = refused(scripts.folder, tmp_path, "--patient_from", "(P1")
     assert "--patient_from (P1: is not a regular expression" in message

@@ -19,7 +19,7 @@ def test_names_that_are_not_utf8_are_all_listed(scripts, tmp_path):
     for name in ("A/1.png", f"A/{ODD}.png", f"B/{ODD}2.png", "B/3.png"):
         write_image(tmp_path / name, GREY)
     message = refused(scripts.folder, tmp_path)
-    assert "2 names of files or folders are not UTF-8, as which tables are written" in message
+    assert "2 names of files or folders are not UTF-8, the encoding of the tables" in message
     assert "\n  'A/M\\udcfcller.png'\n  'B/M\\udcfcller2.png'\n" in message
     assert message.isascii()
     assert not (tmp_path / "meta.csv").exists()
@@ -29,7 +29,7 @@ def test_names_with_a_line_break_are_all_listed(scripts, tmp_path):
     for name in ("A/1.png", "A/2\n.png", "B/3.png", "B/\r4.png"):
         write_image(tmp_path / name, GREY)
     message = refused(scripts.folder, tmp_path)
-    assert "2 names hold a line break" in message
+    assert "2 names contain a line break" in message
     assert "\n  'A/2\\n.png'\n  'B/\\r4.png'\n" in message
     assert not (tmp_path / "meta.csv").exists()
 
@@ -73,7 +73,7 @@ def test_a_pipe_is_no_file_list(scripts, tmp_path):
     touch(tmp_path / "Videos/a.avi")
     os.mkfifo(tmp_path / "FileList.csv")
     message = refused(scripts.echonet, tmp_path)
-    assert "FileList.csv: is no regular file, expected a table" in message
+    assert "FileList.csv: is not a regular file, expected a table" in message
 
 
 def test_long_names_in_a_file_list_are_missing_videos(scripts, tmp_path):

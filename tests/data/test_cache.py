@@ -185,8 +185,8 @@ def test_two_processes_may_fill_the_same_folder_at_once(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_a_failure(scans):
     scans.cache_dir.write_text("a file where the folder should be")
-    with pytest.raises(RunError, match=r"--cache_dir: cannot write .*; make room, name another "
-                                       "folder, or omit --cache_dir"):
+    with pytest.raises(RunError, match=r"--cache_dir: cannot write .*; free disk space, name "
+                                       "another folder, or omit --cache_dir"):
         prepare(scans, 0, preprocess(4))
 
 
@@ -248,7 +248,7 @@ def test_training_is_the_same_with_a_cache_and_a_worker(volume_csv, tmp_path):
 
 @pytest.mark.parametrize("options", [["--dataset", "noduleshapes3d"], []])
 def test_cache_is_refused_for_scans_in_memory(tmp_path, options):
-    with pytest.raises(UserError, match="--cache_dir goes with --meta_csv, or with --freeze_back"):
+    with pytest.raises(UserError, match="--cache_dir needs --meta_csv or --freeze_back"):
         finetune.main([*options, *VIT, "--cache_dir", str(tmp_path / "cache"), "--out_dir",
                        str(tmp_path / "out")])
     assert list(tmp_path.iterdir()) == []
@@ -276,6 +276,6 @@ def test_what_is_no_file_is_not_replaced(scans, tmp_path):
     entry, = entries(scans)
     entry.unlink()
     os.mkfifo(entry)
-    with pytest.raises(RunError, match="cannot write .* .it is no regular file."):
+    with pytest.raises(RunError, match="cannot write .* .it is not a regular file."):
         prepare(scans, 0, preprocess(4))
     assert entry.is_fifo()

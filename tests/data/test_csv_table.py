@@ -41,7 +41,7 @@ def test_lines_are_counted_as_an_editor_counts_them(read):
 
 @pytest.mark.parametrize("line", ["Study of 2024", "Study;of;2024", "", "a,b,c,d,e"])
 def test_title_above_the_header_is_named_with_the_line_of_the_header(read, line):
-    with pytest.raises(UserError, match="the header .* stands in line 3") as error:
+    with pytest.raises(UserError, match="the header .* is in line 3") as error:
         read(f"Results\n{line}\n{separated_by(';')}")
     assert "which is 'Results'" in str(error.value)
 
@@ -55,7 +55,7 @@ def test_other_separators_of_a_sep_line_are_refused(read):
 def test_decimal_commas_are_refused_in_one_message(read, separator, quote):
     rows = [["F_Name", "Path", "A", "B"], ["1", "a", f"{quote}0,5{quote}", "1"],
             ["2", "b", f"{quote}-12,25{quote}", "0"], ["3", "c", "", "0"]]
-    with pytest.raises(UserError, match="2 label cells are written with a comma") as error:
+    with pytest.raises(UserError, match="2 label cells contain a comma") as error:
         read("\n".join(separator.join(row) for row in rows))
     for text in ("line 2, column A: '0,5'", "line 3, column A: '-12,25'", "Write 0.5 for 0,5"):
         assert text in str(error.value)
@@ -65,7 +65,7 @@ def test_decimal_commas_are_refused_in_one_message(read, separator, quote):
     (ROWS.encode().replace(b"two", b"M\xfcller"), r"b'.*M\\xfcller.*' in line 3 is not UTF-8"),
     (ROWS.encode("utf-16-le"), "NUL bytes, as UTF-16 without a byte order mark"),
     (ROWS.encode("utf-16")[:-1], "is not UTF-16"),
-    (b"PK\x03\x04rest", "it is a workbook of a spreadsheet program"),
+    (b"PK\x03\x04rest", "it is a spreadsheet workbook"),
     (b"\n \n", "it is empty"),
     (b"\xef\xbb\xbf", "it is empty"),
     (ROWS.encode() + b'3,"c.png,1\n4,d.png,0\n', "a quotation mark opened in line 4 is not closed"),
@@ -78,7 +78,8 @@ def test_what_is_no_such_table_is_refused_with_the_reason(read, content, message
 
 
 def test_quotation_mark_that_swallows_rows_is_refused(read):
-    with pytest.raises(UserError, match="1 cells hold a line break; is a quotation mark left open"):
+    with pytest.raises(UserError, match="1 cells contain a line break; is a quotation mark left "
+                                        "open"):
         read('F_Name,Path,A\n1,"a.png,1\n2,"b.png,0\n3,c.png,1\n')
 
 

@@ -84,7 +84,7 @@ def test_values_are_dealt_by_quarters():
 
 
 @pytest.mark.parametrize(("rows", "message"), [
-    (range(4), "--folds 5: there are 2 patients; each fold needs one at least"),
+    (range(4), "--folds 5: there are only 2 patients; each fold needs at least one"),
     (range(1, 22), "--folds 5: only 4 patients have the rarest label value"),
 ])
 def test_too_few_patients_are_refused(rows, message):

@@ -87,14 +87,15 @@ def test_what_was_found_is_said(tmp_path, messages):
     check_headers(file_scans(*paths))
     assert [text.strip() for text in messages] == [
         "files: 1 CT dicom, 1 nifti", "slices: 4 to 24", "height: 20, width: 4 to 24 pixels",
-        "spacing: 1 to 3 mm between slices, 0.7 to 1 mm between pixels (2 of 2 scans say)"]
+        "spacing: 1 to 3 mm between slices, 0.7 to 1 mm between pixels (known for 2 of 2 scans)"]
 
 
 def test_odd_scans_are_warned_of(tmp_path, messages):
     for k in range(3):
         write_dicom(tmp_path / f"v/{k}", STORED[k])
     check_headers(file_scans(tmp_path / "v"))
-    assert ("warning: 1 scans are odd: r0: no slice positions: sorted by file name") in messages
+    assert ("warning: 1 scans look unusual: r0: no slice positions: sorted by file "
+            "name") in messages
 
 
 @pytest.mark.parametrize(("views", "warned"), [
@@ -151,8 +152,9 @@ def test_blank_scans_in_files_are_named_after_the_predictions(binary_run, volume
                                   "--meta_csv", tmp_path / "meta.csv")
     assert metrics["blank_scans"] == found["id"].iloc[[1, 4]].tolist()
     assert metrics["n"] == len(rows)
-    assert ("warning: 2 of these scans show nothing in the window percentile (every pixel alike) "
-            "and are scored all the same; metrics.json names them") in capsys.readouterr().out
+    assert ("warning: 2 of these scans show nothing in the window percentile (all pixels are "
+            "equal) and are scored nevertheless; metrics.json lists "
+            "them") in capsys.readouterr().out
     assert json.loads((binary_run / "metrics.json").read_text())["blank_scans"] == []
 
 

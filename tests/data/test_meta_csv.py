@@ -34,7 +34,7 @@ def test_bad_label_cells_are_all_listed(read):
 
 
 def test_missing_columns_are_named(read):
-    with pytest.raises(UserError, match="F_Name and Path not found. There are: name, A"):
+    with pytest.raises(UserError, match="F_Name and Path not found. Available: name, A"):
         read("name,A\n1,0\n")
 
 

@@ -25,17 +25,17 @@ def test_faults_of_every_kind_are_in_one_message(read, tmp_path):
              "three,,0,0,1,test,\n"
              "four,x.png,\"0,5\",0,?,train,P2\n")
     message = str(error.value)
-    for text in ("8 things are wrong with this table", "B_pred cannot be a label",
+    for text in ("8 problems in this table", "B_pred cannot be a label",
                  "2 label cells are neither a number nor empty (empty means unknown):\n"
                  "  line 3, column A: 'yes'\n  line 6, column B: '?'\n",
-                 "1 label cells are written with a comma, decimal or of thousands:\n"
+                 "1 label cells contain a comma, for decimals or thousands:\n"
                  "  line 6, column A: '0,5'\n",
                  "3 cells must not be empty:\n  line 5: Path is empty\n  line 3: F_Name is empty\n"
                  "  line 5: pid is empty\n",
                  "1 rows have no split; expected train, val or test:\n  line 3: 'holdout'\n",
-                 f"1 files stand in more than one split, which would make every score too good:\n"
+                 f"1 files are in more than one split, which would inflate every score:\n"
                  f"  {tmp_path}/there.png: train, val (lines 2, 4)\n",
-                 "1 patients stand in more than one split, which would make every score too good:\n"
+                 "1 patients are in more than one split, which would inflate every score:\n"
                  "  P1: train, val\n",
                  "2 of 5 scans do not exist:\n  line 3: gone.png\n  line 6: x.png"):
         assert text in message
@@ -45,7 +45,7 @@ def test_faults_of_the_header_and_of_the_rows_are_in_one_message(read):
     with pytest.raises(UserError) as error:
         read("F_Name,split,Split,A\n1,train,x,yes\n", pid_col="person", pathologies=["A", "Z"])
     message = str(error.value)
-    for text in ("column Path not found. There are: F_Name, split, Split, A",
+    for text in ("column Path not found. Available: F_Name, split, Split, A",
                  "'split' and 'Split' could each be the column Split", "'person'", "'Z'"):
         assert text in message
 
@@ -82,7 +82,7 @@ def links(folder: Path) -> list[str]:
 def test_one_file_under_two_names_is_found_in_two_splits(read, tmp_path, kind, spelling, messages):
     other = links(tmp_path)[kind][spelling]
     name = ("scans/a.png", "scans/v")[kind]
-    with pytest.raises(UserError, match="1 files stand in more than one split") as error:
+    with pytest.raises(UserError, match="1 files are in more than one split") as error:
         read(rows((name, "train"), (other, "test"), ("c.png", "val")), 2 + kind)
     assert f"{tmp_path / name}: test, train (lines 2, 3)" in str(error.value)
     read(rows((name, "train"), (other, "train"), ("c.png", "val")), 2 + kind)
@@ -105,7 +105,7 @@ def test_one_scan_by_other_ways_is_found_in_two_splits(read, tmp_path, other):
         for k in (1, 2):
             (tmp_path / f"again/{k}.png").symlink_to(f"../v/{k}.png")
         first = "again"
-    with pytest.raises(UserError, match="1 files stand in more than one split"):
+    with pytest.raises(UserError, match="1 files are in more than one split"):
         read(rows((first, "train"), (other, "test"), ("c.npy", "val")), 3)
 
 
@@ -113,7 +113,7 @@ def test_arrays_of_one_file_are_scans_of_their_own(read, messages):
     scans = read(rows(("x.npz:a", "train"), ("x.npz:b", "test"), ("./y.npz:a", "val")), 3)
     assert len(scans) == 3
     assert not any("more than once" in text for text in messages)
-    with pytest.raises(UserError, match="1 files stand in more than one split"):
+    with pytest.raises(UserError, match="1 files are in more than one split"):
         read(rows(("x.npz:a", "train"), ("./x.npz:a", "test")), 3)
 
 
@@ -151,8 +151,8 @@ def test_patients_that_are_written_alike_are_warned_of(read, messages, first, se
     assert len(said) == 1
     low, high = sorted((first, second))
     where = {first: "train", second: "test"}
-    assert ("1 groups of patients differ only by case, blanks, leading zeros or the like, and "
-            f"count as different ones: {low!r} ({where[low]}) and {high!r} ({where[high]})"
+    assert ("1 groups of patient ids differ only by case, spaces, leading zeros or the like, and "
+            f"count as different patients: {low!r} ({where[low]}) and {high!r} ({where[high]})"
             ) in said[0]
     messages.clear()
     read(text.format("train,1.05", "test,1.5"))
@@ -168,7 +168,7 @@ def test_classes_that_would_become_one_are_refused(read, cells, lost):
     text = "F_Name,Path,A,Split\n" + "".join(f"{k},{k},{cell},train\n"
                                              for k, cell in enumerate(cells))
     scans = read(text)
-    with pytest.raises(UserError, match="1 labels lie so near to another whole number") as error:
+    with pytest.raises(UserError, match="1 labels are so close to another whole number") as error:
         resolve_task(scans, "multiclass")
     for line in lost:
         assert f"column A, {line}" in str(error.value)
@@ -202,7 +202,7 @@ def test_label_values_and_splits_stand_in_the_same_message(tmp_path):
     with pytest.raises(UserError) as error:
         bb_train.main(["--meta_csv", str(tmp_path / "meta.csv"), *RUN_2D, "--out_dir",
                        str(tmp_path / "out")])
-    for text in ("1 labels are neither 0, 1 nor empty:\n  line 2, column A: 2", "P1: test, train",
+    for text in ("1 labels are not 0, 1 or empty:\n  line 2, column A: 2", "P1: test, train",
                  "line 3: patient is 'nan'", "3 of 3 scans do not exist"):
         assert text in str(error.value)
     assert not (tmp_path / "out").exists()
@@ -220,12 +220,13 @@ def test_missing_scans_and_splits_stand_in_one_message(tmp_path):
 
 def test_regression_of_numbers_that_float32_cannot_tell_apart_is_refused(read):
     text = "F_Name,Path,A,Split\n" + "".join(f"{k},{k},{20240101 + k},train\n" for k in range(9))
-    with pytest.raises(UserError, match="(?s)these labels differ beyond them:\n  A, such as line"):
+    with pytest.raises(UserError, match="(?s)these labels differ only beyond them:\n  A, such as "
+                                        "line"):
         resolve_task(read(text), "regression")
 
 
 def test_windows_paths_are_said(tmp_path):
     (tmp_path / "meta.csv").write_text("F_Name,Path,A,Split\na,C:\\x.npy,1,train\n")
-    with pytest.raises(UserError, match="Paths with backslashes are those of Windows: write /"):
+    with pytest.raises(UserError, match="Paths with backslashes are Windows paths: write /"):
         finetune.main(["--meta_csv", str(tmp_path / "meta.csv"), *RUN_3D, "--out_dir",
                        str(tmp_path / "out")])

@@ -66,7 +66,7 @@ def test_files_in_another_layout_are_refused(tmp_path, arrays, message):
 
 @pytest.mark.parametrize(("name", "ndim", "size", "message"), [
     ("nodulmnist3d", 3, 28, "unknown. Nearest: nodulemnist3d"),
-    ("chestmnist", 3, 28, "holds images, expected volumes"),
+    ("chestmnist", 3, 28, "contains images, expected volumes"),
     ("noduleshapes3d", 2, 28, "holds volumes, expected images"),
     ("organmnist3d", 3, 128, "comes in the sizes 28, 64"),
 ])

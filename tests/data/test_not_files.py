@@ -1,4 +1,4 @@
-"""What is no regular file where a scan is expected, and one scan of several in a file."""
+"""What is not a regular file where a scan is expected, and one scan of several in a file."""
 
 import os
 import socket
@@ -67,12 +67,14 @@ def test_a_volume_is_one_of_several_arrays(tmp_path):
     check_headers(scans)
     (tmp_path / "folder.npz").mkdir()
     for name, message in (
-            ("m.npz", r"m.npz: holds 2 arrays \(a, b\), expected one, or its name as in m.npz:a"),
-            ("m.npz:c", r"m.npz:c: is not there \(a, b\), expected one, or its name as in m.npz:a"),
+            ("m.npz",
+             r"m.npz: contains 2 arrays \(a, b\), expected one, or its name as in m.npz:a"),
+            ("m.npz:c",
+             r"m.npz:c: no such array \(a, b\), expected one, or its name as in m.npz:a"),
             ("absent.npz:a", "--volume .*absent.npz:a: no such file or folder"),
             ("absent.npz", "--volume .*absent.npz: no such file or folder"),
             ("folder.npz:a", "folder.npz is a folder, expected a file of arrays"),
-            ("folder.npz", "holds no slices .neither pictures nor DICOM files.: it is empty")):
+            ("folder.npz", "contains no slices .neither pictures nor DICOM files.: it is empty")):
         with pytest.raises(UserError, match=message):
             check_headers(single_scan(tmp_path / name, 3, ["A"]))
     write_image(tmp_path / "folder.npz/1.png", PIXELS)

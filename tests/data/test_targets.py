@@ -71,7 +71,7 @@ def test_rows_that_are_not_one_hot_are_listed():
 
 
 def test_labels_that_are_not_zero_or_one_are_listed():
-    with pytest.raises(UserError, match="1 labels are neither 0, 1 nor empty:\n  r1: L1 = 2"):
+    with pytest.raises(UserError, match="1 labels are not 0, 1 or empty:\n  r1: L1 = 2"):
         resolve_task(label_scans([[0, 1], [1, 2], [NAN, 0]]), "multilabel")
 
 
@@ -86,14 +86,15 @@ def test_label_without_both_values_in_training_is_refused():
 
 def test_label_without_both_values_in_a_share_of_training_names_the_share():
     labels = [[0], [1], [0], [0]]
-    with pytest.raises(UserError, match="no positives\n.*split anew, or raise --train_fraction"):
+    with pytest.raises(UserError, match="no positives\n.*split differently, or raise "
+                                        "--train_fraction"):
         resolve_task(label_scans(labels, ["train", "unused", "train", "val"]))
 
 
 def test_label_without_both_values_in_test_is_a_warning(messages):
     resolve_task(label_scans([[0], [1], [0]], ["train", "train", "test"]))
     assert [text for text in messages if "warning" in text] == [
-        "warning: L0 has no positives in test: its scores are left empty there"]
+        "warning: L0 has no positives in test: its scores there are left empty"]
 
 
 def test_constant_regression_label_is_refused():
@@ -160,6 +161,6 @@ def test_predictions_are_probabilities():
 
 def test_mixed_columns_are_not_guessed_at():
     scans = label_scans([[0, 61.5], [1, 70], [1, 48]])
-    with pytest.raises(UserError, match="L0 hold 0 and 1 only, L1 other numbers too"):
+    with pytest.raises(UserError, match="L0 contain only 0 and 1, L1 also other numbers"):
         resolve_task(scans)
     assert resolve_task(scans, "regression")[1].task == "regression"

@@ -73,7 +73,8 @@ def test_another_axis_is_recorded_in_the_checkpoint(volume_csv, tmp_path):
 
 
 def test_views_and_an_axis_contradict_each_other(tmp_path):
-    with pytest.raises(UserError, match="--views and --slice_axis contradict each other; give one"):
+    with pytest.raises(UserError, match="--views and --slice_axis cannot be combined; give only "
+                                        "one"):
         finetune.main(["--views", "axial,coronal", "--slice_axis", "coronal", "--out_dir",
                        str(tmp_path / "out")])
 

@@ -31,7 +31,7 @@ def test_backbone_for_random_weights_has_none_of_imagenet():
 def test_weights_of_another_norm_are_refused(tmp_path):
     path = tmp_path / "plain.pth"
     torch.save(create_backbone("convnext_atto", 2).state_dict(), path)
-    with pytest.raises(UserError, match="--backbone convnext_atto_bn and .* contradict"):
+    with pytest.raises(UserError, match="--backbone convnext_atto_bn and .* do not match"):
         read_start(path, "convnext_atto_bn")
 
 
@@ -49,6 +49,7 @@ def test_batch_norm_is_trained_on_images_and_kept_on_volumes(tmp_path, image_csv
     after = load_file(tmp_path / "volumes/slivit.safetensors")
     assert torch.equal(after["backbone.stem.1.running_var"], before["stem.1.running_var"])
     assert not torch.equal(after["backbone.stem.1.weight"], before["stem.1.weight"])
-    with pytest.raises(UserError, match="has no averages before it is pre-trained; .* --bb_path"):
+    with pytest.raises(UserError, match="has no running statistics until it is pre-trained; .* "
+                                        "--bb_path"):
         finetune.main([*run, "--weights", "none", "--backbone", name,
                        "--out_dir", str(tmp_path / "none")])

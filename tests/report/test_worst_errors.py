@@ -50,7 +50,7 @@ def test_labels_take_turns_and_a_scan_is_shown_once(find):
 
 def test_the_surest_wrong_class_comes_first(find):
     cases = find("multiclass", np.eye(3)[[0, 1, 2]], [[.3, .4, .3], [.1, .2, .7], [0, 0, 1]])
-    assert [case.title for case in cases] == ["r1: b taken for c", "r0: a taken for b"]
+    assert [case.title for case in cases] == ["r1: b predicted as c", "r0: a predicted as b"]
 
 
 def test_regression_ranks_by_error_in_the_unit_of_the_label(find):

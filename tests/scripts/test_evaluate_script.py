@@ -140,7 +140,7 @@ def test_table_without_labels_gives_predictions_only(model, plain, volume_csv, t
     assert found["A"].isna().all()
     assert found["A_pred"].tolist() == pytest.approx(plain[1]["A_pred"].tolist())
     out = capsys.readouterr().out
-    assert "unlabelled.csv has no column A: predicted, not scored" in out
+    assert "unlabelled.csv has no column A: predicted but not scored" in out
     assert "volume 0: A 0." in out
 
 
@@ -154,7 +154,7 @@ def test_single_volume_is_predicted(model, plain, volume_csv, tmp_path):
 
 @pytest.mark.parametrize(("options", "message"), [
     (["--volume", "absent.nii.gz"], "--volume absent.nii.gz: no such file or folder"),
-    (["--volume", "x", "--dataset", "noduleshapes3d"], "--volume and --dataset contradict"),
+    (["--volume", "x", "--dataset", "noduleshapes3d"], "--volume and --dataset cannot be combined"),
     (["--tta", "flips", "--dataset", "organmnist3d", "--medmnist_size", "5"], "5: organmnist3d"),
 ])
 def test_what_cannot_be_measured_is_refused(model, options, message, tmp_path):
@@ -165,7 +165,7 @@ def test_what_cannot_be_measured_is_refused(model, options, message, tmp_path):
 
 
 def test_backbone_has_no_dropout_to_draw(backbone_run, image_csv, tmp_path):
-    with pytest.raises(UserError, match="has no dropout; train one with --dropout"):
+    with pytest.raises(UserError, match="has no dropout; train a model with --dropout"):
         run_evaluate(backbone_run / "backbone.safetensors", tmp_path / "out", "--meta_csv",
                      image_csv, "--mc_dropout", "3")
 

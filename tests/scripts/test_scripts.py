@@ -131,7 +131,7 @@ def test_evaluate_all_rows_and_warn_of_training_patients(binary_run, volume_csv,
     assert found["id"].tolist() == table["F_Name"].tolist()
     assert found["split"].tolist() == table["Split"].tolist()
     assert (metrics["split"], metrics["n"], metrics["labels"]["A"]["n"]) == ("all", 24, 21)
-    assert "6 of 8 patients have ids that stand in the training" in capsys.readouterr().out
+    assert "6 of 8 patients have ids that also appear in the training" in capsys.readouterr().out
 
 
 def test_evaluate_on_another_data_set(binary_run, tmp_path):
@@ -273,7 +273,7 @@ def test_a_split_drawn_anew_for_another_table_is_a_warning(tmp_path, capsys):
         capsys.readouterr()
         run_evaluate(tmp_path / "run/backbone.safetensors", tmp_path / f"{name}_{split}",
                      "--meta_csv", tmp_path / f"{name}.csv", "--split", split)
-        warned[name, split] = "were drawn anew" in capsys.readouterr().out
+        warned[name, split] = "were drawn at random" in capsys.readouterr().out
     assert warned == {("own", "test"): False, ("other", "test"): True, ("other", "all"): False}
     own = pd.read_csv(tmp_path / "own_test/predictions.csv")
     assert own.equals(pd.read_csv(tmp_path / "run/predictions.csv"))

@@ -160,6 +160,6 @@ def sample_report(folder: Path, target: Target, groups: list[str], title: str,
          ("Checkpoint SHA-256", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"),
          ("Data fingerprint", "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"),
          ("Versions", "slivit 0.5.0, python 3.11.9, torch 2.8.0, timm 1.0.24, numpy 2.3.4")),
-        ("2 of 300 scans show nothing in the window (every pixel alike) and are scored all the "
-         "same: volume_017_OS, volume_203_OD.",
-         "7 of 150 patients have ids that stand in the training data of the checkpoint too."))
+        ("2 of 300 scans show nothing in the window (all pixels are equal) and are scored "
+         "nevertheless: volume_017_OS, volume_203_OD.",
+         "7 of 150 patients have ids that also appear in the training data of the checkpoint."))

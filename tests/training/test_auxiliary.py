@@ -83,14 +83,14 @@ def test_first_outputs_of_a_target_are_a_target_of_those_labels():
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (["--pathologies", "A", "--auxiliary", "C"], "not found: 'C' .*There are: A, B, grade, size"),
+    (["--pathologies", "A", "--auxiliary", "C"], "not found: 'C' .*Available: A, B, grade, size"),
     (["--pathologies", "A", "--auxiliary", "A"], "a name is given twice"),
-    (["--auxiliary", "A,B,grade,size"], "leaves no label to predict; there are: A, B"),
+    (["--auxiliary", "A,B,grade,size"], "leaves no label to predict; available: A, B"),
     (["--auxiliary", "all"], "leaves no label to predict"),
-    (["--pathologies", "A,B,grade,size", "--auxiliary", "all"], "names no label beside those"),
+    (["--pathologies", "A,B,grade,size", "--auxiliary", "all"], "names no label other than those"),
     (["--pathologies", "grade", "--task", "multiclass", "--auxiliary", "A"],
-     "--auxiliary goes with 0/1 labels and with numbers; the task is multiclass"),
-    (["--pathologies", "A", "--auxiliary", "size"], "labels are neither 0, 1 nor empty"),
+     "--auxiliary applies to 0/1 labels and to numbers; the task is multiclass"),
+    (["--pathologies", "A", "--auxiliary", "size"], "labels are not 0, 1 or empty"),
 ])
 def test_bad_auxiliary_labels_are_refused(tmp_path, volume_csv, options, message):
     with pytest.raises(UserError, match=message):

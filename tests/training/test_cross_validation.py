@@ -93,7 +93,7 @@ def test_predictions_of_a_fold_that_were_changed_are_not_pooled(cv_run, command)
                        "metrics.json")):
         assert len(bad) == len(good) and bad != good
         path.write_bytes(bad)
-        with pytest.raises(UserError, match=f"{file}: is not what its fold has written"):
+        with pytest.raises(UserError, match=f"{file}: is not what its fold wrote"):
             finetune.main([*command, "--out_dir", str(cv_run), "--resume"])
     path.write_bytes(good)
 

@@ -65,7 +65,7 @@ def test_no_flipped_bit_goes_unseen(folder, model, scans, messages):
             found = filled(model, scans, folder)
             assert np.array_equal(found[0], x), at
             assert np.array_equal(found[1], mask), at
-    assert ("warning: the stored slice features of 1 volumes are damaged; they are computed again"
+    assert ("warning: the stored slice features of 1 volumes are damaged and are computed again"
             in messages)
 
 
@@ -131,7 +131,8 @@ def test_two_processes_fill_one_store(tmp_path, model, scans):
 def test_a_full_disk_ends_the_run(tmp_path, model, scans):
     store, = open_stores(model, scans, OPTIONS, tmp_path)
     with open("/dev/full", "r+b", buffering=0) as full, pytest.raises(
-            RunError, match="slice features: cannot write .* .No space left on device.; make room"):
+            RunError, match="slice features: cannot write .* .No space left on device.; free disk "
+                            "space"):
         fill(dataclasses.replace(store, file=full), ROWS, model, 4, RUN)
 
 
@@ -139,5 +140,5 @@ def test_a_folder_in_the_place_of_a_store_is_a_failure(folder, model, scans):
     for path in folder.iterdir():
         path.unlink()
         path.mkdir()
-    with pytest.raises(RunError, match="cannot write .*: it is no regular file|no regular file"):
+    with pytest.raises(RunError, match="cannot write .*: it is not a regular file"):
         filled(model, scans, folder)

@@ -101,10 +101,10 @@ def test_known_rows_and_labels_are_counted():
 
 
 @pytest.mark.parametrize(("task", "flags", "message"), [
-    ("regression", {"pos_weight": "auto"}, "--pos_weight is for labels of 0 and 1"),
-    ("regression", {"label_smoothing": 0.1}, "--label_smoothing is for labels of 0 and 1"),
-    ("regression", {"balanced_sampling": True}, "--balanced_sampling is for labels of 0 and 1"),
-    ("multiclass", {"pos_weight": 2.0}, "--pos_weight goes with binary and multi-label tasks"),
+    ("regression", {"pos_weight": "auto"}, "--pos_weight is for 0/1 labels"),
+    ("regression", {"label_smoothing": 0.1}, "--label_smoothing is for 0/1 labels"),
+    ("regression", {"balanced_sampling": True}, "--balanced_sampling is for 0/1 labels"),
+    ("multiclass", {"pos_weight": 2.0}, "--pos_weight applies to binary and multi-label tasks"),
 ])
 def test_options_that_do_not_go_with_the_task_are_refused(task, flags, message):
     options = WeightingOptions(**flags)

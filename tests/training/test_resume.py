@@ -70,7 +70,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(command, unbroken, t
 def test_without_last_pt_a_finished_run_is_not_begun_anew(unbroken, command, tmp_path):
     shutil.copytree(unbroken, tmp_path / "out")
     (tmp_path / "out/last.pt").unlink()
-    with pytest.raises(UserError, match="last.pt, from which the run would go on, is not there"):
+    with pytest.raises(UserError, match="last.pt, from which the run would continue, is missing"):
         finetune.main([*command[3:], "--out_dir", str(tmp_path / "out"), "--resume"])
     same_run(unbroken, tmp_path / "out")
 
@@ -110,7 +110,8 @@ def test_stopped_it_saves_and_says_how_to_go_on(command, unbroken, tmp_path):
         _, errors = process.communicate()
         assert process.returncode == code
         line, = errors.splitlines()
-        assert line.startswith(f"stopped by {number.name}. To go on: python finetune.py --meta_csv")
+        assert line.startswith(f"stopped by {number.name}. To continue: python finetune.py "
+                               "--meta_csv")
         assert line.endswith("--resume")
         assert not list(out.glob(".*part*"))
         more = ["--resume"]

@@ -88,7 +88,7 @@ def test_before_the_folder_is_the_runs_own_nothing_is_said_of_resuming(command, 
     ("slivit.safetensors", lambda path: path.unlink(),
      "(?s)checkpoint of the best epoch so far cannot be read.*no such checkpoint"),
     ("slivit.safetensors", lambda path: path.write_bytes(path.read_bytes()[:5000]),
-     "(?s)best epoch so far cannot be read.*not a whole safetensors file"),
+     "(?s)best epoch so far cannot be read.*not a complete safetensors file"),
     ("config.json", lambda path: path.write_text("{"), "config.json is damaged"),
 ])
 def test_resume_looks_at_what_it_goes_on_from_before_it_writes(command, unbroken, tmp_path, name,

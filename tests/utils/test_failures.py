@@ -31,13 +31,14 @@ def test_out_of_memory_says_what_to_lower_and_to_what():
 def test_advice_on_a_full_disk_is_what_the_script_can_do():
     training, evaluation = dict(resume=False), argparse.Namespace()
     full = NotWritten("out/metrics.json", "No space left on device")
-    assert "make room, then go on with --resume. The last good" in str(explain(full, training))
-    assert "make room, then run the command again, with --overwrite. The last" in str(
+    assert ("free disk space, then continue with --resume. The last good"
+            in str(explain(full, training)))
+    assert "free disk space, then run the command again, with --overwrite. The last" in str(
         explain(full, evaluation))
     raw = OSError(28, "No space left on device", "x")
     assert str(explain(raw, evaluation)).startswith("x: cannot be written (No space left")
     shut = NotWritten("out/metrics.json", "Permission denied", full=False)
-    assert "see that one may write there, then" in str(explain(shut, evaluation))
+    assert "check the permissions, then" in str(explain(shut, evaluation))
 
 
 def test_a_loading_process_that_is_killed_is_one_message(volume_csv, tmp_path, monkeypatch):
@@ -61,7 +62,7 @@ def test_a_full_disk_keeps_the_last_good_files(volume_csv, tmp_path):
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)))
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and "cannot be written" in done.stderr
-    assert "make room, then go on with --resume" in done.stderr
+    assert "free disk space, then continue with --resume" in done.stderr
     assert "Traceback" not in done.stderr
     assert all((tmp_path / "out" / name).read_bytes() == content
                for name, content in before.items())
@@ -105,9 +106,9 @@ def test_quiet_leaves_the_bars_away(volume_csv, tmp_path, capsys):
 @pytest.mark.parametrize(("flags", "message"), [
     (["--amp", "fp16"], "--amp fp16 needs a GPU"),
     (["--pos_weight", "auto", "--balanced_sampling"], "each balances the classes"),
-    (["--unfreeze_after", "1"], "--unfreeze_after goes with --freeze_backbone"),
-    (["--freeze_backbone", "--unfreeze_after", "5", "--n_epochs", "5"], "leaves nothing of"),
-    (["--freeze_backbone", "--slices_per_step", "2", "--weights", "imagenet"], "contradict"),
+    (["--unfreeze_after", "1"], "--unfreeze_after needs --freeze_backbone"),
+    (["--freeze_backbone", "--unfreeze_after", "5", "--n_epochs", "5"], "expected less than"),
+    (["--freeze_backbone", "--slices_per_step", "2", "--weights", "imagenet"], "combined"),
 ])
 def test_options_that_cannot_be_had_are_refused(tmp_path, flags, message):
     with pytest.raises(UserError, match=message):

@@ -16,7 +16,7 @@ from slivit.utils.files import atomic_write
 
 
 def make(path: Path, kind: str) -> Path:
-    """Put something that is no regular file at a path."""
+    """Put something that is not a regular file at a path."""
     if kind == "a folder":
         path.mkdir()
     elif kind == "a named pipe":
@@ -82,7 +82,8 @@ def test_a_full_disk_is_one_message_and_the_old_file_stays(tmp_path, error):
         with atomic_write(tmp_path / "a") as part:
             part.write_text("half")
             raise error
-    with pytest.raises(NotWritten, match="cannot be written.*make room.*run the command again"):
+    with pytest.raises(NotWritten, match="cannot be written.*free disk space.*run the command "
+                                         "again"):
         write()
     assert (tmp_path / "a").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]

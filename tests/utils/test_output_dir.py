@@ -74,7 +74,7 @@ def test_a_file_that_no_run_wrote_is_not_replaced(out):
 def test_files_under_our_names_that_no_run_wrote_are_refused(out, name, text):
     (out / name).write_text(text)
     before = content(out)
-    with pytest.raises(UserError, match=f"(?s)would replace files that no run has written.*{name}"):
+    with pytest.raises(UserError, match=f"(?s)would replace files that no run wrote.*{name}"):
         start_again(out)
     assert content(out) == before
 
@@ -83,7 +83,7 @@ def test_without_a_manifest_it_says_what_to_remove_by_hand(out):
     (out / "manifest.csv").unlink()
     before = content(out)
     with pytest.raises(UserError, match=r"(?s)there is no manifest.csv.*config.json\n  log.csv.*"
-                                        "remove by hand"):
+                                        "delete by hand"):
         start_again(out)
     assert content(out) == before
 
@@ -127,8 +127,8 @@ def test_a_folder_under_the_name_of_a_file_is_refused_before_anything_is_written
 
 
 @pytest.mark.parametrize(("path", "message"), [
-    ("dead/below", "dead is a symbolic link that leads nowhere"),
-    ("dead", "is a symbolic link that leads nowhere"),
+    ("dead/below", "dead is a broken symbolic link"),
+    ("dead", "is a broken symbolic link"),
     ("x" * 300, "cannot be a folder .*too long"),
     ("a\0b", "cannot be a folder"),
     ("file/below", "file is a file, expected a folder"),
@@ -215,7 +215,8 @@ def test_what_a_manifest_calls_temporary_is_removed_only_under_such_a_name(out):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    (b"file,size\na,1\n", "is not the list that a run keeps"), (b"\xff\xfe\0", "is not the list"),
+    (b"file,size\na,1\n", "is not the list of files that a run keeps"), (b"\xff\xfe\0", "is not "
+                                                                                        "the list"),
     (b"file,bytes\n../a,1\n", "is damaged"), (b"file,bytes\n/a,1\n", "is damaged"),
     (b"file,bytes\na,-1\n", "is damaged"), (b"file,bytes\na\n", "is damaged")])
 def test_a_manifest_that_is_none_is_refused(out, text, message):
@@ -251,13 +252,13 @@ def test_a_scratch_folder_outside_a_run_needs_no_manifest(tmp_path):
 
 
 @pytest.mark.parametrize(("write", "message"), [
-    (lambda path: path.mkdir(), "it is no regular file"),
-    (lambda path: path.symlink_to("nowhere"), "it is no regular file"),
+    (lambda path: path.mkdir(), "it is not a regular file"),
+    (lambda path: path.symlink_to("nowhere"), "it is not a regular file"),
     (lambda path: path.write_text("[]"), r"found \[\], expected a JSON object"),
-    (lambda path: path.write_text('{"lr": NaN}'), "NaN is no number of JSON"),
+    (lambda path: path.write_text('{"lr": NaN}'), "NaN is not a JSON number"),
     (lambda path: path.write_text("[" * 100_000), "nested too deeply"),
-    (lambda path: path.write_bytes(b"\xff\xfe{"), "it is no proper JSON"),
-    (lambda path: path.write_text('{"lr": 1, "lr": 2}'), "a field stands twice"),
+    (lambda path: path.write_bytes(b"\xff\xfe{"), "it is not valid JSON"),
+    (lambda path: path.write_text('{"lr": 1, "lr": 2}'), "a field appears twice"),
 ])
 def test_config_that_is_none_cannot_be_resumed(tmp_path, write, message):
     write(tmp_path / "config.json")

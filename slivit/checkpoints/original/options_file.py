@@ -55,7 +55,7 @@ def find_hints(path: Path) -> Hints:
     options = parse_options(text)
     hints, used = _interpret(options)
     LOG.info("%s: %s", path, (", ".join(f"{key} {options[key]}" for key in used) or "nothing")
-             + f" taken, {len(options) - len(used)} other options ignored")
+             + f" used, {len(options) - len(used)} other options ignored")
     return hints
 
 

@@ -66,12 +66,12 @@ def read_original(path: Path) -> tuple[CheckpointHeader, dict[str, torch.Tensor]
     bad = _differences(integrator, shapes)
     backbone, wrong, architecture = _read_backbone(state, path)
     if bad := wrong + bad:
-        raise UserError(f"{path}: is not a whole slivit.pth of the original SLIViT:\n"
-                        f"{listing(bad, 20)}\nGive the file as the original has written it.")
+        raise UserError(f"{path}: is not a complete slivit.pth of the original SLIViT:\n"
+                        f"{listing(bad, 20)}\nGive the file as the original SLIViT wrote it.")
     channels = _last_channels(backbone)
     side = math.isqrt(sizes.in_dim // channels)
     if channels * side ** 2 != sizes.in_dim or not side:
-        raise UserError(f"{path}: to_patch_embedding takes {sizes.in_dim} numbers, which are no "
+        raise UserError(f"{path}: to_patch_embedding takes {sizes.in_dim} numbers, which is not a "
                         f"square map of the {channels} channels of {architecture}; expected "
                         f"{channels} x 64 for slices of 256 pixels")
     mapped = {f"backbone.{key}": tensor for key, tensor in backbone.items()}
@@ -90,10 +90,10 @@ def _check_kind(state: dict[str, torch.Tensor], path: Path) -> None:
     if any(key.startswith("model.convnext.") for key in state):
         raise UserError(f"{path}: is a feature_extractor.pth, a backbone without an integrator; "
                         "expected a fine-tuned slivit.pth. Fine-tune it with finetune.py "
-                        "--bb_path, or train it on with bb_train.py --weights")
+                        "--bb_path, or continue training it with bb_train.py --weights")
     some = ", ".join(list(state)[:3]) or "none"
-    raise UserError(f"{path}: is no model of the original SLIViT (tensors: {some}, ...); expected "
-                    "a slivit.pth of it, or a slivit.safetensors of finetune.py")
+    raise UserError(f"{path}: is not a model of the original SLIViT (tensors: {some}, ...); "
+                    "expected its slivit.pth, or a slivit.safetensors of finetune.py")
 
 
 def _find_sizes(state: dict[str, torch.Tensor], path: Path) -> Sizes:
@@ -103,12 +103,12 @@ def _find_sizes(state: dict[str, torch.Tensor], path: Path) -> Sizes:
              for key, count in zip(SIZING, (3, 1, 2, 2, 2), strict=True)
              if key in state and state[key].ndim != count]
     if missing or wrong:
-        raise UserError(f"{path}: is not a whole slivit.pth of the original SLIViT; its sizes "
+        raise UserError(f"{path}: is not a complete slivit.pth of the original SLIViT; its sizes "
                         f"cannot be read:\n{listing(missing + wrong)}")
     positions, norm, embed, qkv, mlp = (state[key] for key in SIZING)
     if positions.shape[1] < 2 or qkv.shape[0] % (3 * HEAD_DIM) or not qkv.shape[0]:
         raise UserError(f"{path}: pos_embedding has {positions.shape[1]} rows and to_qkv "
-                        f"{qkv.shape[0]}; expected the class token and a slice at least, and a "
+                        f"{qkv.shape[0]}; expected the class token and at least one slice, and a "
                         f"multiple of 3 x {HEAD_DIM}, the width of a head")
     layers = {key.split(".")[2] for key in state if key.startswith("transformer.layers.")}
     return Sizes(norm.shape[0], embed.shape[0], len(layers), qkv.shape[0] // (3 * HEAD_DIM),

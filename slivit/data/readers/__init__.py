@@ -134,7 +134,7 @@ def files_of(path: Path) -> list[Path]:
 
 def missing_or_unreadable(errors: list[ReadError], total: int) -> UserError:
     """Return the one error that lists every scan that could not be read."""
-    windows = (" Paths with backslashes are those of Windows: write /, and the paths of this "
+    windows = (" Paths with backslashes are Windows paths: write /, and the paths of this "
                "machine.") * any("\\" in str(error).partition(": ")[0] for error in errors)
     return UserError(f"{len(errors)} of {total} scans cannot be read:\n"
                      f"{listing(errors)}\nCorrect the paths (column Path, or --volume) or the "
@@ -175,9 +175,10 @@ def _reader(path: Path) -> Reader:
     if kind and dicom.is_dicom(path):
         return Reader("dicom", (), dicom.header, dicom.read)
     if not kind:
-        what = "is a symbolic link that leads nowhere" if path.is_symlink() else "does not exist"
+        what = "is a broken symbolic link" if path.is_symlink() else "does not exist"
         raise ReadError(f"{path}: {what}")
-    raise ReadError(f"{path}: is not a folder of slices nor one of {', '.join(volume_suffixes())}")
+    raise ReadError(f"{path}: is neither a folder of slices nor one of "
+                    f"{', '.join(volume_suffixes())}")
 
 
 def _folder_reader(path: Path) -> Reader:
@@ -186,8 +187,8 @@ def _folder_reader(path: Path) -> Reader:
     series = [file for file in files if file.suffix.lower() not in pictures.PICTURE_SUFFIXES
               and dicom.is_dicom(file)]
     if images and series:
-        raise ReadError(f"{path}: holds {len(series)} DICOM files and {len(images)} pictures (such "
-                        f"as {images[0].name}), expected one kind")
+        raise ReadError(f"{path}: contains {len(series)} DICOM files and {len(images)} pictures "
+                        f"(such as {images[0].name}), expected only one kind")
     if images:
         return Reader("pictures", (), lambda _: pictures.picture_folder_header(path, images),
                       lambda _, pick: pictures.read_picture_folder(path, images, pick))
@@ -195,4 +196,4 @@ def _folder_reader(path: Path) -> Reader:
         return Reader("dicom", (), lambda _: dicom.folder_header(path, series),
                       lambda _, pick: dicom.read_folder(path, series, pick))
     there = ", ".join(file.name for file in visible_files(path)[:5]) or "it is empty"
-    raise ReadError(f"{path}: holds no slices (neither pictures nor DICOM files): {there}")
+    raise ReadError(f"{path}: contains no slices (neither pictures nor DICOM files): {there}")

@@ -92,7 +92,7 @@ def _choose(path: Path, names: list[str], key: str | None) -> str:
         return names[0]
     if key in names:
         return key
-    what = "is not there" if key else f"holds {len(names)} arrays"
+    what = "no such array" if key else f"contains {len(names)} arrays"
     raise ReadError(f"{path}: {what} ({', '.join(names)}), expected one, or its name as in "
                     f"{split_key(path)[0].name}:{names[0] if names else 'NAME'}")
 
@@ -109,7 +109,7 @@ def _array_header(path: Path) -> tuple[tuple[int, ...], np.dtype]:
         size = {zipfile.ZIP_STORED: packed, zipfile.ZIP_DEFLATED: UNPACKED * packed}.get(
             member.compress_type)
         if size is None:
-            raise ReadError(f"{path}: is packed in another way than numpy's savez_compressed does")
+            raise ReadError(f"{path}: is not compressed as by numpy's savez_compressed")
         with archive.open(member) as stream:
             return _read_header(stream, min(size, member.file_size), path)
 
@@ -129,14 +129,14 @@ def _read_header(stream: BinaryIO, size: int, path: Path) -> tuple[tuple[int, ..
     if min(shape, default=1) < 0:
         raise ValueError(f"its shape is {shape}")
     if dtype.hasobject:
-        raise ValueError("it holds Python objects, expected numbers")
+        raise ValueError("it contains Python objects, expected numbers")
     check_size(shape, dtype, size - stream.tell(), path)
     return shape, dtype
 
 
 def _check(shape: tuple[int, ...], dtype: np.dtype, ndim: int, path: Path) -> None:
     if dtype.kind not in "buif":
-        raise ReadError(f"{path}: holds {dtype}, expected numbers")
+        raise ReadError(f"{path}: contains {dtype}, expected numbers")
     if len(shape) != ndim and not (len(shape) == ndim + 1 and shape[-1] == 3):
         axes = "slices, height, width" if ndim == 3 else "height, width"
         raise ReadError(f"{path}: has the shape {shape}, expected ({axes}) or ({axes}, 3)")

@@ -127,8 +127,8 @@ def check_size(shape: tuple[int, ...], dtype: np.dtype, there: int, path: Path) 
     """
     wanted = math.prod(shape) * dtype.itemsize
     if wanted > there:
-        raise ReadError(f"{path}: is cut off, or its header is damaged: an array of {shape} takes "
-                        f"{wanted} bytes, the file holds at most {there}")
+        raise ReadError(f"{path}: is truncated, or its header is damaged: an array of {shape} "
+                        f"takes {wanted} bytes, but the file contains at most {there}")
 
 
 def picked(count: int, pick: Pick | None) -> np.ndarray:
@@ -146,7 +146,7 @@ def check_values(values: np.ndarray, path: Path) -> np.ndarray:
             values.min() >= -LARGEST and values.max() <= LARGEST):
         what = "NaN or infinite values" if not np.isfinite(values).all() else (
             f"values beyond {LARGEST:.3g}, expected those of float32")
-        raise ReadError(f"{path}: holds {what}")
+        raise ReadError(f"{path}: contains {what}")
     return values
 
 
@@ -167,7 +167,7 @@ def check_same_size(shapes: Sequence[tuple[int, ...]], path: Path) -> None:
     sizes = sorted({shape[:2] for shape in shapes})
     if len(sizes) > 1:
         shown = ", ".join(f"{height}x{width}" for height, width in sizes[:10])
-        raise ReadError(f"{path}: slices differ in size ({shown}), expected one size a volume")
+        raise ReadError(f"{path}: slices differ in size ({shown}), expected one size per volume")
 
 
 def reason(error: Exception, path: Path) -> str:

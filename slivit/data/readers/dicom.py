@@ -170,17 +170,17 @@ def _is_something_else(dataset: Dataset) -> bool:
 def _open_frames(path: Path) -> Dataset:
     dataset = _open(path)
     if not _has_pixels(dataset):
-        raise ReadError(f"{path}: is not a DICOM image; it holds no pixels")
+        raise ReadError(f"{path}: is not a DICOM image; it contains no pixels")
     if count_frames(dataset) == 1:
         raise ReadError(f"{path}: is a DICOM file of one frame, expected several; for a series of "
-                        "such files, name their folder")
+                        "such files, give their folder")
     return dataset
 
 
 def _open_image(path: Path) -> Dataset:
     dataset = _open(path)
     if not _has_pixels(dataset):
-        raise ReadError(f"{path}: is not a DICOM image; it holds no pixels")
+        raise ReadError(f"{path}: is not a DICOM image; it contains no pixels")
     if count_frames(dataset) > 1:
         raise ReadError(f"{path}: has {count_frames(dataset)} frames, expected one image")
     return dataset
@@ -191,7 +191,7 @@ def _open_series(path: Path, files: list[Path]) -> list[Dataset]:
     datasets = [dataset for file in files if not _is_something_else(dataset := _open(file))]
     empty = [dataset.filename for dataset in datasets if not _has_pixels(dataset)]
     if empty:
-        raise ReadError(f"{empty[0]}: holds no pixels; it is cut off, or is no DICOM image")
+        raise ReadError(f"{empty[0]}: contains no pixels; it is truncated, or not a DICOM image")
     if not datasets:
         raise ReadError(f"{path}: none of its {len(files)} DICOM files is an image")
     series = Counter(str(dataset.get("SeriesInstanceUID", "unknown")) for dataset in datasets)
@@ -203,14 +203,15 @@ def _open_series(path: Path, files: list[Path]) -> list[Dataset]:
             f"{str(first[uid].get('SeriesDescription', '')).strip() or 'no description'}, "
             f"{count} files, such as {Path(first[uid].filename).name})"
             for uid, count in list(series.items())[:10])
-        raise ReadError(f"{path}: holds {len(series)} series, expected one; give each a folder of "
-                        f"its own: {listed}{'; ...' if len(series) > 10 else ''}")
+        raise ReadError(f"{path}: contains {len(series)} series, expected one; put each into its "
+                        f"own folder: {listed}{'; ...' if len(series) > 10 else ''}")
     if len(datasets) > 1 and any(count_frames(dataset) > 1 for dataset in datasets):
-        raise ReadError(f"{path}: holds {len(datasets)} files, some of several frames; expected "
-                        "one multi-frame file, or single slices")
+        raise ReadError(f"{path}: contains {len(datasets)} files, some with several frames; "
+                        "expected one multi-frame file, or single slices")
     kinds = {str(dataset.get("PhotometricInterpretation", "MONOCHROME2")) for dataset in datasets}
     if len(kinds) > 1 and not all(kind.startswith(("RGB", "YBR")) for kind in kinds):
-        raise ReadError(f"{path}: slices differ in kind ({', '.join(sorted(kinds))}), expected one")
+        raise ReadError(f"{path}: slices differ in kind ({', '.join(sorted(kinds))}), expected one "
+                        "kind")
     check_same_size([image_shape(dataset) for dataset in datasets], path)
     return datasets
 

@@ -60,7 +60,7 @@ def check_length(dataset: Dataset, path: Path) -> None:
         bits = bits * 2 // 3  # two pixels share their colour
     there = min(element.length, path.stat().st_size - element.value_tell)
     if there < max(-(-bits // 8), element.length):
-        raise ReadError(f"{path}: is cut off: its pixels take {there} bytes, expected "
+        raise ReadError(f"{path}: is truncated: its pixels take {there} bytes, expected "
                         f"{max(-(-bits // 8), element.length)}")
     if element.length - bits / 8 >= max(2, bits / count_frames(dataset) / 16):
         raise ReadError(f"{path}: its DICOM header is damaged: its pixels take {element.length} "
@@ -96,7 +96,7 @@ def _kind_fault(dataset: Dataset) -> str:
                 f"expected one of {', '.join(known)}")
     samples = 1 if kind in GREY else 3
     if dataset.get("SamplesPerPixel") in (1, 3) and dataset.SamplesPerPixel != samples:
-        return f"SamplesPerPixel: found {dataset.SamplesPerPixel}, expected {samples} of {kind}"
+        return f"SamplesPerPixel: found {dataset.SamplesPerPixel}, expected {samples} for {kind}"
     if samples == 3 and dataset.get("PlanarConfiguration", 0) not in (0, 1):
         return f"PlanarConfiguration: found {dataset.PlanarConfiguration}, expected 0 or 1"
     if kind == "PALETTE COLOR" and PALETTE not in dataset and (
@@ -112,7 +112,7 @@ def _syntax_fault(dataset: Dataset) -> str:
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
-        return f"TransferSyntaxUID: found {syntax.name}, which is no way to store pixels known here"
+        return f"TransferSyntaxUID: found {syntax.name}, which is not supported"
     return "" if decoder.is_available else (
         f"TransferSyntaxUID: found {syntax.name}, for which no codec is installed")
 

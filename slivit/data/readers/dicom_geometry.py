@@ -54,7 +54,7 @@ def slice_geometry(slices: Sequence[Dataset], path: Path) -> Geometry:
         missing = [Path(one.filename).name for one, place in zip(slices, placed, strict=True)
                    if place is None]
         raise ReadError(f"{path}: {len(missing)} of {len(slices)} slices have no position "
-                        f"({', '.join(missing[:5])}), the others have one")
+                        f"({', '.join(missing[:5])}), but the others have one")
     numbers = [one.get("InstanceNumber") for one in slices]
     if all(number is not None for number in numbers) and len(set(numbers)) == len(numbers):
         order, note = np.argsort([int(number) for number in numbers]), "instance number"
@@ -128,11 +128,11 @@ def _by_position(places: list[tuple], pixel: tuple[float, float] | None, between
     if not all(np.isfinite(np.concatenate(place)).all() for place in places) or (
             np.linalg.norm(np.cross(*orientations[0].reshape(2, 3))) < LEAST_NORMAL):
         raise ReadError(f"{path}: its DICOM header is damaged: ImageOrientationPatient and "
-                        "ImagePositionPatient are to say where its slices lie")
+                        "ImagePositionPatient do not tell where its slices lie")
     if np.abs(orientations - orientations[0]).max() > PARALLEL:
         kinds = len(np.unique(orientations.round(2), axis=0))
-        raise ReadError(f"{path}: its slices have {kinds} orientations, expected parallel ones (a "
-                        "localiser is not a volume)")
+        raise ReadError(f"{path}: its slices have {kinds} orientations, expected parallel slices "
+                        "(a localiser is not a volume)")
     along, down = orientations[0][:3], orientations[0][3:]  # of a row, of a column
     normal = np.cross(along, down)
     heights = np.array([place[1] for place in places]) @ normal
@@ -141,7 +141,7 @@ def _by_position(places: list[tuple], pixel: tuple[float, float] | None, between
     if (gaps < NEAR).any():
         distinct = 1 + int((gaps >= NEAR).sum())
         raise ReadError(f"{path}: {len(places)} slices lie at {distinct} positions, expected one "
-                        "each; give every phase, echo or time a folder of its own")
+                        "each; put every phase, echo or time point into its own folder")
     notes = ()
     if len(gaps) and gaps.max() > UNEVEN * np.median(gaps):
         notes = (f"slices are {gaps.min():.2f} to {gaps.max():.2f} mm apart: some may be missing",)

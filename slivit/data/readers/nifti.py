@@ -109,34 +109,34 @@ def _open(path: Path) -> nib.Nifti1Image:
         raise ReadError(f"{path}: cannot be read as NIfTI ({reason(error, path)})") from None
     shape = image.shape
     if stored["magic"] not in SINGLE:
-        raise ReadError(f"{path}: says that its voxels lie in another file (.hdr and .img); save "
+        raise ReadError(f"{path}: states that its voxels are in another file (.hdr and .img); save "
                         "it as one .nii file")
     if min(shape, default=1) < 0:
         raise ReadError(f"{path}: its header is damaged: it has the shape {shape}")
     if len(shape) < 3 or 1 in shape[:3]:
         raise ReadError(f"{path}: has the shape {shape}, which is one slice; expected a volume of "
-                        "at least two")
+                        "at least two slices")
     if any(side != 1 for side in shape[3:]):
         raise ReadError(f"{path}: has the shape {shape}, expected three dimensions; save each "
-                        "volume of a series as a file of its own")
+                        "volume of a series in its own file")
     if 0 in shape:
         raise ReadError(f"{path}: is empty, its shape is {shape}")
     if np.isinf(stored["scl_slope"]):
-        raise ReadError(f"{path}: its header is damaged: its values are to be multiplied by "
+        raise ReadError(f"{path}: its header is damaged: its values would be multiplied by "
                         f"{stored['scl_slope']} (scl_slope)")
     sizes = nib.affines.voxel_sizes(image.affine)
     if (not np.isfinite(image.affine).all() or sizes.max() > VAST
             or abs(np.linalg.det(image.affine)) < TINY):
-        raise ReadError(f"{path}: its affine gives the axes no directions; expected three "
-                        "directions of more than 0 mm a voxel. Save it with a correct one")
+        raise ReadError(f"{path}: its affine does not give the directions of the axes; expected "
+                        "three, with more than 0 mm per voxel. Save it with a correct affine")
     dtype = image.get_data_dtype()
     if dtype != RGB and dtype.kind not in "uif":
-        raise ReadError(f"{path}: holds {dtype}, expected numbers, or RGB of 8 bits")
+        raise ReadError(f"{path}: contains {dtype}, expected numbers, or 8-bit RGB")
     there, packed = path.stat().st_size, path.suffix.lower() == ".gz"
     if packed:
         check_size(shape, dtype, UNPACKED * there - image.dataobj.offset, path)
     elif there < _length(image):
-        raise ReadError(f"{path}: is cut off: {there} bytes, expected {_length(image)}")
+        raise ReadError(f"{path}: is truncated: {there} bytes, expected {_length(image)}")
     return image
 
 

@@ -139,7 +139,7 @@ def _to_array(picture: Image.Image, path: Path) -> np.ndarray:
         return raw
     if _is_deep(picture):
         if picture.getexif().get(ORIENTATION, 1) != 1:
-            raise ReadError(f"{path}: is a PNG of 16 bits that its EXIF turns; save it upright")
+            raise ReadError(f"{path}: is a 16-bit PNG rotated by its EXIF tag; save it upright")
         values = imagecodecs.png_decode(path.read_bytes())
         return values[..., 0] if values.shape[-1] == 2 else grey_if_equal(values[..., :3])
     picture = ImageOps.exif_transpose(picture)

@@ -52,11 +52,11 @@ def _with_pages(path: Path, look: callable) -> object:
         with tifffile.TiffFile(path) as pages:
             if len(pages.series) != 1:
                 raise ReadError(f"{path}: its pages differ in size or kind ({len(pages.series)} "
-                                "series), expected one size a volume")
+                                "series), expected one size per volume")
             _check_whole(pages, path)
             series = pages.series[0]
             if np.prod(series.shape) == np.prod(pages.pages[0].shape):
-                raise ReadError(f"{path}: has one page, expected a page for every slice (or name "
+                raise ReadError(f"{path}: has one page, expected a page for every slice (or give "
                                 "the folder of the slices)")
             return look(pages)
     except FileNotFoundError:
@@ -79,7 +79,7 @@ def _check_whole(pages: tifffile.TiffFile, path: Path) -> None:
     ends += struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
     size = path.stat().st_size
     if max(ends) > size:
-        raise ReadError(f"{path}: is cut off: {size} bytes, expected {max(ends)} or more")
+        raise ReadError(f"{path}: is truncated: {size} bytes, expected {max(ends)} or more")
 
 
 def read_pages(pages: tifffile.TiffFile, path: Path, pick: Pick | None) -> np.ndarray:
@@ -103,7 +103,7 @@ def read_pages(pages: tifffile.TiffFile, path: Path, pick: Pick | None) -> np.nd
     if values.ndim == 4:
         values = values[..., 0] if values.shape[-1] < 3 else grey_if_equal(values[..., :3])
     if values.dtype.kind not in "uif":
-        raise ReadError(f"{path}: holds {values.dtype}, expected numbers")
+        raise ReadError(f"{path}: contains {values.dtype}, expected numbers")
     return values
 
 

@@ -25,7 +25,7 @@ def header(path: Path) -> Header:
     expected = _announced(path)
     notes = ()
     if count < 0.9 * expected:
-        notes = (f"breaks off: {count} of about {expected:.0f} frames",)
+        notes = (f"ends early: {count} of about {expected:.0f} frames",)
     return Header("video", (count, *frame.shape), "uint8", notes=notes)
 
 
@@ -45,7 +45,7 @@ def read(path: Path, pick: Pick | None = None) -> Volume:
     if not frames:
         raise ReadError(f"{path}: is a video without frames")
     if len({frame.shape[:2] for frame in frames}) > 1:
-        raise ReadError(f"{path}: its frames differ in size, expected one size a video")
+        raise ReadError(f"{path}: its frames differ in size, expected one size per video")
     colour = any(frame.ndim == 3 for frame in frames)
     return Volume(np.stack([np.repeat(frame[..., None], 3, axis=-1)
                             if colour and frame.ndim == 2 else frame for frame in frames]))
@@ -88,7 +88,7 @@ def _check_length(path: Path) -> None:
         start = file.read(8)
     expected = int.from_bytes(start[4:], "little") + 8
     if start[:4] == b"RIFF" and path.stat().st_size < expected < 2**32:
-        raise ReadError(f"{path}: is cut off: {path.stat().st_size} bytes, expected {expected}")
+        raise ReadError(f"{path}: is truncated: {path.stat().st_size} bytes, expected {expected}")
 
 
 def _guarded(path: Path, what: callable) -> Iterator:
@@ -99,7 +99,7 @@ def _guarded(path: Path, what: callable) -> Iterator:
     try:
         with av.open(str(path)) as box:
             if not box.streams.video:
-                raise ReadError(f"{path}: holds no video")
+                raise ReadError(f"{path}: contains no video")
             box.streams.video[0].thread_type = "AUTO"
             yield from what(box)
     except ReadError:

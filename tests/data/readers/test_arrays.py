@@ -38,8 +38,8 @@ def test_one_of_several_arrays_is_named(tmp_path):
     np.savez(tmp_path / "one.npz", picture=PIXELS)
     assert (read_image(tmp_path / "one.npz") == PIXELS).all()
     for name, message in (
-            ("x.npz", r"holds 2 arrays \(a, b\), expected one, or its name as in x.npz:a"),
-            ("x.npz:c", r"is not there \(a, b\), expected one, or its name as in x.npz:a"),
+            ("x.npz", r"contains 2 arrays \(a, b\), expected one, or its name as in x.npz:a"),
+            ("x.npz:c", r"no such array \(a, b\), expected one, or its name as in x.npz:a"),
             ("absent.npz:c", "absent.npz:c: does not exist"),
             ("one.npz", r"has the shape \(20, 31\), expected \(slices, height, width\)")):
         refused(tmp_path / name, message)
@@ -53,7 +53,7 @@ def test_cut_off_arrays_are_found_by_the_header_alone(tmp_path, name, kept):
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(
         content[:int(kept * len(content)) if isinstance(kept, float) else kept])
-    refused(tmp_path / name, f"{name}: (cannot be read as an array|is cut off)")
+    refused(tmp_path / name, f"{name}: (cannot be read as an array|is truncated)")
 
 
 def test_damage_inside_a_packed_array_is_found_when_it_is_read(tmp_path):
@@ -68,7 +68,7 @@ def test_damage_inside_a_packed_array_is_found_when_it_is_read(tmp_path):
 def test_member_that_is_no_array_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("a.npy", b"this is no array" * 20)
-    refused(tmp_path / "x.npz", "x.npz: (cannot be read as an|holds no) array")
+    refused(tmp_path / "x.npz", "x.npz: (cannot be read as an|contains no) array")
 
 
 def test_masks_become_bytes(tmp_path):

@@ -63,7 +63,7 @@ def test_dicom_fields_that_cannot_be_are_refused(tmp_path, field, value, message
 @pytest.mark.filterwarnings("ignore")
 def test_dicom_slices_that_lie_nowhere_are_refused(tmp_path, field, value):
     series = write_dicom_series(tmp_path / "series", STORED, **{field: value})
-    refused(series, "ImageOrientationPatient and ImagePositionPatient are to say where")
+    refused(series, "ImageOrientationPatient and ImagePositionPatient do not tell where")
 
 
 @pytest.mark.parametrize("value", [[0, 0], [-0.7, 0.8], [0.7], ["nan", 0.8]])
@@ -101,13 +101,13 @@ def test_a_way_to_store_pixels_that_is_not_known_is_said_at_the_start(tmp_path):
 @pytest.mark.parametrize(("place", "content", "message"), [
     (42, np.int16(-5).tobytes(), "(?i)header is damaged|cannot be read as NIfTI|is empty"),
     (42, np.int16(0).tobytes(), "is empty|which is one slice"),
-    (42, np.int16(32000).tobytes(), "is cut off"),
+    (42, np.int16(32000).tobytes(), "is truncated"),
     (70, np.int16(0).tobytes(), "cannot be read as NIfTI|holds"),
     (70, np.int16(9999).tobytes(), "cannot be read as NIfTI"),
     (108, np.float32(np.nan).tobytes(), "cannot be read as NIfTI"),
-    (108, np.float32(1e9).tobytes(), "is cut off"),
+    (108, np.float32(1e9).tobytes(), "is truncated"),
     (112, np.float32(np.inf).tobytes(), "scl_slope"),
-    (344, b"ni1\0", "voxels lie in another file"),
+    (344, b"ni1\0", "voxels are in another file"),
     (344, b"abc\0", "cannot be read as NIfTI|another file"),
 ])
 def test_nifti_fields_that_cannot_be_are_refused(tmp_path, place, content, message):

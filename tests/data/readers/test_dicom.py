@@ -84,8 +84,8 @@ def test_several_series_are_listed_with_their_files(tmp_path):
     for k in range(2):
         write_dicom(tmp_path / f"other{k}.dcm", STORED[k], SeriesInstanceUID="4.5.6",
                     Modality="MR", SeriesDescription="Scout")
-    refused(tmp_path, r"holds 2 series, expected one.*1\.2\.3 \(CT no description, 5 files, such "
-            r"as IM0\); 4\.5\.6 \(MR Scout, 2 files, such as other0\.dcm\)$")
+    refused(tmp_path, r"contains 2 series, expected one.*1\.2\.3 \(CT no description, 5 files, "
+            r"such as IM0\); 4\.5\.6 \(MR Scout, 2 files, such as other0\.dcm\)$")
 
 
 def move(k, **fields):
@@ -99,8 +99,9 @@ def move(k, **fields):
 
 @pytest.mark.parametrize(("fields", "message"), [
     ({"ImagePositionPatient": list(ORIGIN)}, "5 slices lie at 4 positions, expected one each"),
-    ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, "2 orientations, expected parallel ones"),
-    ({"ImagePositionPatient": None}, r"1 of 5 slices have no position \(IM\d\), the others have"),
+    ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, "2 orientations, expected parallel slices"),
+    ({"ImagePositionPatient": None}, r"1 of 5 slices have no position \(IM\d\), but the others "
+                                      "have"),
     ({"ImageOrientationPatient": None}, "1 of 5 slices have no position"),
     ({"PhotometricInterpretation": "MONOCHROME1"}, "slices differ in .*MONOCHROME1, MONOCHROME2"),
     ({"Rows": 5}, r"slices differ in size \(5x9, 6x9\)"),
@@ -156,7 +157,8 @@ def test_a_missing_slice_is_noted_and_the_spacing_is_the_usual_one(tmp_path):
 def test_pictures_among_dicom_files_are_refused(tmp_path):
     write_dicom_series(tmp_path, STORED)
     write_image(tmp_path / "key.png", STORED[0].astype(np.uint8))
-    refused(tmp_path, r"holds 5 DICOM files and 1 pictures \(such as key.png\), expected one kind")
+    refused(tmp_path, r"contains 5 DICOM files and 1 pictures "
+            r"\(such as key.png\), expected only one kind")
 
 
 def test_other_files_beside_the_slices_are_ignored(tmp_path):
@@ -267,4 +269,4 @@ def test_a_true_series_reads():
     assert volume.slices.shape == (5, 16, 16)
     assert (volume.spacing, volume.axes) == (pytest.approx((2.5, 0.488281, 0.488281)), "SPL")
     refused(SAMPLES / "dicomdirtests/98892001/CT2N", "a localiser is not a volume")
-    refused(SAMPLES / "dicomdirtests/98892003/MR2", "holds 3 series, expected one")
+    refused(SAMPLES / "dicomdirtests/98892003/MR2", "contains 3 series, expected one")

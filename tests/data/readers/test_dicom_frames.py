@@ -42,18 +42,18 @@ def test_a_multi_frame_file_may_lie_in_a_folder_of_its_own(tmp_path):
     assert (read_both(tmp_path / "one").slices == STORED).all()
     for name in ("a", "b"):
         write_frames(tmp_path / "two" / name, STORED)
-    refused(tmp_path / "two", "holds 2 files, some of several frames")
+    refused(tmp_path / "two", "contains 2 files, some with several frames")
 
 
 def test_frames_at_one_place_and_a_single_frame_are_refused(tmp_path):
     refused(write_frames(tmp_path / "x.dcm", STORED, [0, 1, 1, 2, 2]),
             "5 slices lie at 3 positions")
     refused(write_dicom(tmp_path / "y.dcm", STORED[0]), "is a DICOM file of one frame, expected "
-            "several; for a series of such files, name their folder")
+            "several; for a series of such files, give their folder")
     path = write_frames(tmp_path / "z.dcm", STORED)
     refused_image(path, "has 5 frames, expected one image")
     path.write_bytes(path.read_bytes()[:-1])
-    refused(path, "z.dcm: is cut off: its pixels take 539 bytes, expected 540")
+    refused(path, "z.dcm: is truncated: its pixels take 539 bytes, expected 540")
 
 
 def test_colour_frames_and_grey_stored_as_colour(tmp_path):
@@ -83,7 +83,7 @@ def test_images_say_their_shape_and_modality():
     assert (found.shape, found.modality) == (read_image(SAMPLES / "examples_palette.dcm").shape,
                                              "US")
     for name in ("test-SR", "waveform_ecg"):
-        refused_image(SAMPLES / f"{name}.dcm", "is not a DICOM image; it holds no pixels")
+        refused_image(SAMPLES / f"{name}.dcm", "is not a DICOM image; it contains no pixels")
 
 
 def test_floating_point_pixels_keep_their_values(tmp_path):

@@ -86,7 +86,7 @@ def test_cut_off_files_are_found_by_the_header_alone(tmp_path, suffix, kept):
     values = np.random.default_rng(0).integers(-900, 900, (20, 20, 20)).astype(np.int16)
     path = write_nifti(tmp_path / f"x{suffix}", values)
     path.write_bytes(path.read_bytes()[:kept])
-    refused(path, f"x{suffix}: (cannot be read as NIfTI|is cut off)")
+    refused(path, f"x{suffix}: (cannot be read as NIfTI|is truncated)")
 
 
 def test_damage_inside_a_packed_file_is_found_when_it_is_read(tmp_path):
@@ -115,10 +115,10 @@ def test_values_that_are_no_grey_values_are_refused(tmp_path):
     for name, value in (("nan", np.nan), ("inf", np.inf)):
         values = VALUES.astype(np.float32)
         values[1, 2, 3] = value
-        with pytest.raises(ReadError, match=f"{name}.nii: holds NaN or infinite values"):
+        with pytest.raises(ReadError, match=f"{name}.nii: contains NaN or infinite values"):
             read_volume(write_nifti(tmp_path / f"{name}.nii", values))
     refused(write_nifti(tmp_path / "c.nii", VALUES.astype(np.complex64)),
-            "c.nii: holds complex64, expected numbers")
+            "c.nii: contains complex64, expected numbers")
 
 
 @pytest.mark.parametrize("affine", [np.zeros((4, 4)), np.diag([1.0, 1, 0, 1]),

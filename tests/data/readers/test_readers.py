@@ -104,7 +104,7 @@ def damaged(path, kind):
     ("a.png", "absent", "a.png: does not exist"),
     ("a.png", "text", "a.png: cannot be read as an image"),
     ("a.tif", "pages", "has 2 pages"),
-    ("a.tif", "nan", "holds NaN"),
+    ("a.tif", "nan", "contains NaN"),
     ("a.tif", "tags", "a.tif: cannot be read as an image"),
     ("a.gif", "absent", "is not one of .png"),
 ])
@@ -140,10 +140,10 @@ def test_bad_volumes_are_refused(tmp_path):
     (tmp_path / "looping/x.png").symlink_to(tmp_path / "looping/x.png")
     write_image(tmp_path / "sizes/1.png", np.zeros((4, 5), np.uint8))
     write_image(tmp_path / "sizes/2.png", np.zeros((4, 6), np.uint8))
-    for name, message in (("none", "holds no slices"), ("sizes", r"differ in size \(4x5, 4x6\)"),
+    for name, message in (("none", "contains no slices"), ("sizes", r"differ in size \(4x5, 4x6\)"),
                           ("sizes/1.png", "is not a folder of slices"),
                           ("absent", "does not exist"), ("looping", "cannot be read"),
-                          ("nowhere", "is a symbolic link that leads nowhere")):
+                          ("nowhere", "is a broken symbolic link")):
         refused(tmp_path / name, message)
 
 

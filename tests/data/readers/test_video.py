@@ -79,7 +79,7 @@ def write_sound(path, with_video=False):
 
 @pytest.mark.parametrize(("name", "make", "message"), [
     ("empty.mp4", lambda path: path.write_bytes(b""), "cannot be read as a video"),
-    ("sound.avi", write_sound, "holds no video"),
+    ("sound.avi", write_sound, "contains no video"),
     ("still.avi", lambda path: write_sound(path, True), "is a video without frames"),
     ("absent.mp4", lambda path: None, "does not exist"),
 ])
