@@ -12,7 +12,7 @@ several calls. The summary is in RESULTS/accuracy.csv and accuracy.png.
 
 from pathlib import Path
 
-from benchmarks import jobs, nodules
+from benchmarks import job_options, jobs, nodules
 from benchmarks.accuracy_summary import summarise
 from benchmarks.jobs import Benchmark, Job
 from benchmarks.methods import METHODS
@@ -31,8 +31,8 @@ BENCHMARK = Benchmark("accuracy", METHODS, make_task)
 
 def main(argv: list[str] | None = None) -> None:
     """Run what is not finished, then summarise."""
-    args = jobs.build_parser(BENCHMARK, __doc__).parse_args(argv)
-    jobs.check(args, BENCHMARK)
+    args = job_options.build_parser(BENCHMARK, __doc__).parse_args(argv)
+    job_options.check(args, BENCHMARK)
     jobs.run(BENCHMARK, args, summarise)
 
 

@@ -16,7 +16,7 @@ and .png.
 import dataclasses
 from pathlib import Path
 
-from benchmarks import jobs, nodules
+from benchmarks import job_options, jobs, nodules
 from benchmarks.curve_summary import summarise
 from benchmarks.jobs import Benchmark, Done, Job
 from benchmarks.methods import METHODS, plain
@@ -57,11 +57,11 @@ BENCHMARK = Benchmark("learning_curve", CURVE, make_task, sizes=SIZES)
 
 def main(argv: list[str] | None = None) -> None:
     """Run what is not finished, then summarise."""
-    parser = jobs.build_parser(BENCHMARK, __doc__)
-    parser.add_argument("--sizes", type=jobs.numbers, default=list(SIZES), metavar="A,B",
+    parser = job_options.build_parser(BENCHMARK, __doc__)
+    parser.add_argument("--sizes", type=job_options.numbers, default=list(SIZES), metavar="A,B",
                         help=f"volumes (default {','.join(map(str, SIZES))})")
     args = parser.parse_args(argv)
-    jobs.check(args, BENCHMARK)
+    job_options.check(args, BENCHMARK)
     most = len(nodules.load()[0]) * (nodules.N_FOLDS - 1) // nodules.N_FOLDS
     if not LEAST <= min(args.sizes) <= max(args.sizes) < most:
         raise UserError(f"--sizes {','.join(map(str, args.sizes))}: expected {LEAST} to "

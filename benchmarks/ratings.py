@@ -19,7 +19,7 @@ import torch
 from torchvision.models import resnet18
 
 import bb_train
-from benchmarks import jobs, methods, networks, nodules
+from benchmarks import job_options, jobs, methods, networks, nodules
 from benchmarks.accuracy_summary import flat
 from benchmarks.jobs import Benchmark, Done, Job, pooled
 from benchmarks.methods import METHODS
@@ -99,8 +99,8 @@ BENCHMARK = Benchmark("ratings", METHODS_OF_RATINGS, make_task)
 
 def main(argv: list[str] | None = None) -> None:
     """Run what is not finished, then summarise."""
-    args = jobs.build_parser(BENCHMARK, __doc__).parse_args(argv)
-    jobs.check(args, BENCHMARK)
+    args = job_options.build_parser(BENCHMARK, __doc__).parse_args(argv)
+    job_options.check(args, BENCHMARK)
     jobs.run(BENCHMARK, args, summarise)
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from sklearn.model_selection import StratifiedGroupKFold
 
-from benchmarks import jobs, methods, networks, nodules, variants
+from benchmarks import job_options, jobs, methods, networks, nodules, variants
 from benchmarks.accuracy_summary import auc
 from benchmarks.jobs import Benchmark, Done, Job, pooled
 from benchmarks.networks import Recipe
@@ -90,8 +90,8 @@ BENCHMARK = Benchmark("search", {
 
 def main(argv: list[str] | None = None) -> None:
     """Run what is not finished, then summarise."""
-    args = jobs.build_parser(BENCHMARK, __doc__).parse_args(argv)
-    jobs.check(args, BENCHMARK)
+    args = job_options.build_parser(BENCHMARK, __doc__).parse_args(argv)
+    job_options.check(args, BENCHMARK)
     jobs.run(BENCHMARK, args, summarise)
 
 

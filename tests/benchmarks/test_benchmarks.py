@@ -6,7 +6,7 @@ import pytest
 import torch
 from benchmark_jobs import PREDS, TRUTH, write_done
 
-from benchmarks import accuracy, jobs, networks, nodules
+from benchmarks import accuracy, job_options, jobs, networks, nodules
 from benchmarks.accuracy_summary import summarise
 from benchmarks.jobs import Benchmark, Done, Job, jobs_of
 from benchmarks.methods import METHODS
@@ -137,9 +137,9 @@ def test_summary_after_some_jobs_is_of_all_that_is_finished(tmp_path):
     shown = []
     for options in ("--methods a", "--methods a --seeds 1 --resume",
                     "--methods a,c --folds 1 --summary"):
-        args = jobs.build_parser(made, "").parse_args([*options.split(), "--results",
+        args = job_options.build_parser(made, "").parse_args([*options.split(), "--results",
                                                        str(tmp_path)])
-        jobs.check(args, made)
+        job_options.check(args, made)
         jobs.run(made, args, lambda found, results: shown.append(
             {method: [(one.job.fold, one.job.seed) for one in mine]
              for method, mine in found.items()}))
