@@ -84,7 +84,7 @@ def load(args: argparse.Namespace) -> tuple[ScanTable, Target]:
 
 def make_model(args: argparse.Namespace, scans: ScanTable, target: Target, run: Session
                ) -> tuple[ImageClassifier, str, str | None]:
-    """Return the model with its first weights, its backbone's name, and what that has seen."""
+    """Return the model as it starts, its backbone's name, and what that was trained on."""
     start = choose_start(args.weights or "imagenet", args.backbone)
     if for_scratch(start.backbone) and run.world.size > 1:
         raise UserError(f"--backbone {start.backbone}: its BatchNorm would see only each "

@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def evaluate(args: argparse.Namespace, run: Session) -> None:
-    """Measure the checkpoints on the data."""
+    """Evaluate the checkpoints on the data."""
     trained = load_models(args, run)
     check_alike(trained)
     how = InferenceOptions(args.tta == "flips", args.mc_dropout, args.calibrate, args.seed)
@@ -96,7 +96,7 @@ def load_models(args: argparse.Namespace, run: Session) -> list[Trained]:
     """Load the checkpoints.
 
     Raises:
-        UserError: a file that is no checkpoint, or does not say what it predicts.
+        UserError: a file that is not a checkpoint, or does not state what it predicts.
     """
     read = [read_any(path) for path in args.checkpoint]
     for path, (card, _) in zip(args.checkpoint, read, strict=True):
@@ -107,7 +107,7 @@ def load_models(args: argparse.Namespace, run: Session) -> list[Trained]:
 
 
 def say_what_it_is(path: Path, unsaid: list[str], labels: list[str] | None) -> str:
-    """Return the command that settles what no file says of a model of the original SLIViT."""
+    """Return the command that supplies what no file states of a model of the original SLIViT."""
     choices = {"tiling": ("width", "width, or height for MedMNIST"),
                "task": ("binary", "binary or regression"),
                "label": (labels[0] if labels and len(labels) == 1 else "NAME",
@@ -123,7 +123,7 @@ def say_what_it_is(path: Path, unsaid: list[str], labels: list[str] | None) -> s
 def find_scans(args: argparse.Namespace, card: CheckpointHeader) -> ScanTable:
     """Return what is to be predicted, with the label columns of the model.
 
-    Labels that a table has not are unknown.
+    Labels that a table lacks are unknown.
 
     Raises:
         UserError: contradictory options, or whatever is wrong with the data.
@@ -168,7 +168,7 @@ def check_alike(trained: list[Trained]) -> None:
 
 
 def name_data(args: argparse.Namespace, card: CheckpointHeader) -> None:
-    """Where no data are named, name those of the checkpoint's training."""
+    """If no data are given, use those that the checkpoint was trained on."""
     if args.meta_csv is None and args.dataset is None and args.volume is None:
         args.dataset, args.medmnist_size = named_training_set(card)
         LOG.info("neither --meta_csv nor --dataset given: evaluating on %s", args.dataset)
@@ -192,7 +192,7 @@ def named_training_set(card: CheckpointHeader) -> tuple[str, int | None]:
 
 
 def warn_of_training_patients(scans: ScanTable, rows: np.ndarray, trained: list[Trained]) -> None:
-    """Say how many of the patients to be measured the models have met in training.
+    """Warn of the evaluated patients whom the models have met in training.
 
     Raises:
         UserError: a key of patients' hashes beside a checkpoint is damaged.

@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def train(args: argparse.Namespace, scans: ScanTable, run: Session, out_dir: Path) -> None:
-    """Train on the table's train split, keep the best epoch on val, measure on test."""
+    """Train on the table's train split, keep the best epoch on val, evaluate on test."""
     scans, target, auxiliary = resolve(args, scans)
     model, trained_on = make_model(args, scans, target)
     weighting = records.weighting_options(args)

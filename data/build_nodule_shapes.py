@@ -23,7 +23,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist
 
-if __name__ == "__main__":  # the packages of the repository lie one folder up
+if __name__ == "__main__":  # the packages of the repository are one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from slivit.cli.paths import path as path_option
@@ -39,7 +39,7 @@ TOLERANCE = 1e-4  # mm, for slice positions stored as floating-point numbers
 
 
 class BuildError(Exception):
-    """Something the user can put right; shown as one message, exit code 2."""
+    """An error that the user can correct; shown as one message, exit code 2."""
 
 
 def build_parser():

@@ -16,7 +16,7 @@ import gzip
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # the packages of the repository lie one folder up
+if __name__ == "__main__":  # the packages of the repository are one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from slivit.utils.signals import end_at_signals
 

@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-if __name__ == "__main__":  # the packages of the repository lie one folder up
+if __name__ == "__main__":  # the packages of the repository are one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from slivit.utils.signals import end_at_signals
 
@@ -45,7 +45,7 @@ def read_file_list(path: Path) -> pd.DataFrame:
     Raises:
         UserError: no such file, empty, not a table, or a column is missing.
     """
-    if path.exists() and not path.is_file():  # to open a pipe may wait for ever
+    if path.exists() and not path.is_file():  # opening a pipe could block forever
         raise UserError(f"{path}: is not a regular file, expected a table")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -105,10 +105,10 @@ def is_percentage(cell: str) -> bool:
 
 
 def find_videos(table: pd.DataFrame, root: Path, skip_missing: bool) -> pd.DataFrame:
-    """Return the rows whose video is there.
+    """Return the rows whose video exists.
 
     Raises:
-        UserError: listing every missing video, unless `skip_missing`; or none is there.
+        UserError: listing every missing video, unless `skip_missing`; or none exists.
     """
     there = table["FileName"].map(lambda name: os.path.isfile(root / "Videos" / f"{name}.avi"))
     if not there.any():

@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-if __name__ == "__main__":  # the packages of the repository lie one folder up
+if __name__ == "__main__":  # the packages of the repository are one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from slivit.utils.signals import end_at_signals
 
@@ -87,10 +87,10 @@ def find_classes(root: Path) -> list[tuple[str | None, Path]]:
 
 
 def kind_of(entry: Path) -> str | None:
-    """Return `image` or `volume`, or None for an entry that is no scan.
+    """Return `image` or `volume`, or None for an entry that is not a scan.
 
     Raises:
-        ReadError: a folder without slices, or a file whose header does not tell.
+        ReadError: a folder without slices, or a file whose header does not show which it is.
     """
     if not is_visible(entry) or not (entry.is_dir() or is_scan(entry)):
         return None

@@ -15,7 +15,7 @@ import re
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # the packages of the repository lie one folder up
+if __name__ == "__main__":  # the packages of the repository are one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from slivit.utils.signals import end_at_signals
 
@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def find_base(root: Path) -> Path:
-    """Return the folder that holds train/ with its class folders: `root` or one just below.
+    """Return the folder that contains train/ with its class folders: `root` or one just below.
 
     Raises:
         UserError: none or several, or a folder with other classes than the four.

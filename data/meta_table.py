@@ -1,4 +1,4 @@
-"""What the makers of a meta.csv in this folder share: their options, Path cells, the file."""
+"""What the scripts here that make a meta.csv share: their options, Path cells, the file."""
 
 import argparse
 import os
@@ -17,7 +17,7 @@ BEGINNING = b"F_Name,Path"  # of the tables written here
 
 
 def table_parser(text: str, root: str, out: str) -> argparse.ArgumentParser:
-    """Return a parser of ROOT, --out and --overwrite; `root` and `out` say what they are."""
+    """Return a parser of ROOT, --out and --overwrite; `root` and `out` describe them."""
     parser = argparse.ArgumentParser(
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("root", metavar="ROOT", type=types.path, help=root)
@@ -27,11 +27,11 @@ def table_parser(text: str, root: str, out: str) -> argparse.ArgumentParser:
 
 
 def check_out(out: Path, overwrite: bool) -> None:
-    """Refuse to replace a file, and always what is no table of scans: scans, a list of others.
+    """Refuse to replace a file without `overwrite`, and never replace what is not a table of scans.
 
     Raises:
-        UserError: such a thing, or what is no regular file; or `out` exists, and `overwrite` is not
-            given.
+        UserError: `out` is not such a table, or not a regular file; or it exists, and `overwrite`
+            is not given.
     """
     check_replaceable(out, "--out")
     if not out.exists():
@@ -56,7 +56,7 @@ def path_cells(names: Sequence[str], root: Path, out: Path) -> list[str]:
         out: the table, to whose folder the cells are relative.
 
     Raises:
-        UserError: listing the cells with a blank at either end, which reading a table strips, or
+        UserError: listing the cells with a space at either end, which reading a table strips, or
             those that are not UTF-8.
     """
     folder = Path(os.path.relpath(root.resolve(), out.parent.resolve()))
@@ -74,7 +74,7 @@ def path_cells(names: Sequence[str], root: Path, out: Path) -> list[str]:
 
 
 def check_text(texts: Sequence[str], what: str) -> None:
-    """Refuse texts that are not UTF-8, as which tables are written.
+    """Refuse texts that are not UTF-8, the encoding of the tables.
 
     Raises:
         UserError: listing them.

@@ -76,7 +76,7 @@ def run(*words: str) -> None:
     """Run a script at the top level, or a module, starting again in its output folder.
 
     Raises:
-        RunError: it failed; its own message stands above.
+        RunError: it failed; its own message is above.
     """
     words = (*words, "--overwrite")
     print("\n$", shlex.join(["python", *words]), flush=True)

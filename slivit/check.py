@@ -46,7 +46,7 @@ SHEET_SLICES = 8   # of a volume, on the contact sheet
 
 @dataclasses.dataclass
 class Finding:
-    """What was found of one scan; see `report_table` for the columns made of it."""
+    """What was found in one scan; see `report_table` for the columns made of it."""
 
     header: Header | None = None
     error: str = ""
@@ -209,7 +209,7 @@ def missing_labels(scans: ScanTable) -> list[str]:
 
 
 def oddities(scans: ScanTable, findings: list[Finding]) -> list[str]:
-    """Return a line on each kind of thing that is odd, and allowed."""
+    """Return a line on each kind of oddity that is allowed."""
     blank = [scans.ids[row] for row, one in enumerate(findings) if one.lowest == one.highest]
     same = [f"{scans.ids[row]} is the same as {one.same_as}"
             for row, one in enumerate(findings) if one.same_as]
@@ -231,7 +231,7 @@ def oddities(scans: ScanTable, findings: list[Finding]) -> list[str]:
 
 
 def find_problems(scans: ScanTable, findings: list[Finding]) -> list[str]:
-    """Return a paragraph on each kind of thing that must be mended before training."""
+    """Return a paragraph on each kind of thing that must be corrected before training."""
     unreadable = [one.error for one in findings if one.error]
     patients = in_several(scans.patients or (), scans.split).values()
     kinds = ((unreadable, "scans cannot be read"), (patients, "patients are in several splits"))
@@ -248,7 +248,7 @@ def sheet_rows(findings: list[Finding], wanted: int) -> list[int]:
 
 
 def sheet_row(scans: ScanTable, row: int, finding: Finding, window: str) -> Row:
-    """Return a scan's slices in their window, and what stands beside them."""
+    """Return a scan's slices in their window, and the text beside them."""
     volume = scans.read(row)
     low, high = window_range(volume.slices, window)
     chosen = pick_slices(len(volume.slices), SHEET_SLICES, "uniform")

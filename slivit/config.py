@@ -143,7 +143,7 @@ class Target:
                       self.shift[:count])
 
     def faults(self) -> list[str]:
-        """Return in what the fields contradict each other, in words."""
+        """Return how the fields contradict each other, in words."""
         count, bad = len(self.labels), label_name_faults(self.labels)
         expected = {"binary": (1, 1), "multiclass": (2, count)}.get(self.task, (1, count))
         if not expected[0] <= count <= max(expected):

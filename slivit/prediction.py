@@ -39,10 +39,10 @@ class Trained:
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """What is done at test time beside one plain pass.
+    """What is done at test time besides a single pass.
 
     Attributes:
-        flips: average over every combination of the flips that training drew.
+        flips: average over every combination of the flips used in training.
         mc_dropout: passes with dropout, of which the standard deviation is reported; 0 for none.
         calibrate: divide logits by the checkpoint's temperature.
         seed: of the dropout.
@@ -132,7 +132,7 @@ def check_test_time(trained: Trained, how: InferenceOptions) -> None:
 
 
 def flip_letters(card: CheckpointHeader) -> str:
-    """Return the flips that training drew, letters of z, v and h; none where it is not known."""
+    """Return the flips used in training, letters of z, v and h; none where it is not known."""
     return card.training.get("augmentation", {}).get("flips", "")
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors weights whose header says everything needed to rebuild the model."""
+"""Checkpoints: safetensors weights whose header has everything needed to rebuild the model."""
 
 import contextlib
 import dataclasses
@@ -35,7 +35,7 @@ def data_facts(scans: ScanTable, fingerprint: str, split_ratio: str | None, seed
     """Return what a run and its checkpoints remember of the data.
 
     Name, fingerprint, ratio and seed of the split of a table that has none; a checkpoint adds
-    `patient_facts`. (Models of the original SLIViT have under `assumed` what no file tells.)
+    `patient_facts`. (Models of the original SLIViT have under `assumed` what no file states.)
     """
     return {"name": scans.name, "fingerprint": fingerprint, "split_ratio": split_ratio,
             "split_seed": seed}
@@ -44,8 +44,8 @@ def data_facts(scans: ScanTable, fingerprint: str, split_ratio: str | None, seed
 def patient_facts(scans: ScanTable, key: bytes) -> dict:
     """Return what a checkpoint remembers of the patients in training and validation.
 
-    Hashes with the run's key, by which an evaluation that has the key as well notices that it meets
-    them again, and a mark of the key. (Models of the original SLIViT have no hashes, those of
+    Hashes made with the run's key, by which an evaluation that also has the key recognises them,
+    and a mark of the key. (Models of the original SLIViT have no hashes, those of
     earlier versions hashes without a key.)
     """
     return hashed_patients(scans.patients_of("train", "val"), key)
@@ -61,7 +61,7 @@ def build(card: CheckpointHeader, drop_path: float = 0.0) -> ImageClassifier | S
 
 def save(path: Path, model: nn.Module, card: CheckpointHeader,
          validation: Validation | None = None) -> None:
-    """Write model, card and what it gave on validation, whole or not at all.
+    """Write model, card and its outputs on validation, whole or not at all.
 
     A backbone's tensors have timm's own names, so that timm can load the file as well. Outputs of
     the integrator beyond the card's labels are left out.
@@ -91,7 +91,7 @@ def _to_lists(values: np.ndarray) -> list[list[float | None]]:
 
 
 def read_validation(path: Path) -> Validation | None:
-    """Return what the model gave on validation; None in files of earlier versions.
+    """Return the model's outputs on validation; None in files of earlier versions.
 
     Raises:
         UserError: see `read`.
@@ -113,7 +113,7 @@ def read(path: Path, kind: str | None = None) -> tuple[CheckpointHeader, dict[st
 
     Raises:
         UserError: missing, truncated, not a checkpoint of this project, of another kind, of a newer
-            version, or with a header or numbers that cannot be.
+            version, or with an impossible header or numbers.
     """
     with _opened(path) as file:
         header = _read_header(path, file)

@@ -1,4 +1,4 @@
-"""ConvNeXt weights as people have them: recognised by their names, mapped onto timm's.
+"""ConvNeXt weights in the formats in use: recognised by their names, mapped onto timm's.
 
 `S` is a stage (0 to 3), `L` a block of it, `E` stands for `encoder.stages.S` and `D` for
 `downsample_layers`. Each line but the layer scale is a weight and a bias.
@@ -109,8 +109,8 @@ class WeightFormat:
     Attributes:
         title: what it is called in messages.
         rows: of its table.
-        mean, std: of the input that such weights are used to; None for timm's of the architecture.
-        ignored: how the names begin of what is beside a backbone in such files.
+        mean, std: of the input that such weights expect; None for timm's of the architecture.
+        ignored: prefixes of the names of whatever else such files contain.
     """
 
     title: str
@@ -163,7 +163,7 @@ def recognise(state: dict[str, torch.Tensor], what: str) -> Recognised:
         what: the file, for messages.
 
     Raises:
-        UserError: no ConvNeXt, of no known size, or not a whole one: listing, in the file's own
+        UserError: not a ConvNeXt, of unknown size, or incomplete: listing, in the file's own
             names, the tensors that are missing, unknown or of another shape or kind.
     """
     counts = [sum(key in names_of(one.rows) for key in state) for one in FORMATS]

@@ -1,4 +1,4 @@
-"""What a checkpoint's header says: typed records, and what of them contradicts each other."""
+"""What a checkpoint's header says: typed records, and a check that they agree."""
 
 import dataclasses
 import math
@@ -63,7 +63,7 @@ class DataFacts(TypedDict):
     """What a checkpoint remembers of its data; see checkpoint.data_facts and patient_facts.
 
     `patient_key` is the mark of the key of the patients' hashes; hashes of earlier versions have
-    none. `assumed`, of models of the original SLIViT alone, lists what no file tells of them.
+    none. `assumed`, of models of the original SLIViT alone, lists what no file states of them.
     """
 
     __pydantic_config__ = STRICT
@@ -111,7 +111,7 @@ class TrainingFacts(TypedDict, total=False):
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """What a model gave on the validation scans, from which thresholds and temperature come.
+    """A model's outputs on the validation scans, from which thresholds and temperature come.
 
     Attributes:
         logits: float32 (n, K), as the model gave them.
@@ -174,7 +174,7 @@ class _Fields(CheckpointHeader):
 
 
 def _faults(header: _Fields) -> list[str]:
-    """Return in what parts of a header contradict each other, in words."""
+    """Return how parts of a header contradict each other, in words."""
     bad = []
     volumes = header.kind == "slivit"
     if (header.integrator is not None) != volumes:
@@ -210,7 +210,7 @@ def _outputs_faults(outputs: Outputs, target: Target) -> list[str]:
 
 
 def _other_width(rows: Sequence[Sequence], count: int) -> int | None:
-    """Return how many numbers the first row has that has not `count`; None where all have."""
+    """Return the length of the first row that has not `count` numbers; None if there is none."""
     return next((len(row) for row in rows if len(row) != count), None)
 
 

@@ -47,7 +47,7 @@ def patient_key(out_dir: Path, resume: bool) -> bytes:
 def write_key(out_dir: Path, key: bytes) -> None:
     """Write the key of a run to its folder, whole or not at all.
 
-    It may be read by whoever may read split.csv beside it, where the same patients stand by name.
+    It may be read by whoever may read split.csv beside it, which names the same patients.
     """
     with atomic_write(out_dir / KEY_FILE) as part:
         part.write_text(f"{REMARK}{key.hex()}\n", encoding="utf-8")
@@ -75,7 +75,7 @@ def read_key(folder: Path) -> bytes | None:
 
 
 def check_key(out_dir: Path, data: dict) -> None:
-    """Refuse to go on with another key than the run's checkpoint was written with; warn of none.
+    """Refuse to continue with a key other than that of the run's checkpoint; warn if there is none.
 
     Args:
         out_dir: of the run.
@@ -126,7 +126,7 @@ def known_patients(patients: set[str], data: dict, path: Path) -> set[str] | Non
         path: of the checkpoint; the key is looked for beside it, and beside what it links to.
 
     Returns:
-        The patients; None where that cannot be told, for want of the checkpoint's own key.
+        The patients; None where that is unknown because the checkpoint's own key is missing.
 
     Raises:
         UserError: the key beside it is damaged.

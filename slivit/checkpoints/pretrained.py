@@ -41,7 +41,7 @@ class PretrainedBackbone:
 
     Attributes:
         backbone: timm's name.
-        mean, std: per channel (0..1 scale), of the input that the weights are used to.
+        mean, std: per channel (0..1 scale), of the input that the weights expect.
         source: `imagenet`, `none`, or the file.
         state: tensors in timm's names, of a file.
         n_classes: outputs of the file's classifier; 0 for none.
@@ -103,7 +103,7 @@ def read_start(path: Path, name: str | None = None) -> PretrainedBackbone:
         name: the only architecture to accept, with or without a tag; None for any.
 
     Raises:
-        UserError: an unknown name; a file that holds no backbone, or one of another architecture.
+        UserError: an unknown name; a file without a backbone, or with one of another architecture.
     """
     if name is not None:
         check_name(name)
@@ -174,13 +174,13 @@ def load_imagenet(backbone: nn.Module, name: str) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read the tensors of a safetensors or torch file, whatever its name, running nothing it holds.
+    """Read the tensors of a safetensors or torch file, whatever its name, without running anything.
 
     Returns:
         The state dict; of `{"model": ...}` or `{"state_dict": ...}`, that one.
 
     Raises:
-        UserError: missing, truncated, of another kind, a pickle that holds more than tensors, or
+        UserError: missing, truncated, of another kind, a pickle that contains more than tensors, or
             numbers that are not finite.
     """
     check_file(path)
@@ -210,7 +210,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def load_into(backbone: nn.Module, state: dict[str, torch.Tensor], what: str) -> None:
-    """Load a timm ConvNeXt state dict; a classifier of another size is left out.
+    """Load a timm ConvNeXt state dict; a classifier of another size is not used.
 
     Raises:
         UserError: any other tensor is missing, unknown or of another shape, listing them.

@@ -1,4 +1,4 @@
-"""Files of tensors: told apart by their content, read without running anything, found whole."""
+"""Files of tensors: recognised by content, read without running anything, checked for damage."""
 
 import contextlib
 import math
@@ -28,7 +28,7 @@ class Unreadable(Exception):
 
 
 def check_file(path: Path, what: str = "checkpoint") -> None:
-    """Refuse what is no regular file.
+    """Refuse what is not a regular file.
 
     Raises:
         UserError: there is none, or a folder, a pipe or a device.
@@ -41,7 +41,7 @@ def check_file(path: Path, what: str = "checkpoint") -> None:
 
 
 def beginning(path: Path) -> bytes:
-    """Return the first 9 bytes of a file, or fewer; none of what is no file, or cannot be read."""
+    """Return up to 9 first bytes of a file; none of what is not a file, or cannot be read."""
     with contextlib.suppress(OSError):
         if path.is_file():
             with path.open("rb") as file:
@@ -55,7 +55,7 @@ def is_safetensors(path: Path) -> bool:
 
 
 def load_torch(path: Path, device: torch.device | str = "cpu", sums: bool = False) -> object:
-    """Read what torch.save has written, running nothing that it holds.
+    """Read what torch.save has written, without running anything in it.
 
     Args:
         path: the file.
@@ -130,7 +130,7 @@ def _fault(value: object) -> str | None:
 
 
 def numbers_in(content: object, name: str = "") -> Iterator[tuple[str, object]]:
-    """Yield every tensor and number in nested dicts and lists, with where it stands."""
+    """Yield every tensor and number in nested dicts and lists, with its place."""
     if isinstance(content, dict | list | tuple):
         parts = content.items() if isinstance(content, dict) else enumerate(content)
         for key, value in parts:

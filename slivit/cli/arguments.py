@@ -107,7 +107,7 @@ def add_slice_options(group: argparse._ArgumentGroup) -> None:
 
 
 def add_report_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say what is to be found out beside the scores."""
+    """Add the options that say what is to be reported besides the scores."""
     group = parser.add_argument_group("report")
     group.add_argument("--operating_point", type=types.operating_rule, metavar="RULE",
                        default="youden",

@@ -22,16 +22,16 @@ class Parser(argparse.ArgumentParser):
                          allow_abbrev=False, fromfile_prefix_chars="@",
                          epilog="@FILE inserts the flags from a file, such as "
                                 "@recipes/nodules_volumes; later flags override earlier ones")
-        self._lines: dict[str, str] = {}  # where the flags of recipes stand, for messages
+        self._lines: dict[str, str] = {}  # where the flags of recipes are, for messages
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
-        """Return the flags of a line of a recipe; what follows # is a remark."""
+        """Return the flags of a line of a recipe; what follows # is a comment."""
         return shlex.split(arg_line, comments=True)
 
     def parse_known_args(self, args: list[str] | None = None,
                          namespace: argparse.Namespace | None = None
                          ) -> tuple[argparse.Namespace, list[str]]:
-        """Note where the flags of recipes stand, then parse."""
+        """Note where the flags of recipes are, then parse."""
         given = sys.argv[1:] if args is None else list(args)
         for word in given:
             if word.startswith("@"):

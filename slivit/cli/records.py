@@ -21,7 +21,7 @@ def data_options(args: argparse.Namespace) -> DataOptions:
 
 
 def input_options(args: argparse.Namespace) -> InputOptions:
-    """Return how the options have scans become input; those of images have no slices."""
+    """Return how scans become input; images have no options on slices."""
     if not hasattr(args, "n_slices"):
         return InputOptions(args.img_size, args.window)
     return InputOptions(args.img_size, args.window, args.n_slices, args.slice_sampling,
@@ -73,7 +73,7 @@ def tracker_options(args: argparse.Namespace) -> TrackerOptions:
 
 
 def check_training_options(args: argparse.Namespace, run: Session) -> None:
-    """Refuse training options that cannot be had.
+    """Refuse training options that cannot be met.
 
     Raises:
         UserError: saying which, and what to do.

@@ -6,11 +6,11 @@ from slivit.utils.signals import end_at_signals
 
 
 def begin(script: str, text: str | None) -> None:
-    """Have signals end a script, and answer --help and options that are none at once.
+    """Let signals end a script, and answer --help and wrong options at once.
 
     Args:
-        script: its name, and that of the module here which has its parser.
-        text: that describes it.
+        script: its name, which is also that of the module with its parser.
+        text: its description.
     """
     end_at_signals()
     importlib.import_module(f"slivit.cli.{script}").build_parser(text).parse_args()

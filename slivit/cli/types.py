@@ -43,7 +43,7 @@ def count_or_none(text: str) -> int:
 
 
 def positive(text: str) -> float:
-    """Parse a number above 0, and at most a million."""
+    """Parse a number above 0 and at most a million."""
     return _number(text, float, "a number above 0 and at most 1000000", lambda x: 0 < x <= MILLION)
 
 
@@ -120,7 +120,7 @@ def flip_axes(text: str) -> str:
 
 
 def share(text: str) -> float:
-    """Parse a number above 0, at most 1."""
+    """Parse a number above 0 and at most 1."""
     return _number(text, float, "a number above 0 and at most 1", lambda x: 0 < x <= 1)
 
 

@@ -1,9 +1,9 @@
 """`--cache_dir`: prepared scans on disk, decoded and resampled once, memory-mapped after that.
 
-One file a scan and pre-processing: an `.npy` array, and behind it a trailer that says of which
-files it was made and what its bytes add up to. A file that is torn, or was made of files that have
-changed since, is made anew. Files are written whole under a name of their own and then renamed, so
-that two runs may fill the same folder at once.
+One file per scan and pre-processing: an `.npy` array, followed by a trailer with the identity of
+the files it was made from and a checksum. A file that is incomplete, or was made from files that
+have changed since, is made again. Files are written whole under a temporary name and then renamed,
+so that two runs may fill the same folder at once.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ class Prepared:
 
 def cached(folder: Path, path: Path, identity: bytes, preprocess: Preprocess,
            make: Callable[[], Prepared]) -> Prepared:
-    """Return a prepared scan from the cache; make and store it where it is not there.
+    """Return a prepared scan from the cache; make and store it if it is missing.
 
     Args:
         folder: `--cache_dir`.
@@ -67,7 +67,7 @@ def cached(folder: Path, path: Path, identity: bytes, preprocess: Preprocess,
 
 
 def _load(file: Path, stamp: str) -> Prepared | None:
-    """Return what a cache file holds, None where it is missing, stale or torn."""
+    """Return the content of a cache file, None if it is missing, stale or incomplete."""
     if not file.is_file():  # a pipe would keep us waiting
         return None
     try:
@@ -81,7 +81,7 @@ def _load(file: Path, stamp: str) -> Prepared | None:
         prepared = Prepared(slices, tuple(trailer["counts"]))
         fits = (end[4:] == MAGIC and trailer["of"] == stamp
                 and trailer["sum"] == _checksum(prepared, stamp))
-    except Exception:  # a torn file may say anything, and numpy believes its header
+    except Exception:  # a damaged header may say anything, and numpy believes it
         return None
     return prepared if fits else None
 

@@ -223,7 +223,7 @@ class TrainingSet:
 def scan_training_set(scans: ScanTable, preprocess: Preprocess, augmentation: Augmentation,
                       run: Session, b_size: int, seed: int, weights: np.ndarray | None = None
                       ) -> TrainingSet:
-    """Return batches of scans, shuffled and augmented anew in each epoch.
+    """Return batches of scans, shuffled and augmented differently in each epoch.
 
     With `weights`, of the training scans, as many are drawn with replacement in proportion to them.
     """

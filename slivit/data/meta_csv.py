@@ -165,7 +165,7 @@ def _patient_column(table: pd.DataFrame, pid_col: str | None) -> str | None:
 
 
 def _present(table: pd.DataFrame, path: Path, pathologies: Sequence[str]) -> list[str]:
-    """Return those of the label columns that the table has; say which it has not."""
+    """Return those of the label columns that the table has; log which it lacks."""
     known = {name.lower() for name in table.columns}
     present = [name for name in pathologies if name.lower() in known]
     missing = [name for name in pathologies if name not in present]
@@ -258,7 +258,7 @@ def _all_wrong(path: Path, faults: Sequence[str]) -> UserError:
 
 def _remark(path: Path, files: Sequence[str], patients: Sequence[str] | None,
             split: np.ndarray) -> None:
-    """Log what is odd about the rows, and allowed."""
+    """Log the oddities of the rows that are allowed."""
     if patients is None:
         LOG.info("%s has no patient column: rows count as independent", path.name)
     doubles = len(files) - len(set(files))

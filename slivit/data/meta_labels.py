@@ -27,7 +27,7 @@ def label_columns(table: pd.DataFrame, path: Path, wanted: Sequence[str] | None,
         table: text cells.
         path: of the table.
         wanted: names; None for every column with a number in it.
-        special: columns that are no labels.
+        special: columns that are not labels.
     """
     known = [name for name in table.columns if name not in special and name]
     if wanted is not None:

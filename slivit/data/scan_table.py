@@ -117,7 +117,7 @@ class ScanTable:
         window, img_size: pre-processing that suits the source (see config.Preprocess); of files,
             the window is known once their headers are (headers.check_headers).
         augmentation: random transforms that leave such scans as good.
-        drawn: whether the split was drawn by ratio and seed, for want of one in the source.
+        drawn: whether the split was drawn by ratio and seed, since the source has none.
         cache_dir: where prepared scans are kept, or None.
         columns: other columns of the table, as text.
         rounded: of a label whose numbers are all whole as float32, the cells of the table that
@@ -234,7 +234,7 @@ def match_names(wanted: Sequence[str], known: Sequence[str], what: str) -> list[
 def summarise(scans: ScanTable) -> str:
     """Return a small table: of each split its scans, patients, and positives or mean of labels.
 
-    Of many labels only their number is said.
+    Of many labels only their number is given.
     """
     few = len(scans.label_names) <= MOST_SHOWN
     heads = ["split", "scans", *["patients"] * (scans.patients is not None),

@@ -77,7 +77,7 @@ def split_by_group(groups: Sequence[str], ratio: tuple[float, float, float],
 
 
 def check_no_overlap(groups: Sequence[str], split: np.ndarray, what: str) -> None:
-    """Refuse a table in which one group stands in two splits.
+    """Refuse a table in which one group is in two splits.
 
     Raises:
         UserError: listing every such patient (or file) with its splits.
@@ -88,13 +88,13 @@ def check_no_overlap(groups: Sequence[str], split: np.ndarray, what: str) -> Non
 
 
 def overlap_text(bad: Sequence[str], what: str) -> str:
-    """Return what is said of patients (or files) in several splits, each with a line of its own."""
+    """Return the message on patients (or files) in several splits, a line for each."""
     return (f"{len(bad)} {what} are in more than one split, which would inflate every "
             f"score:\n{listing(bad)}\nAssign each of them to one split.")
 
 
 def in_several(groups: Sequence[str], split: Sequence[str]) -> dict[str, str]:
-    """Return the groups that stand in more than one split, each with a line that says in which."""
+    """Return the groups that are in more than one split, each with a line that says in which."""
     first: dict[str, str] = {}
     several: dict[str, set[str]] = {}
     for group, name in zip(groups, map(str, split), strict=False):
@@ -133,7 +133,7 @@ def take_fraction(scans: ScanTable, fraction: float, seed: int, labels: Sequence
 
     Patients with and without a positive of the rarest of `labels` (None: all) are kept in
     proportion. A smaller fraction is part of a larger one under the same seed, so that the points
-    of a learning curve differ by what is added only.
+    of a learning curve differ only by what is added.
     """
     if fraction == 1:
         return scans
@@ -158,7 +158,7 @@ def take_fraction(scans: ScanTable, fraction: float, seed: int, labels: Sequence
 
 def make_folds(scans: ScanTable, count: int, seed: int, keep_test: bool,
                labels: Sequence[str] | None = None) -> Iterator[ScanTable]:
-    """Yield the table once for each fold, divided anew.
+    """Yield the table once for each fold, divided differently.
 
     In fold k, the k-th part of the patients is `test`, the next part `val`, the rest `train`; the
     parts have about the same share of the rarest of `labels`. Every row is in `test` once.

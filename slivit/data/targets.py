@@ -112,7 +112,7 @@ def divide_labels(scans: ScanTable, auxiliary: Sequence[str], predicted: Sequenc
 
 def resolve_with_auxiliary(scans: ScanTable, requested: str, own: Sequence[str],
                            others: Sequence[str]) -> tuple[ScanTable, Target]:
-    """Do what resolve_task does, where some labels are learned beside those that are predicted.
+    """Do what resolve_task does, where some labels are learned besides those that are predicted.
 
     Args:
         scans: the table with all these labels.

@@ -183,7 +183,7 @@ def adjacent(slices: torch.Tensor) -> torch.Tensor:
         slices: uint8 (N, 1 or 3, H, W), one view of one volume; of colours, the mean is taken.
 
     Returns:
-        uint8 (N, 3, H, W); before the first slice stands the first, after the last the last.
+        uint8 (N, 3, H, W); the first and the last slice are their own missing neighbours.
     """
     if slices.shape[1] > 1:
         slices = slices.float().mean(dim=1, keepdim=True).round().to(torch.uint8)

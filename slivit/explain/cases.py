@@ -170,7 +170,7 @@ def _by_error(known: np.ndarray, size: np.ndarray, k: int, n: int) -> list[Case]
 
 def _titles(case: Case, target: Target, scans: ScanTable, row: int, pred: np.ndarray
             ) -> tuple[str, str]:
-    """Return the two lines above a picture: which scan, and what was said of it."""
+    """Return the two lines above a picture: which scan, and what was predicted."""
     label, truth = target.labels[case.label], scans.labels[row]
     known = not np.isnan(truth[case.label])
     if target.task == "multiclass" and known:

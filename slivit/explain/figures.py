@@ -29,7 +29,7 @@ def draw_explanation(looks: list[ViewSaliency], titles: tuple[str, str], path: P
 
     Args:
         looks: of each view.
-        titles: which scan it is, and what was said of it.
+        titles: which scan it is, and what was predicted.
         path: of the picture.
     """
     volume = looks[0].relevance is not None

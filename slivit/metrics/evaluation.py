@@ -33,7 +33,7 @@ def evaluate(truth: np.ndarray, pred: np.ndarray, target: Target, groups: Sequen
 
     Intervals are percentile bootstrap intervals over whole groups (Efron & Tibshirani 1993,
     chapter 13; clusters as in Field & Welsh 2007); but for regression the groups are drawn within
-    those that have a positive of the same labels. DeLong's interval stands beside that of ROC-AUC.
+    those that have a positive of the same labels. DeLong's interval is beside that of ROC-AUC.
     Where only one group has known labels there is no interval.
 
     Args:

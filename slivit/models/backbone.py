@@ -12,7 +12,7 @@ SCRATCH = "_bn"  # ends the names of backbones to be trained from random weights
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """BatchNorm that a training batch of a single cell does not stop: it takes the averages."""
+    """BatchNorm that accepts a training batch of a single cell, for which it uses its averages."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise (B, C, H, W)."""
@@ -28,7 +28,7 @@ def for_scratch(name: str) -> bool:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that is no ConvNeXt of timm, or a tag that it does not have.
+    """Refuse a name that is not a ConvNeXt of timm, or a tag that it does not have.
 
     Raises:
         UserError: see name_fault.
@@ -38,7 +38,7 @@ def check_name(name: str) -> None:
 
 
 def name_fault(name: str) -> str | None:
-    """Return why a name is none of timm's ConvNeXts, with the nearest names or the tags there are.
+    """Return why a name is not a ConvNeXt of timm, with the nearest names or the available tags.
 
     None where it is one.
     """

@@ -47,8 +47,8 @@ class Integrator(nn.Module):
         """Integrate.
 
         Args:
-            features: (B, S, in_dim) float32, S = V * n_slices; what stands where `mask` is False
-                has no influence.
+            features: (B, S, in_dim) float32, S = V * n_slices; values where `mask` is False
+                have no influence.
             mask: (B, S) bool, True for real slices.
 
         Returns:

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from slivit.utils.files import atomic_write
 
 CELL = 96     # pixels a slice
-TEXT = 260    # width of what stands beside the slices
+TEXT = 260    # width of the text beside the slices
 GAP = 4
 LETTERS = 40  # of a line of text
 GREY, RED = (90, 90, 90), (190, 30, 30)

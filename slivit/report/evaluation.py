@@ -20,7 +20,7 @@ from slivit.prediction import InferenceOptions, Prediction, Trained
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What is to be found out, beside the scores.
+    """What is to be reported, besides the scores.
 
     Attributes:
         seed: of the bootstrap.
@@ -73,10 +73,10 @@ class EvaluationResult:
 
 def choose_thresholds(trained: list[Trained], rule: Rule,
                       calibrate: bool = False) -> list[Threshold | None]:
-    """Choose the operating point of each label on what the models gave on their validation scans.
+    """Choose the operating point of each label on the models' validation outputs.
 
     Of several models the validation predictions are pooled. No threshold for regression, nor where
-    a checkpoint holds no validation outputs (files of earlier versions).
+    a checkpoint contains no validation outputs (files of earlier versions).
     """
     target = trained[0].card.target
     known = [one for one in trained if one.validation is not None]

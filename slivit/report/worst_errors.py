@@ -24,7 +24,7 @@ ALONE = 320     # pixels of an image that is one slice
 
 @dataclass(frozen=True)
 class Miss:
-    """An error: position in `rows`, what is said of it, and how bad it is among its label's."""
+    """An error: position in `rows`, its description, and how bad it is among its label's."""
 
     at: int
     label: int

@@ -1,4 +1,4 @@
-"""Measure trained models on a split and write what was found: the end of all three scripts."""
+"""Evaluate trained models on a split and write what was found: the end of all three scripts."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def is_finished(out_dir: Path) -> bool:
 
 
 def closing_split(scans: ScanTable) -> str:
-    """Return the split a finished training is measured on: test, or else validation, and say so."""
+    """Return the split to evaluate a finished training on: test, else validation, and say so."""
     if len(scans.rows("test")):
         return "test"
     LOG.info("%s has no test split: the scores below are from the validation split, on which the "

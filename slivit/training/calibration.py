@@ -52,5 +52,5 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, target: Target) -> f
 
 
 def temperature_of(validation: Validation, target: Target) -> float | None:
-    """Return the temperature of what a model gave on validation; see `fit_temperature`."""
+    """Return the temperature for a model's validation outputs; see `fit_temperature`."""
     return fit_temperature(unweighted(validation.logits, target), validation.labels, target)

@@ -139,7 +139,7 @@ def _pool(options: FoldOptions, folds: list[ScanTable], folders: list[Path],
 
 
 def read_back(path: Path, read: Callable[[Path], T]) -> T:
-    """Return what a fold has written.
+    """Return what a fold wrote.
 
     Raises:
         UserError: it has been damaged since.

@@ -85,7 +85,7 @@ class Experiment:
 
 
 def run_experiment(one: Experiment, run: Session, make_phases: MakePhases) -> None:
-    """Train on the train split, keep the best epoch on val, measure on test, write all files.
+    """Train on the train split, keep the best epoch on val, evaluate on test, write all files.
 
     Args:
         one: see Experiment.

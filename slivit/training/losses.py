@@ -18,7 +18,7 @@ class WeightingOptions:
 
     Attributes:
         pos_weight: factor on the loss of positives, `auto` for negatives per positive, or None.
-        balanced_sampling: whether scans are drawn so that the classes come equally often.
+        balanced_sampling: whether scans are drawn so that the classes appear equally often.
         label_smoothing: see Objective.
     """
 
@@ -168,7 +168,7 @@ def make_objective(options: WeightingOptions, scans: ScanTable, target: Target, 
         weight of each training scan in sampling, or None.
 
     Raises:
-        UserError: an option that does not go with the task.
+        UserError: an option that does not apply to the task.
     """
     labels = scans.labels[scans.rows("train")]
     weighted = options.pos_weight is not None

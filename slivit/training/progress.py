@@ -35,7 +35,7 @@ class Progress:
     """Where a training stands.
 
     Attributes:
-        epoch, step: to go on with: `step` steps of `epoch` (from 1) are done.
+        epoch, step: to continue with: `step` steps of `epoch` (from 1) are done.
         loss_sum, seen: of the training loss in this epoch, and how many labels it is of.
         seconds: this epoch has taken.
         log: a row per finished epoch.
@@ -62,7 +62,7 @@ class Progress:
         return [row for row in self.log if row["best"]][-1]
 
     def faults(self) -> list[str]:
-        """Return in what the fields contradict each other, in words."""
+        """Return how the fields contradict each other, in words."""
         bad = []
         if len(self.log) != self.epoch - 1:
             bad.append(f"log of {len(self.log)} epochs, expected {self.epoch - 1} before epoch "
@@ -102,7 +102,7 @@ class Plan:
         return (progress.epoch - self.starts[progress.phase]) * self.steps + progress.step
 
     def faults(self, progress: Progress, scores: Iterable[str]) -> list[str]:
-        """Return in what a training's progress contradicts the plan, in words.
+        """Return how a training's progress contradicts the plan, in words.
 
         Args:
             progress: of last.pt.

@@ -1,4 +1,4 @@
-"""`last.pt`: where a training stands, so that it can go on as if it had never stopped."""
+"""`last.pt`: where a training stands, so that it can continue as if it had never stopped."""
 
 from pathlib import Path
 from typing import Annotated
@@ -85,7 +85,7 @@ def _faults(content: dict) -> list[str]:
 
 def find_state(out_dir: Path, model: nn.Module, best: Path, run: Session, plan: Plan
                ) -> tuple[Progress, dict] | None:
-    """Return what a run is to go on from, None where it starts; nothing is written yet.
+    """Return what a run continues from, None where it starts; nothing is written yet.
 
     Args:
         out_dir: of the run.

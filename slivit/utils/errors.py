@@ -21,7 +21,7 @@ TRAINING = ("bb_train.py", "finetune.py")  # scripts that can go on where they s
 class UserError(Exception):
     """Bad input (exit code 2): the message says what was found, what was expected, what to do.
 
-    Of several processes all find the same fault, and the first one says it; where `by_one` is True,
+    With several processes all find the same fault, and rank 0 reports it; where `by_one` is True,
     the process that finds it does.
     """
 
@@ -49,7 +49,7 @@ class NotWritten(RunError):
 
 
 def together(*checks: Callable[[], T]) -> list[T]:
-    """Return what several checks return; of those that refuse, one error says all.
+    """Return what several checks return; if some refuse, raise one error with all that is wrong.
 
     Raises:
         UserError: one of them, or several, refused.
@@ -116,7 +116,7 @@ def printable(text: object) -> str:
 
 
 def _end_stopped(stop: Stopped | KeyboardInterrupt) -> None:
-    """Say in one line what stopped the run and how to go on, and end it without waiting.
+    """Say in one line what stopped the run and how to continue, and end it without waiting.
 
     Neither for loading processes, nor for threads that still read scans.
     """

@@ -52,7 +52,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     the mode that the umask gives, whatever library writes it.
 
     Raises:
-        UserError: what stands at `path` is not a regular file; nothing but those is replaced.
+        UserError: what is at `path` is not a regular file; nothing but those is replaced.
         NotWritten: the system refused.
     """
     path, record = Path(path), _record.get()

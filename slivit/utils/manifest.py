@@ -36,7 +36,7 @@ class Manifest:
         folder: an existing one.
 
     Raises:
-        UserError: another run has it open; or what is there is no manifest of ours.
+        UserError: another run has it open; or what is there is not such a manifest.
     """
 
     def __init__(self, folder: Path) -> None:

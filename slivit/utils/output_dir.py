@@ -31,13 +31,13 @@ BY_HAND = "Move away, or delete by hand, what is not needed, or name another --o
 
 def check_out_dir(out_dir: Path, resume: bool = False, overwrite: bool = False,
                   inputs: Iterable[Path | None] = ()) -> None:
-    """Refuse an output folder that cannot be written, or would lose what no run has written.
+    """Refuse an output folder that cannot be written, or would lose files that no run wrote.
 
     Nothing is made or removed here: that waits until all input has been found good.
 
     Args:
         out_dir: that need not be there yet.
-        resume: go on with the run that is there.
+        resume: continue the run that is there.
         overwrite: start again there: the files that manifest.csv lists are going to be removed.
         inputs: files that the run reads.
 
@@ -57,10 +57,10 @@ def check_out_dir(out_dir: Path, resume: bool = False, overwrite: bool = False,
 
 
 def check_place(out_dir: Path, flag: str = "--out_dir") -> None:
-    """Refuse a path at which no folder can be.
+    """Refuse a path that cannot be a folder.
 
     Raises:
-        UserError: a file; below a link that leads nowhere, or a file; a name that is too long.
+        UserError: a file; below a broken link, or a file; a name that is too long.
     """
     for path in (out_dir, *out_dir.absolute().parents):
         try:
@@ -147,7 +147,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def is_empty(out_dir: Path, listed: dict[str, set[int | None]]) -> bool:
-    """Return whether a folder is not there, or holds nothing but what a killed run began with.
+    """Return whether a folder is missing, or contains only what a killed run began with.
 
     That is its manifest.csv, and temporary files that `listed`, its content, names.
     """

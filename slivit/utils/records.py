@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Misfit(Exception):
-    """What was read is no such record.
+    """What was read is not such a record.
 
     Attributes:
         faults: a line on each field that does not fit: what was found, what is expected.
@@ -51,10 +51,10 @@ Plain = Annotated[object, rule(_plain_faults)]
 
 
 def parse_object(text: str | bytes) -> dict:
-    """Return a JSON object as it stands.
+    """Return a JSON object as it is.
 
     Raises:
-        Misfit: no JSON, a name twice in an object, NaN or infinity, or no object.
+        Misfit: not JSON, a name twice in an object, NaN or infinity, or not an object.
     """
     def pairs(items: list[tuple[str, object]]) -> dict:
         content = dict(items)

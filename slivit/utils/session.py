@@ -33,7 +33,7 @@ class Session:
         world: the processes that torchrun started, or one.
         stop: whether a signal has come.
         resume, overwrite, quiet: see SessionOptions.
-        inputs: files that the script reads, beside its scans.
+        inputs: files that the script reads, besides its scans.
     """
 
     device: torch.device

@@ -2,7 +2,7 @@
 
 From a script's first line on, three handlers follow each other: while it imports, a signal ends the
 process where it is (`end_at_signals`); in `run_script`, and in a session, it raises Stopped; when
-all is done and said, it changes nothing (`ignore_at_end`).
+all is done, it changes nothing (`ignore_at_end`).
 Imports nothing that takes time.
 """
 
@@ -28,7 +28,7 @@ class Stopped(BaseException):
 
     Attributes:
         number: the signal's.
-        can_resume: whether the run has begun to write its folder, from which --resume goes on.
+        can_resume: whether the run has begun to write its folder, from which --resume continues.
     """
 
     def __init__(self, number: int) -> None:

@@ -43,7 +43,7 @@ def test_lines_are_counted_as_an_editor_counts_them(read):
 def test_title_above_the_header_is_named_with_the_line_of_the_header(read, line):
     with pytest.raises(UserError, match="the header .* is in line 3") as error:
         read(f"Results\n{line}\n{separated_by(';')}")
-    assert "which is 'Results'" in str(error.value)
+    assert "beginning with 'Results'" in str(error.value)
 
 
 def test_other_separators_of_a_sep_line_are_refused(read):

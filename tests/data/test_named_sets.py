@@ -67,7 +67,7 @@ def test_files_in_another_layout_are_refused(tmp_path, arrays, message):
 @pytest.mark.parametrize(("name", "ndim", "size", "message"), [
     ("nodulmnist3d", 3, 28, "unknown. Nearest: nodulemnist3d"),
     ("chestmnist", 3, 28, "contains images, expected volumes"),
-    ("noduleshapes3d", 2, 28, "holds volumes, expected images"),
+    ("noduleshapes3d", 2, 28, "contains volumes, expected images"),
     ("organmnist3d", 3, 128, "comes in the sizes 28, 64"),
 ])
 def test_wrong_names_are_refused(tmp_path, name, ndim, size, message):
@@ -87,7 +87,7 @@ def test_failed_download_is_one_message_and_leaves_nothing(tmp_path, monkeypatch
 
 def test_data_root_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(UserError, match="--data_root .*file: cannot be made"):
+    with pytest.raises(UserError, match="--data_root .*file: cannot be created"):
         load_named("nodulemnist3d", 3, tmp_path / "file")
 
 

@@ -86,7 +86,7 @@ def test_unknown_views_are_refused_by_the_parser(option, value, capsys):
     with pytest.raises(SystemExit) as stop:
         finetune.main([option, value])
     assert stop.value.code == 2
-    expected = "some of" if option == "--views" else "one of acquisition,"
+    expected = "one or more of" if option == "--views" else "one of acquisition,"
     assert f"argument {option}: {value!r}: expected {expected}" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""`finetune_options.txt` of the original SLIViT: what it tells of the model beside it.
+"""`finetune_options.txt` of the original SLIViT: what it states about the model beside it.
 
 How it is written is not documented, and has varied. Read are lines of `key: value`, `key = value`
 and `key value`, command lines, argparse's `Namespace(key=value, ...)`, and JSON.

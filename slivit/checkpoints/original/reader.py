@@ -51,7 +51,7 @@ def read_original(path: Path) -> tuple[CheckpointHeader, dict[str, torch.Tensor]
 
     Returns:
         A card as of our own checkpoints, and the tensors in our names. `card.data["assumed"]` lists
-        what neither the tensors nor `finetune_options.txt` tell: `tiling`, `task`, `label`.
+        what neither the tensors nor `finetune_options.txt` state: `tiling`, `task`, `label`.
 
     Raises:
         UserError: no such file, not a file of plain tensors, or not such a model: listing the
@@ -84,7 +84,7 @@ def read_original(path: Path) -> tuple[CheckpointHeader, dict[str, torch.Tensor]
 
 
 def _check_kind(state: dict[str, torch.Tensor], path: Path) -> None:
-    """Refuse a state dict that is no fine-tuned model of the original, saying what it is."""
+    """Refuse a state dict that is not a fine-tuned model of the original, saying what it is."""
     if any(key.startswith(("feature_extractor.", "to_patch_embedding.")) for key in state):
         return
     if any(key.startswith("model.convnext.") for key in state):

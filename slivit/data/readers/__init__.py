@@ -152,7 +152,7 @@ def _check_image_suffix(path: Path) -> None:
 
 
 def _image_file(path: Path) -> Path:
-    """Return the path of an image; refuse what is no file."""
+    """Return the path of an image; refuse a folder."""
     path = Path(path)
     if kind_at(arrays.split_key(path)[0]) == "folder":
         raise ReadError(f"{path}: is a folder, expected one image")

@@ -99,7 +99,7 @@ def kind_at(path: Path) -> str:
     """Return what is at a path: `folder`, `file` or, where nothing is, the empty string.
 
     Raises:
-        ReadError: something else, such as a named pipe, which to open may wait for ever.
+        ReadError: something else, such as a named pipe, opening which could block forever.
     """
     try:
         mode = os.stat(path).st_mode

@@ -64,7 +64,7 @@ def folder_header(path: Path, files: list[Path]) -> Header:
     """Return the header of a folder that holds one series.
 
     Raises:
-        ReadError: a file that is cut off or not DICOM; several series, sizes or orientations;
+        ReadError: a file that is truncated or not DICOM; several series, sizes or orientations;
             two slices at one place.
     """
     if len(slices := _open_series(path, files)) == 1 and count_frames(slices[0]) > 1:
@@ -94,7 +94,7 @@ def header(path: Path) -> Header:
     """Return the header of a multi-frame file.
 
     Raises:
-        ReadError: missing, not DICOM, cut off, or of a single frame.
+        ReadError: missing, not DICOM, truncated, or of a single frame.
     """
     dataset = _open_frames(path)
     return _header(dataset, count_frames(dataset), frame_geometry(dataset, path))
@@ -162,7 +162,7 @@ def _has_pixels(dataset: Dataset) -> bool:
 
 
 def _is_something_else(dataset: Dataset) -> bool:
-    """Return whether a file says that it is no image, as reports and presentation states do."""
+    """Return whether a file says that it is not an image, as reports and presentation states do."""
     kind = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
     return "Rows" not in dataset and kind is not None and not kind.name.endswith("Image Storage")
 

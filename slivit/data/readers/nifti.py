@@ -38,13 +38,13 @@ def header(path: Path) -> Header:
     """Return the header of a NIfTI file.
 
     Raises:
-        ReadError: missing, not NIfTI, cut off, of other than three dimensions, of one slice.
+        ReadError: missing, not NIfTI, truncated, of other than three dimensions, of one slice.
     """
     image = _open(path)
     notes, whole = _odd_fields(path), _length(image)
     if path.suffix.lower() == ".gz":
         if _unpacked_length(path) != whole % 2**32:
-            read(path)  # cut off, packed in several parts, or longer
+            read(path)  # truncated, packed in several parts, or longer
     elif path.stat().st_size > whole:
         notes += (f"{path.stat().st_size - whole} bytes follow its last voxel",)
     axes, spacing, shape = _geometry(image)
@@ -141,7 +141,7 @@ def _open(path: Path) -> nib.Nifti1Image:
 
 
 def _odd_fields(path: Path) -> tuple[str, ...]:
-    """Return what nibabel finds odd in a header, and mends as it says."""
+    """Return what nibabel finds odd in a header and corrects."""
     lines: list[str] = []
     logger = logging.Logger("header")
     logger.addHandler(handler := logging.Handler(ODD))

@@ -45,7 +45,7 @@ def read_picture(path: Path) -> np.ndarray:
 def picture_header(path: Path) -> Header:
     """Return the header of a picture file.
 
-    A file that seems to be cut off is decoded, so that only what cannot be read is refused.
+    A file that seems to be truncated is decoded, so that only what cannot be read is refused.
 
     Raises:
         ReadError: see `read_picture`.
@@ -119,7 +119,7 @@ def _is_deep(picture: Image.Image) -> bool:
 
 
 def _is_whole(picture: Image.Image, path: Path) -> bool:
-    """Return whether a picture file is surely not cut off, from its end or its tags."""
+    """Return whether a picture file is certainly not truncated, from its end or its tags."""
     size = path.stat().st_size
     if picture.format == "TIFF":
         starts = picture.tag_v2.get(273, picture.tag_v2.get(324, ()))

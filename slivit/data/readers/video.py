@@ -36,7 +36,7 @@ def read(path: Path, pick: Pick | None = None) -> Volume:
         Volume of uint8 frames, (N, H, W) where all of them are grey, else (N, H, W, 3).
 
     Raises:
-        ReadError: see `header`; or it breaks off, or frames differ in size.
+        ReadError: see `header`; or it ends early, or frames differ in size.
     """
     count = _count(path)
     frames, total = _frames(path, picked(count, pick))
@@ -83,7 +83,7 @@ def _decode(path: Path) -> Iterator[av.VideoFrame]:
 
 
 def _check_length(path: Path) -> None:
-    """Refuse an AVI file that is shorter than it says; decoders just stop where it breaks off."""
+    """Refuse an AVI file that is shorter than it says; decoders just stop where it ends."""
     with path.open("rb") as file:
         start = file.read(8)
     expected = int.from_bytes(start[4:], "little") + 8

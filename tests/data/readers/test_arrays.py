@@ -24,7 +24,7 @@ def test_arrays_keep_their_type(tmp_path, dtype):
     (np.zeros((3, 4)), "shape .3, 4., expected .slices, height, width"),
     (np.zeros((2, 3, 4, 2)), "shape .2, 3, 4, 2."),
     (np.zeros((0, 3, 4)), "is empty"),
-    (np.array([[["a"]]]), "holds <U1, expected numbers"),
+    (np.array([[["a"]]]), "contains <U1, expected numbers"),
     (np.full((2, 3, 4), None), "cannot be read as an array"),  # only pickle could read it
 ])
 def test_bad_arrays_are_refused(tmp_path, content, message):

@@ -30,7 +30,7 @@ from slivit.data.readers import ReadError, image_header, read_volume, volume_hea
     ("PhotometricInterpretation", "XYZ", "PhotometricInterpretation: found XYZ, expected one of"),
     ("PhotometricInterpretation", None, "PhotometricInterpretation: missing"),
     ("PhotometricInterpretation", "PALETTE COLOR", "PALETTE COLOR without a palette"),
-    ("PhotometricInterpretation", "RGB", "SamplesPerPixel: found 1, expected 3 of RGB"),
+    ("PhotometricInterpretation", "RGB", "SamplesPerPixel: found 1, expected 3 for RGB"),
     ("PhotometricInterpretation", "HSV", "PhotometricInterpretation: found HSV, expected one of"),
     ("HighBit", 14, "HighBit: found 14, expected 15"),
     ("PixelData", STORED[0].tobytes() * 2, "its pixels take 216 bytes, expected 108 for 1 frames"),

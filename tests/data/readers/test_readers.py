@@ -141,7 +141,7 @@ def test_bad_volumes_are_refused(tmp_path):
     write_image(tmp_path / "sizes/1.png", np.zeros((4, 5), np.uint8))
     write_image(tmp_path / "sizes/2.png", np.zeros((4, 6), np.uint8))
     for name, message in (("none", "contains no slices"), ("sizes", r"differ in size \(4x5, 4x6\)"),
-                          ("sizes/1.png", "is not a folder of slices"),
+                          ("sizes/1.png", "is neither a folder of slices"),
                           ("absent", "does not exist"), ("looping", "cannot be read"),
                           ("nowhere", "is a broken symbolic link")):
         refused(tmp_path / name, message)
@@ -186,7 +186,8 @@ def test_every_kind_gives_the_same_slices_and_those_picked(tmp_path, kind):
     ("x.png", "x.png: cannot be read as an image"), ("x.tif", "cannot be read as a TIFF"),
     ("x.nii", "cannot be read as NIfTI"), ("x.avi", "cannot be read as a video"),
     ("x.npy", "cannot be read as an array"), ("x.npz", "cannot be read as an array"),
-    ("x.txt", "is not a folder of slices nor one of .tif, .tiff, .dcm"), ("x", "is not a folder"),
+    ("x.txt", "is neither a folder of slices nor one of .tif, .tiff, .dcm"),
+    ("x", "is neither a folder"),
 ])
 def test_text_under_any_name_is_refused(tmp_path, name, message):
     path = tmp_path / ("folder" if name == "x.png" else name)
