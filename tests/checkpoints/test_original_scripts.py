@@ -69,8 +69,14 @@ def settled(path, folder, label="A", task="binary", tiling="width"):
     return out
 
 
-def test_probabilities_are_those_of_the_original_logits(path, state, scans, tmp_path, capsys):
-    metrics, found = run_evaluate(settled(path, tmp_path), tmp_path / "out", "--meta_csv", scans[0])
+@pytest.fixture(scope="module")
+def converted(path, tmp_path_factory):
+    """The model converted, tiled along the width, of the label A."""
+    return settled(path, tmp_path_factory.mktemp("converted"))
+
+
+def test_probabilities_are_those_of_the_original_logits(converted, state, scans, tmp_path, capsys):
+    metrics, found = run_evaluate(converted, tmp_path / "out", "--meta_csv", scans[0])
     expected = sigmoid(reference_logits(state, scans[1], "width"))
     assert found["A_pred"].tolist() == pytest.approx(expected.tolist(), abs=2e-5)
     assert (metrics["task"], metrics["labels"]["A"]["n_pos"]) == ("binary", 3)
@@ -161,13 +167,13 @@ def test_one_volume_and_tables_without_labels_are_predicted(path, state, scans, 
 
 
 @pytest.mark.usefixtures("unmeasured")
-def test_it_is_averaged_and_compared_with_a_model_of_ours(path, scans, tmp_path):
+def test_it_is_averaged_and_compared_with_a_model_of_ours(converted, scans, tmp_path):
     table = write_meta(scans[0].with_name("train.csv"), F_Name=list("abcdef"),
                        Path=[f"{i}.npy" for i in range(6)], A=[0, 1] * 3,
                        Split=["train"] * 2 + ["val"] * 2 + ["test"] * 2)
     finetune.main(["--meta_csv", str(table), "--n_epochs", "1", *RUN_3D, "--out_dir",
                    str(tmp_path / "ours")])
-    ours, theirs = tmp_path / "ours/slivit.safetensors", settled(path, tmp_path)
+    ours, theirs = tmp_path / "ours/slivit.safetensors", converted
     found = [run_evaluate(file, tmp_path / name, "--meta_csv", scans[0])[1]["A_pred"]
              for file, name in ((ours, "a"), (theirs, "b"))]
     evaluate.main(["--checkpoint", str(theirs), str(ours), "--meta_csv", str(scans[0]), "--split",
@@ -184,16 +190,15 @@ def test_it_is_averaged_and_compared_with_a_model_of_ours(path, scans, tmp_path)
     ("--calibrate", "not known what it predicted on validation; omit --calibrate"),
     ("--pathologies A,B", "labels of the checkpoint: not found: 'B'"),
 ])
-def test_what_it_cannot_do_is_refused(path, scans, tmp_path, options, message):
+def test_what_it_cannot_do_is_refused(converted, scans, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
-        run_evaluate(settled(path, tmp_path), tmp_path / "out", "--meta_csv", scans[0],
-                     *options.split())
+        run_evaluate(converted, tmp_path / "out", "--meta_csv", scans[0], *options.split())
     assert not (tmp_path / "out").exists()
 
 
-def test_data_that_are_not_known_are_asked_for(path, tmp_path):
+def test_data_that_are_not_known_are_asked_for(converted, tmp_path):
     with pytest.raises(UserError, match="does not record what it was trained on; give the scans"):
-        run_evaluate(settled(path, tmp_path), tmp_path / "out")
+        run_evaluate(converted, tmp_path / "out")
 
 
 def test_conversion_says_what_was_decided_and_why(path, tmp_path, capsys):

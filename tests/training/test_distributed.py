@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from helpers import ROOT, RUN_3D
 
+import finetune
 from slivit.data.samplers import interleave, make_batches
 from slivit.utils.distributed import ProcessGroup
 
@@ -27,13 +28,13 @@ def test_batches_are_shared_out_and_rows_come_back_in_order():
 @pytest.mark.parametrize(("port", "more"), [
     (29611, []), (29613, ["--freeze_backbone", "--unfreeze_after", "1", "--accumulate", "2"])])
 def test_two_processes_train_as_one(volume_csv, backbone_run, tmp_path, port, more):
-    command = ["finetune.py", "--meta_csv", str(volume_csv), "--pathologies", "A", *RUN_3D[4:],
-               "--bb_path", str(backbone_run / "backbone.safetensors"), "--n_epochs", "2",
-               "--b_size", "3", "--drop_path", "0", "--quiet", *more]
-    for name, launcher in (("one", [sys.executable]), ("two", [*TWO, str(port)])):
-        done = subprocess.run([*launcher, *command, "--out_dir", str(tmp_path / name)], cwd=ROOT,
-                              capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    command = ["--meta_csv", str(volume_csv), "--pathologies", "A", *RUN_3D[4:], "--bb_path",
+               str(backbone_run / "backbone.safetensors"), "--n_epochs", "2", "--b_size", "3",
+               "--drop_path", "0", "--quiet", *more]
+    finetune.main([*command, "--out_dir", str(tmp_path / "one")])
+    done = subprocess.run([*TWO, str(port), "finetune.py", *command, "--out_dir",
+                           str(tmp_path / "two")], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 2/2") == 1  # one process speaks
     one, two = (pd.read_csv(tmp_path / name / "log.csv").drop(columns="seconds")
                 for name in ("one", "two"))
