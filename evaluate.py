@@ -156,7 +156,7 @@ def check_alike(trained: list[Trained]) -> None:
     Raises:
         UserError: listing what each of them is.
     """
-    kinds = [f"{one.card.kind}, {one.card.target.task} of {', '.join(one.card.target.labels)}"
+    kinds = [f"{one.card.kind}, {one.card.target.task}: {', '.join(one.card.target.labels)}"
              for one in trained]
     if len(set(kinds)) > 1:
         rows = [f"{one.path}: {kind}" for one, kind in zip(trained, kinds, strict=True)]

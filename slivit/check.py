@@ -120,7 +120,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def load_any(args: argparse.Namespace) -> ScanTable:
-    """Load the table, or the named set; a patient in two splits is no error here yet."""
+    """Load the table, or the named set; a patient in two splits is not an error here yet."""
     if args.meta_csv is None or args.dataset is not None:
         name = (args.dataset or "noduleshapes3d").lower()
         return load_scans(data_options(args), args.ndim or known_sets().get(name, 3),

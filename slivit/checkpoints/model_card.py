@@ -82,7 +82,7 @@ def card_rows(card: CheckpointHeader) -> tuple[tuple[str, str], ...]:
     preprocess, training = card.preprocess, card.training
     rows = [
         ("Model", _model_text(card)),
-        ("Predicts", f"{card.target.task} of {', '.join(card.target.labels)}"),
+        ("Predicts", f"{', '.join(card.target.labels)} ({card.target.task})"),
         ("Input", f"{preprocess.img_size} pixels per side, grey values: {preprocess.window}"
          + (f", {preprocess.n_slices} slices ({preprocess.slice_sampling}) of "
             f"{', '.join(preprocess.views)}" if preprocess.n_slices else "")

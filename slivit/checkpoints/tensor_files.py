@@ -73,7 +73,7 @@ def load_torch(path: Path, device: torch.device | str = "cpu", sums: bool = Fals
         elif sums:
             raise Unreadable("it is damaged: its first bytes have been changed", True)
         with warnings.catch_warnings(), path.open("rb") as file:  # by content: torch knows suffixes
-            warnings.simplefilter("ignore")  # what is wrong is said by the error
+            warnings.simplefilter("ignore")  # the error says what is wrong
             return torch.load(file, map_location=device, weights_only=True)
     except Unreadable:
         raise

@@ -58,7 +58,7 @@ def _resolve(path: str, folders: dict[str, str], inodes: dict[tuple[int, int], s
             return _where_slices_are(target), key
         if about.st_nlink > 1:
             target = inodes.setdefault((about.st_dev, about.st_ino), target)
-    except (OSError, ValueError):  # said where scans are missing
+    except (OSError, ValueError):  # reported where scans are missing
         pass
     return target, key
 

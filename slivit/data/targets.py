@@ -69,7 +69,7 @@ def resolve_task(scans: ScanTable, requested: str = "auto") -> tuple[ScanTable, 
 def describe_task(target: Target, auxiliary: int = 0) -> str:
     """Return the task and its labels in a line; of many, the first few."""
     names = target.labels[:FEW]
-    text = f"task: {target.task} of {', '.join(names)}"
+    text = f"task: {target.task}, predicting {', '.join(names)}"
     if len(target.labels) > len(names):
         text += f" and {len(target.labels) - len(names)} more labels"
     return text + f"; {auxiliary} auxiliary labels are also learned" * bool(auxiliary)

@@ -78,7 +78,7 @@ def _label(truth: np.ndarray, pred: np.ndarray, task: str, threshold: operating.
     """Return the scores of one label with intervals, and its replicates."""
     point, at = point_scores(truth, pred, task), None
     draws = {}
-    if len(np.unique(member)) > 1:  # of one patient no interval can be had
+    if len(np.unique(member)) > 1:  # one patient gives no interval
         scorers = [bootstrap.regression(truth, pred)] if task == "regression" else [
             bootstrap.ranking(truth, pred), bootstrap.probability(truth, pred)]
         if threshold is not None:

@@ -152,7 +152,7 @@ def _assemble(measured: EvaluationResult, trained: list[Trained], metrics: dict,
     about = [("Models", ", ".join(str(one.path) for one in trained)
               + ("; predictions averaged" if len(trained) > 1 else "")),
              ("Data", f"{scans.name}, {split}: {metrics['n']} scans"),
-             ("Task", f"{target.task} of {', '.join(target.labels)}"),
+             ("Task", f"{target.task}: {', '.join(target.labels)}"),
              ("Intervals", f"95 %, {metrics['bootstrap']['replicates']} bootstrap draws by "
                            f"{metrics['intervals_by']} ({metrics['n_groups']})"),
              ("Test time", ", ".join(

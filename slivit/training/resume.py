@@ -144,7 +144,7 @@ def _step_faults(content: dict, done: int) -> list[str]:
 
 
 def _check_begins(out_dir: Path, best: Path) -> None:
-    """Refuse to begin anew where a run has come further than its first epoch.
+    """Refuse to start again where a run has come further than its first epoch.
 
     Raises:
         UserError: last.pt has been removed since.

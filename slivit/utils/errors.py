@@ -37,7 +37,7 @@ class NotWritten(RunError):
 
     Attributes:
         path, reason: which, and what the system says.
-        full: whether there is no room; else it is not allowed.
+        full: whether there is no space; else writing is not allowed.
     """
 
     def __init__(self, path: Path | str, reason: str, full: bool = True,

@@ -71,7 +71,7 @@ def check_place(out_dir: Path, flag: str = "--out_dir") -> None:
                                 "link. Name another folder") from None
             continue
         except NotADirectoryError:
-            continue  # said of the file above it
+            continue  # reported for the file above it
         except (OSError, ValueError) as error:  # ValueError: a NUL in it
             raise UserError(f"{flag} {str(out_dir)!r}: cannot be a folder "
                             f"({getattr(error, 'strerror', None) or error})") from None

@@ -44,7 +44,7 @@ def end_at_signals() -> None:
 
 
 def ignore_at_end() -> None:
-    """Have a script that `end_at_signals` began, and that has said all, end with its own exit code.
+    """Have a script that `end_at_signals` began, and that has finished, end with its own exit code.
 
     Python takes a second to end, in which it would give the system its own handlers back.
     """

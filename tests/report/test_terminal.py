@@ -58,8 +58,8 @@ def test_the_cohort_is_a_table():
 
 def test_a_task_of_many_labels_is_a_line():
     target = Target("multilabel", tuple("abcdefghi"))
-    assert describe_task(target, 2) == ("task: multilabel of a, b, c, d, e, f and 3 more labels; 2 "
-                                        "auxiliary labels are also learned")
+    assert describe_task(target, 2) == ("task: multilabel, predicting a, b, c, d, e, f and 3 more "
+                                        "labels; 2 auxiliary labels are also learned")
 
 
 def test_lines_are_wrapped_between_words():

@@ -109,6 +109,6 @@ def test_predictions_of_several_checkpoints_are_averaged(cv_run, volume_csv, tmp
 
 
 def test_models_of_other_labels_are_not_averaged(cv_run, binary_run, volume_csv, tmp_path):
-    with pytest.raises(UserError, match="(?s)can be averaged.*binary of B.*binary of A"):
+    with pytest.raises(UserError, match="(?s)can be averaged.*binary: B.*binary: A"):
         run_evaluate(cv_run, tmp_path, "--meta_csv", volume_csv, "--checkpoint",
                      cv_run / "fold_1/slivit.safetensors", binary_run / "slivit.safetensors")

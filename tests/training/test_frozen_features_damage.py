@@ -140,5 +140,5 @@ def test_a_folder_in_the_place_of_a_store_is_a_failure(folder, model, scans):
     for path in folder.iterdir():
         path.unlink()
         path.mkdir()
-    with pytest.raises(RunError, match="cannot write .*: it is not a regular file"):
+    with pytest.raises(RunError, match="cannot write .*it is not a regular file"):
         filled(model, scans, folder)

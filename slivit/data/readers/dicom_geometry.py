@@ -128,7 +128,7 @@ def _by_position(places: list[tuple], pixel: tuple[float, float] | None, between
     if not all(np.isfinite(np.concatenate(place)).all() for place in places) or (
             np.linalg.norm(np.cross(*orientations[0].reshape(2, 3))) < LEAST_NORMAL):
         raise ReadError(f"{path}: its DICOM header is damaged: ImageOrientationPatient and "
-                        "ImagePositionPatient do not tell where its slices lie")
+                        "ImagePositionPatient do not give the positions of its slices")
     if np.abs(orientations - orientations[0]).max() > PARALLEL:
         kinds = len(np.unique(orientations.round(2), axis=0))
         raise ReadError(f"{path}: its slices have {kinds} orientations, expected parallel slices "

@@ -68,7 +68,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 
 def plain(name: str, letters: int | None = None) -> str:
-    """Return a name as matplotlib shows it: a dollar is no formula, a long one is cut."""
+    """Return a name as matplotlib shows it: a dollar sign is not a formula, a long name is cut."""
     if letters is not None and len(name) > letters:
         name = f"{name[:letters - 1]}…"
     return name.replace("$", r"\$")

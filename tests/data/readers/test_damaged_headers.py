@@ -63,7 +63,7 @@ def test_dicom_fields_that_cannot_be_are_refused(tmp_path, field, value, message
 @pytest.mark.filterwarnings("ignore")
 def test_dicom_slices_that_lie_nowhere_are_refused(tmp_path, field, value):
     series = write_dicom_series(tmp_path / "series", STORED, **{field: value})
-    refused(series, "ImageOrientationPatient and ImagePositionPatient do not tell where")
+    refused(series, "ImageOrientationPatient and ImagePositionPatient do not give the")
 
 
 @pytest.mark.parametrize("value", [[0, 0], [-0.7, 0.8], [0.7], ["nan", 0.8]])
