@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,10 @@ from torch import nn
 
 from benchmarks.nodules import Fold, as_scans
 from slivit.config import FitOptions, Preprocess
-from slivit.data.batch import model_inputs
 from slivit.data.datasets import ScanDataset, make_loader, scan_training_set
 from slivit.data.targets import resolve_task
 from slivit.models.outputs import to_predictions
-from slivit.prediction import predict
+from slivit.prediction import predict, run_model
 from slivit.training.losses import Objective
 from slivit.training.optim import parameter_groups
 from slivit.training.train_step import Phase
@@ -121,6 +121,5 @@ def train(model: nn.Module, fold: Fold, preprocess: Preprocess, recipe: Recipe, 
     model.load_state_dict(best)
     model.eval()
     test = ScanDataset(scans, fold.rows("test"), preprocess)
-    logits, _ = predict(lambda batch: model(*model_inputs(batch, preprocess)),
-                        make_loader(test, recipe.b_size, 0, CPU), CPU)
+    logits, _ = predict(partial(run_model, model), make_loader(test, recipe.b_size, 0, CPU), CPU)
     return to_predictions(logits, target)

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from slivit.config import IntegratorConfig, Preprocess
 from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.meta_csv import read_meta
 from slivit.models.slivit import SLIViT
-from slivit.prediction import predict
+from slivit.prediction import predict, run_model
 
 SIZE, BACKBONE = 32, "convnext_zepto_rms"
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -66,7 +67,8 @@ def prediction(table: str, n_slices: int) -> Callable[[], None]:
     dataset = ScanDataset(scans, np.arange(len(scans)), preprocess)
 
     def run() -> None:
-        predict(model, make_loader(dataset, 4, 0, torch.device("cpu")), torch.device("cpu"))
+        loader = make_loader(dataset, 4, 0, torch.device("cpu"))
+        predict(partial(run_model, model), loader, torch.device("cpu"))
 
     return run
 

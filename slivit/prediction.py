@@ -226,7 +226,7 @@ def _passes(model: nn.Module, flips: list[torch.Tensor | None],
         logits = []
         for flip in flips:
             batch.transforms = None if flip is None else flip.expand(len(batch.x), -1)
-            logits.append(model(*model_inputs(batch, model.preprocess)))
+            logits.append(run_model(model, batch))
         batch.transforms = None
         if mc_dropout:
             logits += _dropout_passes(model, batch, mc_dropout)
@@ -248,6 +248,11 @@ def _note_blank(batches: Iterable[Batch], blank: list[bool]) -> Iterator[Batch]:
     for batch in batches:
         blank += (batch.x.flatten(1).amax(dim=1) == 0).tolist()
         yield batch
+
+
+def run_model(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Return the logits (B, K) of a batch on the model's device."""
+    return model(*model_inputs(batch, model.preprocess))
 
 
 @torch.no_grad()

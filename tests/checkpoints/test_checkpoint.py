@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from helpers import BACKBONE, TINY_VIT, preprocess, run_model
+from helpers import BACKBONE, TINY_VIT, preprocess
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -13,6 +13,7 @@ from slivit.checkpoints import checkpoint
 from slivit.checkpoints.checkpoint import CheckpointHeader
 from slivit.config import Target
 from slivit.data.batch import Batch
+from slivit.prediction import run_model
 from slivit.utils.errors import UserError
 
 CARD = CheckpointHeader("slivit", BACKBONE, TINY_VIT,

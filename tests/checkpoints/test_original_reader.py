@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from helpers import Boom, features_of, run_model
+from helpers import Boom, features_of
 from original_files import random_model, reference_logits
 
 from slivit.checkpoints import checkpoint
@@ -12,6 +12,7 @@ from slivit.checkpoints.original.reader import read_original
 from slivit.config import TILINGS
 from slivit.data.batch import Batch, model_inputs
 from slivit.models.slivit import SLIViT
+from slivit.prediction import run_model
 from slivit.utils.errors import UserError
 
 TOLERANCE = 1e-4  # of a logit

@@ -7,16 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import (
-    RUN_3D,
-    TINY_VIT,
-    features_of,
-    file_scans,
-    preprocess,
-    run_evaluate,
-    run_model,
-    tiny_slivit,
-)
+from helpers import RUN_3D, TINY_VIT, features_of, file_scans, preprocess, run_evaluate, tiny_slivit
 from safetensors.torch import load_file
 from scan_files import scan_affine, write_nifti
 
@@ -27,6 +18,7 @@ from slivit.data.batch import Batch, model_slices
 from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.transforms import adjacent
 from slivit.models.integrator import Integrator
+from slivit.prediction import run_model
 from slivit.training.optim import parameter_groups
 from slivit.utils.errors import UserError
 

@@ -16,8 +16,8 @@ from demo import nodule_tables
 from slivit import check, convert
 
 PAGES = [ROOT / "README.md", ROOT / "data/README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BENCHMARKS = ("accuracy", "agreement", "intervals", "jobs", "learning_curve", "loading", "ratings",
-              "search", "speed")
+BENCHMARKS = ("accuracy", "agreement", "intervals", "job_options", "learning_curve", "loading",
+              "ratings", "search", "speed")
 NOT_OURS = {"--nproc_per_node"}  # torchrun's
 MADE = ("runs/", "out/", "nodule/", "nodule_eval/", "cv/", "check/", "data/medmnist", "OCT2017/",
         "EchoNet-Dynamic/", "nodules/", "CellData/", "explain/", "worst/", "tensorboard/", "scans/",

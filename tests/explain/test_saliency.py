@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import BACKBONE, TINY_VIT, features_of, preprocess, run_model, tiny_slivit
+from helpers import BACKBONE, TINY_VIT, features_of, preprocess, tiny_slivit
 from scipy.stats import spearmanr
 
 from slivit.data.batch import Batch
 from slivit.explain.saliency import explain, grad_cam, recorded_attention, relevance, rollout
 from slivit.models.slivit import ImageClassifier, SLIViT
+from slivit.prediction import run_model
 
 SLICES = torch.randint(0, 255, (1, 6, 1, 64, 64), dtype=torch.uint8,
                        generator=torch.Generator().manual_seed(0))

@@ -3,11 +3,12 @@
 
 import pytest
 import torch
-from helpers import BACKBONE, features_of, preprocess, run_model, tiny_slivit
+from helpers import BACKBONE, features_of, preprocess, tiny_slivit
 
 from slivit.data.batch import Batch
 from slivit.models.backbone import create_backbone, feature_shape
 from slivit.models.slivit import ImageClassifier
+from slivit.prediction import run_model
 
 SLICES = torch.randint(0, 255, (2, 4, 1, 32, 32), dtype=torch.uint8,
                        generator=torch.Generator().manual_seed(0))

@@ -175,11 +175,6 @@ def label_scans(labels, split=None, **fields) -> ScanTable:
     return array_scans(np.zeros((len(labels), 2, 2), np.uint8), labels, split, **fields)
 
 
-def run_model(model, batch):
-    """Return the logits (B, K) that a model gives for a batch of scans."""
-    return model(*model_inputs(batch, model.preprocess))
-
-
 def features_of(model, batch):
     """Return the slice features (B, S, F) that a model makes of a batch of volumes."""
     return model.slice_features(*model_inputs(batch, model.preprocess))

@@ -11,7 +11,6 @@ from helpers import (
     array_scans,
     fit_options,
     preprocess,
-    run_model,
     same_run,
     scan_pixels,
 )
@@ -22,7 +21,7 @@ from slivit.data.batch import Batch
 from slivit.data.datasets import TrainingSet, scan_training_set
 from slivit.models.outputs import to_predictions
 from slivit.models.slivit import SLIViT
-from slivit.prediction import predict
+from slivit.prediction import predict, run_model
 from slivit.training import trainer as engine
 from slivit.training.losses import Objective
 from slivit.training.optim import lr_factor, parameter_groups
