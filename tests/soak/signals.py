@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 
 from tests.soak.folders import results
-from tests.soak.processes import Ended, Shot
+from tests.soak.processes import ROOT, Ended, Shot
 from tests.soak.scenarios import SCENARIOS, TRAININGS, Scenario
 from tests.soak.trial import STOPS, Trial
 
@@ -91,7 +91,7 @@ def _check_stopped(trial: Trial, ended: Ended) -> None:
     if not trial.expect(bool(ended.shots), f"ended with {ended.code}: {ended.err[-300:]!r}"):
         return
     numbers = {shot.number for shot, _ in ended.shots}
-    if ended.shots[0][1] < TOO_EARLY and not Path(trial.folder / "run").exists():
+    if ended.shots[0][1] < TOO_EARLY and not has_begun(ended.err):
         trial.early += 1
         trial.problems = [text for text in trial.problems if "KeyboardInterrupt" not in text]
         return
@@ -106,6 +106,12 @@ def _check_stopped(trial: Trial, ended: Ended) -> None:
     trial.expect(at_once or len(told) == 1 and not more, f"expected one line: {ended.err[:500]!r}")
     trial.killed |= at_once  # the next one may be stopped before it clears up
     trial.expect_whole(trial.killed)
+
+
+def has_begun(errors: str) -> bool:
+    """Return whether a process's stderr shows that the script's first lines had run."""
+    frames = [line for line in errors.splitlines() if f'File "{ROOT}' in line]
+    return "stopped by" in errors or any("tests/soak/launch.py" not in line for line in frames)
 
 
 def _go_on(trial: Trial, scenario: Scenario, ended: Ended) -> None:

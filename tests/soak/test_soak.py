@@ -8,7 +8,8 @@ import torch
 
 from tests.soak.damage import HOWS, hurt
 from tests.soak.folders import broken_files, differences
-from tests.soak.processes import Launcher, Shot, finish
+from tests.soak.processes import ROOT, Launcher, Shot, finish
+from tests.soak.signals import has_begun
 from tests.soak.tamper import change
 
 SCRIPT = """
@@ -46,6 +47,15 @@ def test_runs_are_compared_but_for_the_seconds(tmp_path):
     assert broken_files(tmp_path / "b", killed=True) == []
     (tmp_path / "a/run/metrics.json").write_text("{")
     assert "run/metrics.json: is not whole" in broken_files(tmp_path / "a")[0]
+
+
+@pytest.mark.parametrize(("errors", "begun"), [
+    ("", False), ("stopped by SIGTERM\n", True), ("KeyboardInterrupt\n", False),
+    (f'  File "{ROOT}/tests/soak/launch.py", line 94, in become\n'
+     '  File "<frozen runpy>", line 259, in _get_code_from_file\nKeyboardInterrupt\n', False),
+    (f'  File "{ROOT}/finetune.py", line 13, in <module>\nKeyboardInterrupt\n', True)])
+def test_a_script_that_has_not_begun_is_told_from_one_that_has(errors, begun):
+    assert has_begun(errors) == begun
 
 
 def test_every_part_of_last_pt_can_be_changed():
