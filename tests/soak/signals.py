@@ -1,7 +1,6 @@
 """Trials of signals: one, two or three in a row, and kill -9; then --resume to the same bytes."""
 
 import signal
-from pathlib import Path
 
 from tests.soak.folders import results
 from tests.soak.processes import ROOT, Ended, Shot
