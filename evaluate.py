@@ -112,11 +112,11 @@ def say_what_it_is(path: Path, unsaid: list[str], labels: list[str] | None) -> s
                "task": ("binary", "binary or regression"),
                "label": (labels[0] if labels and len(labels) == 1 else "NAME",
                          "the column of your tables that the model predicts")}
-    flags = [f"--{name} {choices[name][0]}" for name in unsaid]
     words = ["python", "-m", "slivit.convert", str(path), str(path.with_suffix(".safetensors"))]
+    words += [word for name in unsaid for word in (f"--{name}", choices[name][0])]
     return (f"--checkpoint {path}: is a model of the original SLIViT, and no file states its "
             f"{', '.join(unsaid)}. Convert it once as below, and evaluate the file that this "
-            f"writes:\n  {shlex.join(words)} {' '.join(flags)}\n"
+            f"writes:\n  {shlex.join(words)}\n"
             f"({'; '.join(f'--{name}: {choices[name][1]}' for name in unsaid)})")
 
 

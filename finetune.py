@@ -64,6 +64,8 @@ def main(argv: list[str] | None = None) -> None:
         else:
             folds = FoldOptions(args.folds, args.out_dir, args.seed, args.split_ratio,
                                 args.pathologies, args.auxiliary, vars(args))
+            _, target, auxiliary = resolve(args, scans)
+            LOG.info(describe_task(target, len(auxiliary)))
             cross_validate(folds, scans, run,
                            lambda fold, folder: train(args, fold, run, folder))
 
@@ -74,7 +76,9 @@ def train(args: argparse.Namespace, scans: ScanTable, run: Session, out_dir: Pat
     model, trained_on = make_model(args, scans, target)
     weighting = records.weighting_options(args)
     objective, target, weights = make_objective(weighting, scans, target, len(auxiliary))
-    LOG.info("%s\n%s", describe_task(target, len(auxiliary)), summarise(scans))
+    if args.folds is None:
+        LOG.info(describe_task(target, len(auxiliary)))
+    LOG.info(summarise(scans))
     experiment = Experiment(
         "finetune", model, model.backbone_name, trained_on, scans, target, objective,
         records.augmentation(args, scans), records.fit_options(args), weights,

@@ -27,12 +27,13 @@ import pandas as pd
 from slivit.cli import arguments, types
 from slivit.cli.records import data_options
 from slivit.data.header_check import default_window, describe, in_threads
-from slivit.data.load import SPLIT_RATIO, load_scans
+from slivit.data.load import load_scans
 from slivit.data.meta_csv import read_meta
 from slivit.data.named_sets import known_sets
+from slivit.data.ratio import SPLIT_RATIO, parse_ratio
 from slivit.data.readers import Header, ReadError, scan_ndim
 from slivit.data.scan_table import FileSource, ScanTable, summarise
-from slivit.data.splits import Splitting, in_several, parse_ratio
+from slivit.data.splits import Splitting, in_several
 from slivit.data.transforms import pick_slices, to_uint8, window_range
 from slivit.report.contact_sheet import Row, draw_sheet
 from slivit.utils.cells import write_table
@@ -115,8 +116,8 @@ def main(argv: list[str] | None = None) -> None:
     if problems:
         raise UserError(f"{scans.name} is not fit for training:\n" + "\n".join(problems)
                         + "\nCorrect the table or the files; data_report.csv has a row per scan.")
-    LOG.info("every scan can be read%s", "" if scans.patients is None else
-             ", and no patient is in two splits")
+    LOG.info("every scan can be read%s\n%s", "" if scans.patients is None else
+             ", and no patient is in two splits", args.out_dir / "contact_sheet.png")
 
 
 def load_any(args: argparse.Namespace) -> ScanTable:

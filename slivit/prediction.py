@@ -87,7 +87,7 @@ def read_any(path: Path) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
 
     Raises:
         UserError: see checkpoint.read (safetensors, whatever their name) and
-            original.read_original (other files).
+            original.reader.read_original (other files).
     """
     return (checkpoint.read if is_safetensors(path) else read_original)(path)
 

@@ -21,7 +21,7 @@ from slivit.config import (
     Target,
     Text,
 )
-from slivit.data.splits import parse_ratio
+from slivit.data.ratio import parse_ratio
 from slivit.data.window import parse_window
 from slivit.models.backbone import name_fault
 from slivit.utils.errors import UserError

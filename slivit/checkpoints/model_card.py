@@ -13,6 +13,7 @@ import pandas as pd
 from slivit.checkpoints.checkpoint import CheckpointHeader
 from slivit.config import Augmentation, Target
 from slivit.data.scan_table import SPLITS, ScanTable
+from slivit.utils.log import counted
 from slivit.utils.runtime import versions
 
 OPTIONS = ("lr", "bb_lr", "b_size", "accumulate", "n_epochs", "weight_decay", "warmup_epochs",
@@ -116,8 +117,8 @@ def _model_text(card: CheckpointHeader) -> str:
     if not card.integrator.tokens_are_slices:
         seen = ("slices tiled into one picture (original SLIViT, "
                 f"{card.integrator.token})")
-    return (f"{card.backbone} over {seen}, integrator of {card.integrator.depth} transformer "
-            f"blocks, width {card.integrator.dim}")
+    return (f"{card.backbone} over {seen}, integrator of "
+            f"{counted(card.integrator.depth, 'transformer block')}, width {card.integrator.dim}")
 
 
 def provenance(paths: Sequence[Path], fingerprint: str) -> tuple[tuple[str, str], ...]:

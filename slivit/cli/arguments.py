@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 
 from slivit.cli import types
-
-SPLIT_RATIO = "0.7,0.15,0.15"
+from slivit.data.ratio import SPLIT_RATIO
 
 
 def add_data_options(parser: argparse.ArgumentParser, what: str) -> None:
@@ -42,7 +41,8 @@ def add_split_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that divide a table without splits."""
     group = parser.add_argument_group("splitting a table without splits")
     group.add_argument("--split_ratio", type=types.split_ratio, metavar="A,B,C",
-                       help="fractions for train, val and test, by patient (default 0.7,0.15,0.15)")
+                       help="fractions for train, val and test, by patient (default "
+                            f"{SPLIT_RATIO})")
 
 
 def add_run_options(parser: argparse.ArgumentParser, out_dir: str, resumable: bool = True) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from slivit.cli.paths import path
 from slivit.config import PLANES, VIEWS
-from slivit.data.splits import parse_ratio
+from slivit.data.ratio import parse_ratio
 from slivit.data.window import parse_window
 from slivit.metrics.operating_point import Rule, parse_rule
 
@@ -91,7 +91,7 @@ def gpu(given: str) -> str:
 
 
 def split_ratio(given: str) -> str:
-    """Check the fractions of train, val and test; see splits.parse_ratio."""
+    """Check the fractions of train, val and test; see ratio.parse_ratio."""
     parse_ratio(given)
     return given
 

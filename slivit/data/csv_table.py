@@ -56,13 +56,7 @@ def read_table(path: Path, needed: Sequence[str] = ("F_Name", "Path")) -> pd.Dat
     return table[used].set_axis(names, axis=1)
 
 
-def column_names(path: Path, needed: Sequence[str] = ("F_Name", "Path")) -> list[str]:
-    """Return the names of a table's columns; errors as `read_table`, of the header alone."""
-    return [name for name in _read(path, needed, say=False)[0] if name]
-
-
-def _read(path: Path, needed: Sequence[str], say: bool = True
-          ) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _read(path: Path, needed: Sequence[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the header, and each row with its line; cells are stripped."""
     text, encoding = _decode(path)
     try:
@@ -71,7 +65,7 @@ def _read(path: Path, needed: Sequence[str], say: bool = True
         rows = list(_rows(text, separator, first))
     except csv.Error as error:
         raise _unreadable(path, str(error)) from None
-    if say and (encoding != "UTF-8" or separator != ","):
+    if encoding != "UTF-8" or separator != ",":
         LOG.info("%s is read as %s text separated by %s", path.name, encoding,
                  SEPARATORS[separator])
     line, last = rows.pop()

@@ -7,13 +7,12 @@ from pathlib import Path
 from slivit.config import Preprocess
 from slivit.data.meta_csv import read_meta
 from slivit.data.named_sets import EMBEDDED, load_named
+from slivit.data.ratio import SPLIT_RATIO, parse_ratio
 from slivit.data.scan_table import ScanTable
-from slivit.data.splits import Splitting, parse_ratio
+from slivit.data.splits import Splitting
 from slivit.data.window import parse_window
 from slivit.utils.errors import UserError
 from slivit.utils.output_dir import check_writable
-
-SPLIT_RATIO = "0.7,0.15,0.15"
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
 
     Raises:
         UserError: one message with every fault and all its rows. Scans that are not there are named
-            with other faults; on their own headers.check_headers names them.
+            with other faults; on their own header_check.check_headers names them.
     """
     table = read_table(path)
     columns = _find_columns(table, pid_col)

@@ -115,7 +115,7 @@ class ScanTable:
         read: gives a row's Volume, or its Header.
         task: the task the source itself declares, or None.
         window, img_size: pre-processing that suits the source (see config.Preprocess); of files,
-            the window is known once their headers are (headers.check_headers).
+            the window is known once their headers are (header_check.check_headers).
         augmentation: random transforms that leave such scans as good.
         drawn: whether the split was drawn by ratio and seed, since the source has none.
         cache_dir: where prepared scans are kept, or None.

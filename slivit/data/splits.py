@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
+from slivit.data.ratio import SPLIT_RATIO, parse_ratio
 from slivit.data.scan_table import ScanTable
 from slivit.utils.errors import UserError, listing
 
@@ -28,26 +29,9 @@ class Splitting:
         refuse_overlap: whether a patient or a file in two splits is an error.
     """
 
-    ratio: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    ratio: tuple[float, float, float] = parse_ratio(SPLIT_RATIO)
     seed: int = 0
     refuse_overlap: bool = True
-
-
-def parse_ratio(text: str) -> tuple[float, float, float]:
-    """Return the three fractions of `--split_ratio`, such as `0.7,0.15,0.15`.
-
-    Raises:
-        UserError: not three numbers from 0 to 1 that add up to 1, or no training share.
-    """
-    try:
-        parts = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        parts = ()
-    good = len(parts) == 3 and all(0 <= part <= 1 for part in parts)  # NaN is not
-    if not good or abs(sum(parts) - 1) > 1e-6 or parts[0] == 0:
-        raise UserError(f"--split_ratio {text}: expected three fractions for train, val and test "
-                        "that add up to 1, such as 0.7,0.15,0.15")
-    return parts
 
 
 def split_by_group(groups: Sequence[str], ratio: tuple[float, float, float],

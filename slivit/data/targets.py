@@ -8,7 +8,7 @@ from slivit.config import Target
 from slivit.data.scan_table import SPLITS, ScanTable, match_names
 from slivit.data.splits import UNUSED
 from slivit.utils.errors import UserError, listing
-from slivit.utils.log import LOG
+from slivit.utils.log import LOG, counted, short
 
 FEW = 6  # labels that are named in a line
 GIVE_ROWS = ("Assign rows to it in the Split column or by the folders in Path, or with "
@@ -69,10 +69,11 @@ def resolve_task(scans: ScanTable, requested: str = "auto") -> tuple[ScanTable, 
 def describe_task(target: Target, auxiliary: int = 0) -> str:
     """Return the task and its labels in a line; of many, the first few."""
     names = target.labels[:FEW]
-    text = f"task: {target.task}, predicting {', '.join(names)}"
+    text = f"task: {target.task}, predicting {', '.join(map(short, names))}"
     if len(target.labels) > len(names):
         text += f" and {len(target.labels) - len(names)} more labels"
-    return text + f"; {auxiliary} auxiliary labels are also learned" * bool(auxiliary)
+    learned = f"; also learned: {counted(auxiliary, 'auxiliary label')}"
+    return text + learned * bool(auxiliary)
 
 
 def divide_labels(scans: ScanTable, auxiliary: Sequence[str], predicted: Sequence[str] | None = None

@@ -216,7 +216,7 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, count: int) -> Scorer:
     mean recall of the classes that occur in truth; kappa is Cohen's (1960), unweighted.
 
     Args:
-        truth, said: (n,) class numbers.
+        truth, predicted: (n,) class numbers.
         count: of classes.
 
     Returns:

@@ -71,7 +71,7 @@ def score_tables(metrics: dict) -> list[Table]:
 
 
 def comparison_table(rows: list[dict]) -> Table:
-    """Return what compare.compare found; models are called A, B, ... and named below."""
+    """Return what comparison.compare found; models are called A, B, ... and named below."""
     models = list(dict.fromkeys(name for row in rows for name in (row["a"], row["b"])))
     letter = {name: chr(ord("A") + i) for i, name in enumerate(models)}
     pairs = {(row["a"], row["b"]) for row in rows}

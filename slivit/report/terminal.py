@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from slivit.metrics.comparison import TESTS
-from slivit.report.formatting import NAMES, SHARES, p_value, plain_text, score_text
+from slivit.report.formatting import NAMES, SHARES, number, p_value, plain_text, score_text
+from slivit.utils.log import short
 
 FIRST = ("roc_auc", "pr_auc", "r2", "pearson", "mae")  # those of a task's that there are
 RATES = ("sensitivity", "specificity", "ppv", "npv")
 CLASSES = ("accuracy", "balanced_accuracy", "kappa", "f1_macro", "f1_weighted")
+LONGEST_MODEL = 20            # letters of a model's path
 MOST_LABELS, EXTREMES = 6, 3  # of more labels than these, so many best and worst are shown
-LONGEST_LABEL = 28
 
 
 def format_scores(metrics: dict) -> str:
@@ -23,8 +24,7 @@ def format_scores(metrics: dict) -> str:
         rows["mean"] = metrics["mean"]
     lines = _score_lines("label", rows)
     if hidden:
-        lines.append(f"  the {EXTREMES} best and the {EXTREMES} worst of {len(metrics['labels'])} "
-                     "labels; report.html has all")
+        lines.append(f"  {hidden}; report.html has all {len(metrics['labels'])} labels")
     width = _width("label", rows)
     lines += [f"  {NAMES[key]} {score_text(metrics['mean'], key)}" for key in CLASSES
               if key in metrics["mean"]]
@@ -33,33 +33,44 @@ def format_scores(metrics: dict) -> str:
     if points:
         lines += ["", "  " + "at the threshold".ljust(max(width, 18))
                   + "".join(NAMES[key].rjust(23) for key in RATES)]
-        lines += ["  " + _short(name).ljust(max(width, 18))
+        lines += ["  " + short(name).ljust(max(width, 18))
                   + "".join(score_text(point, key).rjust(23) for key in RATES)
-                  + f"   {point['threshold']:.4g} ({point['rule']}, on {point['chosen_on']})"
+                  + f"   {number(point['threshold'])} ({point['rule']}, {point['chosen_on']})"
                   for name, point in points.items()]
     return "\n".join(lines)
 
 
-def _choose(labels: dict[str, dict]) -> tuple[dict[str, dict], bool]:
-    """Return the labels to show, and whether there are others."""
+def _choose(labels: dict[str, dict]) -> tuple[dict[str, dict], str]:
+    """Return the labels to show, and which of many they are, in words; empty where all are."""
     if len(labels) <= MOST_LABELS:
-        return dict(labels), False
+        return dict(labels), ""
     key = "roc_auc" if "roc_auc" in next(iter(labels.values())) else "r2"
     known = [name for name in labels if labels[name].get(key) is not None]
     ranked = sorted(known, key=lambda name: -labels[name][key])
-    shown = ranked if len(ranked) <= MOST_LABELS else ranked[:EXTREMES] + ranked[-EXTREMES:]
-    return {name: labels[name] for name in shown or list(labels)[:MOST_LABELS]}, True
+    if len(ranked) > MOST_LABELS:
+        shown = ranked[:EXTREMES] + ranked[-EXTREMES:]
+        return {name: labels[name] for name in shown}, f"the {EXTREMES} best and {EXTREMES} worst"
+    shown = ranked or list(labels)[:MOST_LABELS]
+    return {name: labels[name] for name in shown}, (
+        "those with a score" if ranked else f"the first {MOST_LABELS}; none has a score")
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_LABEL else f"{name[:LONGEST_LABEL - 1]}…"
 
 
 def format_groups(by_group: dict) -> str:
-    """Return the scores of each group of scans as a table to print, a line per group and label."""
-    rows = {f"{value}, {name}": scores for value, part in by_group["groups"].items()
-            for name, scores in part["labels"].items()}
-    return "\n".join(_score_lines(by_group["column"], rows))
+    """Return the scores of each group of scans as a table to print.
+
+    A line per group and label; of many labels, one of their mean.
+    """
+    many = any(len(part["labels"]) > MOST_LABELS for part in by_group["groups"].values())
+    rows = {}
+    for value, part in by_group["groups"].items():
+        if many:
+            rows[value] = {"n": part["n"], **part["mean"]}
+        else:
+            rows |= {f"{value}, {name}": scores for name, scores in part["labels"].items()}
+    lines = _score_lines(by_group["column"], rows)
+    return "\n".join(lines + ["  means over labels; report.html has each label"] * many)
 
 
 def _score_lines(head: str, rows: dict[str, dict]) -> list[str]:
@@ -71,7 +82,7 @@ def _score_lines(head: str, rows: dict[str, dict]) -> list[str]:
              + "".join(f"{NAMES[key]} (95 % interval)".rjust(30) for key in keys)
              + ("prevalence".rjust(12) if ranked else "")]
     for name, scores in rows.items():
-        line = "  " + _short(name).ljust(width) + str(scores.get("n", "")).rjust(6)
+        line = "  " + short(name).ljust(width) + str(scores.get("n", "")).rjust(6)
         if ranked:
             line += str(scores.get("n_pos", "")).rjust(10)
         line += "".join(score_text(scores, key).rjust(30) for key in keys)
@@ -81,21 +92,35 @@ def _score_lines(head: str, rows: dict[str, dict]) -> list[str]:
 
 
 def _width(head: str, rows: dict[str, dict]) -> int:
-    return max(len(head), *(len(_short(name)) for name in rows)) + 2
+    return max(len(head), *(len(short(name)) for name in rows)) + 2
 
 
 def format_comparison(rows: Sequence[dict]) -> str:
-    """Return the rows of `compare` as a table to print; p-values are those after Holm."""
+    """Return the rows of `compare` as a table to print; p-values are those after Holm.
+
+    Of many labels, those whose scores differ most.
+    """
     heads = ("label", "score", "models", "a", "b", "b - a (95 % interval)", "p bootstrap, Holm",
              "p DeLong, Holm")
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    gaps = {label: max(abs(row["difference"] or 0) for row in rows if row["label"] == label)
+            for label in labels}
+    shown = labels if len(labels) <= MOST_LABELS else sorted(labels, key=lambda k: -gaps[k])[
+        :MOST_LABELS]
     table = [heads]
     for row in rows:
-        table.append((row["label"], NAMES[row["score"]], f"{row['a']} - {row['b']}",
+        if row["label"] not in shown:
+            continue
+        a, b = (short(row[one], LONGEST_MODEL, end=True) for one in "ab")
+        table.append((short(row["label"]), NAMES[row["score"]], f"{a} - {b}",
                       score_text(row, "value_a"), score_text(row, "value_b"),
                       score_text(row, "difference", share=row["score"] in SHARES),
                       *(plain_text(p_value(row[f"{test}_holm"])) for test in TESTS)))
     widths = [max(len(line[k]) for line in table) for k in range(len(heads))]
-    return "\n".join("  " + "  ".join(cell.ljust(width) if k < 3 else cell.rjust(width)
-                                      for k, (cell, width) in enumerate(zip(line, widths,
-                                                                            strict=True)))
-                     for line in table)
+    lines = ["  " + "  ".join(cell.ljust(width) if k < 3 else cell.rjust(width)
+                              for k, (cell, width) in enumerate(zip(line, widths, strict=True)))
+             for line in table]
+    if len(shown) < len(labels):
+        lines.append(f"  the {MOST_LABELS} labels that differ most; report.html has all "
+                     f"{len(labels)}")
+    return "\n".join(lines)

@@ -111,7 +111,7 @@ def _misses(measured: EvaluationResult) -> list[Miss]:
 
 def _wrong_class(truth: np.ndarray, pred: np.ndarray, target: Target
                  ) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """Return what is said of a scan of another class than the predicted one; both are (K,)."""
+    """Return words and facts about a scan of another class than the predicted one; both (K,)."""
     true, predicted = int(truth.argmax()), int(pred.argmax())
     return f"{target.labels[true]} predicted as {target.labels[predicted]}", (
         ("Truth", target.labels[true]), ("Predicted", target.labels[predicted]),

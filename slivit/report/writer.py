@@ -20,11 +20,17 @@ from slivit.report.evaluation import (
 )
 from slivit.report.html import Report, write_html, write_markdown
 from slivit.report.plots.draw import plot_scores
-from slivit.report.terminal import format_comparison, format_groups, format_scores
+from slivit.report.terminal import (
+    EXTREMES,
+    MOST_LABELS,
+    format_comparison,
+    format_groups,
+    format_scores,
+)
 from slivit.report.worst_errors import worst_cases
 from slivit.utils.cells import write_table
 from slivit.utils.files import write_json
-from slivit.utils.log import LOG
+from slivit.utils.log import LOG, short
 from slivit.utils.manifest import read_manifest, written_by_runs
 from slivit.utils.session import Session
 
@@ -181,12 +187,15 @@ def _assemble(measured: EvaluationResult, trained: list[Trained], metrics: dict,
 
 
 def _listed(measured: EvaluationResult, most: int = 10) -> str:
-    """Return the first predictions, a line each."""
-    lines = []
+    """Return the first predictions, a line each; of many labels, the highest."""
+    lines, names = [], measured.target.labels
     for i, row in enumerate(measured.rows[:most]):
         parts = []
-        for k, name in enumerate(measured.target.labels):
-            text = f"{name} {measured.predicted.pred[i, k]:.4g}"
+        order = range(len(names))
+        if len(names) > MOST_LABELS:
+            order = np.argsort(-measured.predicted.pred[i], kind="stable")[:EXTREMES]
+        for k in order:
+            text = f"{short(names[k])} {measured.predicted.pred[i, k]:.4g}"
             if measured.predicted.std is not None:
                 text += f" ± {measured.predicted.std[i, k]:.2g}"
             limit = measured.thresholds[k]
@@ -194,6 +203,8 @@ def _listed(measured: EvaluationResult, most: int = 10) -> str:
                 side = "above" if measured.predicted.pred[i, k] >= limit.value else "below"
                 text += f" ({side} the operating point {limit.value:.3g})"
             parts.append(text)
+        if len(parts) < len(names):
+            parts.append(f"and {len(names) - len(parts)} lower ones")
         lines.append(f"  {measured.scans.ids[row]}: {', '.join(parts)}")
     if len(measured.rows) > most:
         lines.append(f"  … and {len(measured.rows) - most} more in predictions.csv")

@@ -18,6 +18,7 @@ from slivit.data.targets import divide_labels, fit_to_target
 from slivit.metrics.evaluation import quick_scores
 from slivit.prediction import Prediction, load_trained
 from slivit.report.evaluation import EvaluationResult, ReportOptions, choose_thresholds
+from slivit.report.formatting import NAMES
 from slivit.report.writer import is_finished, write_report
 from slivit.utils.cells import read_table, write_table
 from slivit.utils.errors import UserError, first_line
@@ -127,7 +128,8 @@ def _pool(options: FoldOptions, folds: list[ScanTable], folders: list[Path],
         table.append({"fold": k, **{split: len(fold.rows(split)) for split in SPLITS}, **scores})
     rows = np.flatnonzero(number)
     write_table(options.out_dir / "folds.csv", pd.DataFrame(table))
-    LOG.info("\n%s", pd.DataFrame(table).to_string(index=False, float_format="%.3f"))
+    LOG.info("\n%s", pd.DataFrame(table).rename(columns=NAMES).to_string(index=False,
+                                                                         float_format="%.3f"))
     LOG.info("models: %s", options.out_dir / "fold_*" / "slivit.safetensors")
     how = ReportOptions(options.seed)
     measured = EvaluationResult(

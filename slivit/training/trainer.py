@@ -1,4 +1,4 @@
-"""The training loop that both training scripts share, and prediction."""
+"""The training loop that both training scripts share."""
 
 import time
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from slivit.data.samplers import interleave
 from slivit.metrics.evaluation import quick_scores
 from slivit.models.outputs import to_predictions
 from slivit.prediction import predict
+from slivit.report.formatting import NAMES
 from slivit.report.plots.draw import plot_history
 from slivit.training.losses import Objective, plain_loss
 from slivit.training.optim import moving_average
@@ -139,7 +140,7 @@ def _epoch(loop: Loop, progress: Progress, outputs: Outputs) -> None:
     left = float(np.mean([one["seconds"] for one in progress.log])) * (
         options.n_epochs - progress.epoch + 1)
     LOG.info("epoch %d/%d: training loss %.4f, validation loss %.4f, %s %s%s (%.0f s%s)",
-             row["epoch"], options.n_epochs, row["train_loss"], row["val_loss"], score,
+             row["epoch"], options.n_epochs, row["train_loss"], row["val_loss"], NAMES[score],
              "-" if row[f"val_{score}"] is None else f"{row[f'val_{score}']:.4f}",
              ", best so far" if row["best"] else "", row["seconds"],
              f", {_duration(left)} left" if left else "")

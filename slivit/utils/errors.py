@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from slivit.utils.log import wrapped
 from slivit.utils.signals import Stopped, ignore_at_end, stop_signals
 
 T = TypeVar("T")
@@ -95,19 +96,25 @@ def run_script(main: Callable[[], None]) -> None:
             main()
     except UserError as error:
         if error.by_one or int(os.environ.get("RANK", 0)) == 0:
-            print(f"error: {printable(error)}", file=sys.stderr)
+            _print_error(str(error))
         sys.exit(2)
     except PermissionError as error:  # of whatever looks at a file or folder
-        print(f"error: {printable(error.filename)}: {error.strerror}; check its permissions, "
-              "and those of the folders above it", file=sys.stderr)
+        _print_error(f"{error.filename}: {error.strerror}; check its permissions, and those of the "
+                     "folders above it")
         sys.exit(2)
     except RunError as error:
-        print(f"error: {printable(error)}", file=sys.stderr)
+        _print_error(str(error))
         sys.exit(1)
     except (Stopped, KeyboardInterrupt) as stop:
         _end_stopped(stop)
     finally:
         ignore_at_end()
+
+
+def _print_error(message: str) -> None:
+    """Print the one message with which a script ends, on stderr."""
+    text = printable(f"error: {message}")
+    print(wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr)
 
 
 def printable(text: object) -> str:

@@ -5,19 +5,36 @@ import sys
 import textwrap
 
 WIDEST = 160
+LONGEST_NAME = 24  # letters of a label or a model's name in a line or a legend
 LOG = logging.getLogger("slivit")
 
 
 class Wrapped(logging.Formatter):
-    """Lines of at most WIDEST characters, for a terminal; words are kept whole."""
+    """Messages as a terminal shows them; see `wrapped`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the message of a record."""
-        lines = super().format(record).split("\n")
-        return "\n".join("\n".join(textwrap.wrap(
-            line, WIDEST, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False,
-            replace_whitespace=False, drop_whitespace=False)) if len(line) > WIDEST else line
-            for line in lines)
+        return wrapped(super().format(record))
+
+
+def wrapped(text: str) -> str:
+    """Return a text in lines of at most WIDEST characters; words, such as paths, are kept whole."""
+    return "\n".join("\n".join(textwrap.wrap(
+        line, WIDEST, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False,
+        replace_whitespace=False, drop_whitespace=False)) if len(line) > WIDEST else line
+        for line in text.split("\n"))
+
+
+def short(name: str, letters: int = LONGEST_NAME, end: bool = False) -> str:
+    """Return a name of at most so many letters: its beginning or, of a path, its `end`."""
+    if len(name) <= letters:
+        return name
+    return f"…{name[1 - letters:]}" if end else f"{name[:letters - 1]}…"
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number of things in words, such as `1 thread` or `2 threads`."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def setup_logging() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from slivit import __version__
 from slivit.utils.errors import UserError
-from slivit.utils.log import LOG
+from slivit.utils.log import LOG, counted
 
 
 def usable_cpus() -> int:
@@ -38,7 +38,7 @@ def choose_device(gpu_id: str | None, rank: int | None = None) -> torch.device:
         # More threads than cores make OpenMP threads spin and wait for each other.
         wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
         torch.set_num_threads(int(wanted) if wanted.isdecimal() and int(wanted) else usable_cpus())
-        LOG.info("device: CPU, %d threads", torch.get_num_threads())
+        LOG.info("device: CPU, %s", counted(torch.get_num_threads(), "thread"))
         return torch.device("cpu")
     if not gpu_id.isdecimal():
         raise UserError(f"--gpu_id {gpu_id}: expected a GPU number or 'cpu'")

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from slivit.data.csv_table import column_names
 from slivit.data.meta_csv import read_meta
 from slivit.utils.errors import UserError
 
@@ -91,13 +90,6 @@ def test_folder_as_table_is_named(tmp_path):
 def test_underscores_make_no_number(read):
     with pytest.raises(UserError, match="line 2, column A: '1_0'"):
         read("F_Name,Path,A\n1,a,1_0\n2,b,1\n")
-
-
-def test_names_of_the_columns_are_read_without_a_word(tmp_path, messages):
-    path = tmp_path / "t.csv"
-    path.write_text("sep=;\nF_Name; Path ;A;;B\n1;a;x;;\n")
-    assert column_names(path) == ["F_Name", "Path", "A", "B"]
-    assert messages == []
 
 
 def test_large_tables_are_read_fast_enough(read):

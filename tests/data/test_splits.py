@@ -5,7 +5,8 @@ import pytest
 from helpers import write_meta
 
 from slivit.data.meta_csv import read_meta
-from slivit.data.splits import Splitting, parse_ratio, split_by_group
+from slivit.data.ratio import parse_ratio
+from slivit.data.splits import Splitting, split_by_group
 from slivit.utils.errors import UserError
 
 

@@ -77,7 +77,7 @@ def test_scores_at_an_operating_point():
     assert all(at[key] == 0.5 and len(at[f"{key}_ci"]) == 2 for key in RATES)
     assert found["labels"]["b"]["operating_point"] is None
     text = format_scores(found)
-    assert "0.5 (sensitivity=0.9, on validation)" in text
+    assert "0.500 (sensitivity=0.9, validation)" in text
 
 
 @pytest.mark.parametrize(("target", "truth"), [

@@ -9,9 +9,10 @@ from helpers import label_scans
 from slivit.config import Target
 from slivit.data.scan_table import summarise
 from slivit.data.targets import describe_task
+from slivit.metrics.comparison import compare
 from slivit.metrics.evaluation import evaluate
 from slivit.metrics.operating_point import Threshold
-from slivit.report.terminal import format_scores
+from slivit.report.terminal import format_comparison, format_groups, format_scores
 from slivit.utils.log import WIDEST, Wrapped
 
 RNG = np.random.default_rng(0)
@@ -42,6 +43,38 @@ def test_of_many_labels_the_best_and_the_worst_are_shown(count, shown):
         assert found == values[:3] + values[-3:]
 
 
+def test_many_labels_without_a_score_are_named_so():
+    metrics = scores_of(9)
+    for k, scores in enumerate(metrics["labels"].values()):
+        scores["roc_auc"] = 0.7 if k == 2 else None
+    assert "those with a score; report.html has all 9 labels" in format_scores(metrics)
+    next(iter([one for one in metrics["labels"].values() if one["roc_auc"]]))["roc_auc"] = None
+    assert "the first 6; none has a score; report.html has all 9" in format_scores(metrics)
+
+
+@pytest.mark.parametrize(("count", "lines"), [(2, 1 + 2 * 2), (9, 1 + 2 + 1)])
+def test_groups_with_many_labels_have_a_line_each(count, lines):
+    part = scores_of(count)
+    text = format_groups({"column": "site", "groups": {"a": part, "b": part}}).splitlines()
+    assert len(text) == lines
+    assert max(map(len, text)) <= WIDEST
+    assert (text[-1] == "  means over labels; report.html has each label") == (count == 9)
+
+
+def test_of_many_labels_those_that_differ_most_are_compared():
+    names = [f"{'finding' * 6}_{k}" for k in range(9)]
+    truth = RNG.integers(0, 2, (60, 9)).astype(float)
+    preds = [np.clip(truth * shift + RNG.random((60, 9)), 0, 2) for shift in (
+        np.full(9, 0.5), np.linspace(0, 1, 9))]
+    rows = compare(truth, preds, ["a/" * 90 + "fold_1", "b/" * 90 + "fold_2"],
+                   Target("multilabel", tuple(names)), list(map(str, range(60))), 0, 20)
+    text = format_comparison(rows).splitlines()
+    assert len(text) == 1 + 6 * 2 + 1
+    assert max(map(len, text)) <= WIDEST
+    assert text[1].split()[2].endswith("fold_1")
+    assert "the 6 labels that differ most; report.html has all 9" in text[-1]
+
+
 def test_the_cohort_is_a_table():
     scans = label_scans([[0, 2.5], [1, 3.5], [np.nan, 1], [1, np.nan]],
                         ["train", "train", "val", "test"], patients=("a", "a", "b", "c"))
@@ -59,7 +92,9 @@ def test_the_cohort_is_a_table():
 def test_a_task_of_many_labels_is_a_line():
     target = Target("multilabel", tuple("abcdefghi"))
     assert describe_task(target, 2) == ("task: multilabel, predicting a, b, c, d, e, f and 3 more "
-                                        "labels; 2 auxiliary labels are also learned")
+                                        "labels; also learned: 2 auxiliary labels")
+    assert describe_task(Target("binary", ("x" * 200,)), 1) == (
+        f"task: binary, predicting {'x' * 23}…; also learned: 1 auxiliary label")
 
 
 def test_lines_are_wrapped_between_words():

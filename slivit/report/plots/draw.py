@@ -15,6 +15,7 @@ from slivit.report.plots.agreement import (
 )
 from slivit.report.plots.curves import Column, plot_calibration, plot_pr, plot_roc
 from slivit.report.plots.style import new_figure, plain, save_figure
+from slivit.utils.log import LONGEST_NAME
 
 
 def plot_history(log: list[dict], score: str, path: Path) -> None:
@@ -61,7 +62,7 @@ def plot_scores(truth: np.ndarray, pred: np.ndarray, target: Target, metrics: di
     columns = []
     for k, name in enumerate(target.labels):
         known = ~np.isnan(truth[:, k])
-        columns.append(Column(plain(name), truth[known, k], pred[known, k],
+        columns.append(Column(plain(name, LONGEST_NAME), truth[known, k], pred[known, k],
                               metrics["labels"][name],
                               None if before is None else before[known, k]))
     title = f"{metrics['split']}: {metrics['n']} scans"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from cycler import cycler
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -31,8 +32,9 @@ def new_panels(count: int, across: int, width: float, height: float, top: float 
 
 
 def tell_apart(axes, count: int) -> None:
-    """Give axes colours that tell `count` curves apart (up to 20)."""
-    axes.set_prop_cycle(color=colormaps["tab10" if count <= 10 else "tab20"].colors)
+    """Give axes colours, and of more than 20 curves dashes too, that tell `count` curves apart."""
+    colours = cycler(color=colormaps["tab10" if count <= 10 else "tab20"].colors)
+    axes.set_prop_cycle(cycler(linestyle=["-", "--", "-.", ":"]) * colours)
 
 
 def unit_square(axes) -> None:
