@@ -10,7 +10,7 @@ import pandas as pd
 from slivit.data.csv_table import read_table
 from slivit.data.meta_labels import UNKNOWN, label_columns, not_zero_one, parse_labels
 from slivit.data.meta_paths import backslashes, cell_paths, missing, resolved
-from slivit.data.readers.arrays import split_key
+from slivit.data.readers import split_key
 from slivit.data.readers.base import kind_at
 from slivit.data.scan_table import DEFAULT_SIZE, SPLITS, FileSource, ScanTable, match_names
 from slivit.data.splits import (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from slivit.data.readers.arrays import split_key
+from slivit.data.readers import split_key
 from slivit.utils.errors import listing
 
 WINDOWS = "\nPaths with backslashes are Windows paths: write /, and the paths of this machine"
@@ -40,7 +40,7 @@ def _resolve(path: str, folders: dict[str, str], inodes: dict[tuple[int, int], s
     `folders` and `inodes` hold what was found of other paths.
     """
     key = None
-    if ".npz:" in path.lower():
+    if ":" in path:
         file, key = split_key(Path(path))
         path = str(file)
     folder, name = os.path.split(path)

@@ -11,9 +11,8 @@ import numpy as np
 from slivit.config import Target
 from slivit.data.batch import Batch
 from slivit.data.datasets import ScanDataset, make_loader
-from slivit.data.readers import Volume
+from slivit.data.readers import Volume, scan_grid
 from slivit.data.readers.orientation import cut
-from slivit.data.readers.voxel_grid import scan_grid
 from slivit.data.scan_table import FileSource, ScanTable
 from slivit.data.transforms import pick_slices
 from slivit.explain.figures import draw_explanation

@@ -8,7 +8,7 @@ from helpers import BACKBONE, TINY_VIT, array_scans, preprocess
 from scan_files import DIRECTIONS, dicom_of, write_dicom, write_dicom_series, write_nifti
 
 from slivit.data.datasets import ScanDataset, make_loader
-from slivit.data.readers.voxel_grid import scan_grid
+from slivit.data.readers import scan_grid
 from slivit.data.scan_table import FileSource
 from slivit.explain.cases import by_view
 from slivit.explain.heatmaps import enlarge, heat_volume, save_heat

@@ -2,14 +2,14 @@
 
 An image: a picture or DICOM file or an array. A volume: a folder of pictures or of DICOM files, a
 multi-page TIFF, a multi-frame DICOM, NIfTI or video file, or an array. To add a kind of file, write
-its `header` and `read` and list them in `volume_readers`.
+a module with its `header` and `read` (see base.Reader) and list it in `volume_readers`.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from slivit.data.readers import arrays, dicom, nifti, pictures, tiff, video
+from slivit.data.readers import arrays, base, dicom, dicom_grid, nifti, pictures, tiff, video
 from slivit.data.readers.base import (
     Header,
     Pick,
@@ -19,26 +19,48 @@ from slivit.data.readers.base import (
     kind_at,
     visible_files,
 )
+from slivit.data.readers.voxel_grid import Grid
 from slivit.utils.errors import UserError, listing
 
 __all__ = ["Header", "Pick", "ReadError", "Volume", "files_of", "image_header", "is_scan",
-           "missing_or_unreadable", "read_image", "read_volume", "scan_ndim", "volume_header",
-           "volume_suffixes"]
+           "missing_or_unreadable", "read_image", "read_volume", "scan_grid", "scan_ndim",
+           "split_key", "volume_header", "volume_suffixes"]
+
+
+EITHER = ("tiff", "dicom", "array")  # kinds of which a file may be an image or a volume
 
 
 def volume_readers() -> tuple[Reader, ...]:
     """Return the readers of volume files, by suffix."""
     return (Reader("tiff", tiff.TIFF_SUFFIXES, tiff.tiff_volume_header,
                    tiff.read_tiff_volume),
-            Reader("dicom", dicom.SUFFIXES, dicom.header, dicom.read),
-            Reader("nifti", nifti.SUFFIXES, nifti.header, nifti.read),
+            Reader("dicom", dicom.SUFFIXES, dicom.header, dicom.read, dicom_grid.grid),
+            Reader("nifti", nifti.SUFFIXES, nifti.header, nifti.read, nifti.grid),
             Reader("video", video.SUFFIXES, video.header, video.read),
-            Reader("array", arrays.SUFFIXES, arrays.header, arrays.read))
+            Reader("array", arrays.SUFFIXES, arrays.header, arrays.read, keyed=True))
 
 
 def volume_suffixes() -> tuple[str, ...]:
     """Return the suffixes of volume files."""
     return tuple(suffix for reader in volume_readers() for suffix in reader.suffixes)
+
+
+def split_key(path: Path) -> tuple[Path, str | None]:
+    """Return file and key of a path such as `file.npz:NAME`; the key is None if not given."""
+    keyed = tuple(suffix for reader in volume_readers() if reader.keyed
+                  for suffix in reader.suffixes)
+    return base.split_key(path, keyed)
+
+
+def scan_grid(path: Path, header: Header) -> Grid | None:
+    """Return the voxel grid of a scan's own file, for heat maps; None for kinds that have none.
+
+    Args:
+        path: of a scan that can be read.
+        header: of its reader.
+    """
+    grid = {reader.kind: reader.grid for reader in volume_readers()}.get(header.kind)
+    return grid(path, header) if grid else None
 
 
 def read_volume(path: Path, pick: Pick | None = None) -> Volume:
@@ -95,22 +117,24 @@ def image_header(path: Path) -> Header:
 
 def is_scan(path: Path) -> bool:
     """Return whether a file looks like a scan, by its suffix or as DICOM."""
-    file = arrays.split_key(path)[0]
+    file = split_key(path)[0]
     known = (*pictures.PICTURE_SUFFIXES, *volume_suffixes())
     return file.is_file() and (file.name.lower().endswith(known) or dicom.is_dicom(path))
 
 
 def scan_ndim(path: Path) -> int:
-    """Return 2 where an image is at a path, 3 for a volume; of a TIFF, DICOM or array its header
-    tells, of others their kind.
+    """Return 2 where an image is at a path, 3 for a volume, from the kind of file.
+
+    For a TIFF, DICOM or array, which may be either, from its header.
 
     Raises:
         ReadError: neither is there.
     """
     path = Path(path)
     if not path.is_dir():
-        name = path.name.lower()
-        if name.endswith((*nifti.SUFFIXES, *video.SUFFIXES)):
+        name = split_key(path)[0].name.lower()
+        if any(name.endswith(reader.suffixes) for reader in volume_readers()
+               if reader.kind not in EITHER):
             return 3
         if name.endswith(pictures.PICTURE_SUFFIXES) and not name.endswith(pictures.TIFF_SUFFIXES):
             return 2
@@ -127,7 +151,7 @@ def scan_ndim(path: Path) -> int:
 def files_of(path: Path) -> list[Path]:
     """Return the files that make up a scan: those of its folder, or itself."""
     try:
-        return visible_files(path) if path.is_dir() else [arrays.split_key(path)[0]]
+        return visible_files(path) if path.is_dir() else [split_key(path)[0]]
     except OSError:
         return [path]
 
@@ -142,7 +166,7 @@ def missing_or_unreadable(errors: list[ReadError], total: int) -> UserError:
 
 
 def _is_array(path: Path) -> bool:
-    return arrays.split_key(path)[0].suffix.lower() in arrays.SUFFIXES
+    return split_key(path)[0].suffix.lower() in arrays.SUFFIXES
 
 
 def _check_image_suffix(path: Path) -> None:
@@ -154,7 +178,7 @@ def _check_image_suffix(path: Path) -> None:
 def _image_file(path: Path) -> Path:
     """Return the path of an image; refuse a folder."""
     path = Path(path)
-    if kind_at(arrays.split_key(path)[0]) == "folder":
+    if kind_at(split_key(path)[0]) == "folder":
         raise ReadError(f"{path}: is a folder, expected one image")
     return path
 
@@ -166,14 +190,14 @@ def _reader(path: Path) -> Reader:
             return _folder_reader(path)
         except OSError as error:
             raise ReadError(f"{path}: cannot be read ({error.strerror})") from None
-    file, key = arrays.split_key(path)
+    file, key = split_key(path)
     if key and kind_at(file) == "folder":
         raise ReadError(f"{path}: {file.name} is a folder, expected a file of arrays")
     for reader in volume_readers():
         if file.name.lower().endswith(reader.suffixes):
             return reader
     if kind and dicom.is_dicom(path):
-        return Reader("dicom", (), dicom.header, dicom.read)
+        return Reader("dicom", (), dicom.header, dicom.read, dicom_grid.grid)
     if not kind:
         what = "is a broken symbolic link" if path.is_symlink() else "does not exist"
         raise ReadError(f"{path}: {what}")

@@ -4,7 +4,6 @@ No array is taken for larger than its file can hold: of `.npz`, 1032 times the f
 the most that deflate packs.
 """
 
-import re
 import zipfile
 from pathlib import Path
 from typing import BinaryIO
@@ -21,15 +20,11 @@ from slivit.data.readers.base import (
     check_values,
     picked,
     reason,
+    split_key,
 )
 
 SUFFIXES = (".npy", ".npz")
-
-
-def split_key(path: Path) -> tuple[Path, str | None]:
-    """Return file and array name of a path like `scans.npz:volume`, the name None if not given."""
-    match = re.fullmatch(r"(.*\.npz):([^/\\]+)", str(path), flags=re.IGNORECASE)
-    return (Path(match[1]), match[2]) if match else (path, None)
+KEYED = (".npz",)
 
 
 def read(path: Path, pick: Pick | None = None) -> Volume:
@@ -66,7 +61,7 @@ def header(path: Path, ndim: int = 3) -> Header:
 def _load(path: Path) -> np.ndarray:
     def load() -> np.ndarray:
         _array_header(path)  # before numpy makes room for whatever the file asks for
-        file, key = split_key(path)
+        file, key = split_key(path, KEYED)
         loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.lib.npyio.NpzFile):
             with loaded:
@@ -94,11 +89,11 @@ def _choose(path: Path, names: list[str], key: str | None) -> str:
         return key
     what = "no such array" if key else f"contains {len(names)} arrays"
     raise ReadError(f"{path}: {what} ({', '.join(names)}), expected one, or its name as in "
-                    f"{split_key(path)[0].name}:{names[0] if names else 'NAME'}")
+                    f"{split_key(path, KEYED)[0].name}:{names[0] if names else 'NAME'}")
 
 
 def _array_header(path: Path) -> tuple[tuple[int, ...], np.dtype]:
-    file, key = split_key(path)
+    file, key = split_key(path, KEYED)
     if file.suffix.lower() == ".npy":
         with file.open("rb") as stream:
             return _read_header(stream, file.stat().st_size, path)

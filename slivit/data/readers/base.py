@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from slivit.data.readers.voxel_grid import Grid
 from slivit.utils.errors import UserError
 
 Pick = Callable[[int], np.ndarray]  # number of slices found -> numbers of those wanted, ascending
@@ -75,12 +76,28 @@ class Reader:
         suffixes: of the file names, lower case.
         header: path -> Header, from the header and the length of the file alone.
         read: (path, pick) -> Volume of the picked slices, or of all where `pick` is None.
+        grid: (path, header) -> the voxel grid for heat maps; None for kinds that have none.
+        keyed: whether `FILE:KEY` names one of several scans in a file.
     """
 
     kind: str
     suffixes: tuple[str, ...]
     header: Callable[[Path], Header]
     read: Callable[[Path, Pick | None], Volume]
+    grid: Callable[[Path, Header], Grid | None] | None = None
+    keyed: bool = False
+
+
+def split_key(path: Path, suffixes: tuple[str, ...]) -> tuple[Path, str | None]:
+    """Return file and key of a path like `scans.npz:volume`; the key is None if not given.
+
+    Args:
+        path: of a scan.
+        suffixes: of the files, in lower case, that have keys.
+    """
+    ends = "|".join(map(re.escape, suffixes))
+    match = re.fullmatch(rf"(.*(?:{ends})):(.+)", str(path), flags=re.IGNORECASE | re.DOTALL)
+    return (Path(match[1]), match[2]) if match else (path, None)
 
 
 def natural_key(name: str) -> list[tuple[int, object]]:

@@ -23,6 +23,7 @@ from slivit.data.readers.base import (
     reason,
 )
 from slivit.data.readers.orientation import reorient
+from slivit.data.readers.voxel_grid import Grid
 
 SUFFIXES = (".nii", ".nii.gz")
 RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
@@ -77,6 +78,13 @@ def read(path: Path, pick: Pick | None = None) -> Volume:
             values = values.astype(np.float32)
     slices = reorient(values, "".join(nib.aff2axcodes(image.affine)), axes)
     return Volume(check_values(slices[picked(len(slices), pick)], path), spacing, axes)
+
+
+def grid(path: Path, header: Header) -> Grid:
+    """Return the grid of a file, whose header is that of `header`."""
+    image = nib.load(path)
+    codes = "".join(nib.aff2axcodes(image.affine))
+    return Grid(image.affine, lambda values: reorient(values, header.axes, codes), image)
 
 
 def acquisition_plane(spacing: tuple[float, ...], slice_axis: int | None) -> str:
