@@ -74,7 +74,7 @@ def load(args: argparse.Namespace) -> tuple[ScanTable, Target]:
     task = args.task
     if task == "auto" and scans.task is None:  # a table: its labels must be 0 and 1
         task = "binary" if len(scans.label_names) == 1 else "multilabel"
-    looked, (scans, target), _ = together(lambda: check_headers(scans),
+    looked, (scans, target), _ = together(lambda: check_headers(scans, n_cpu=args.n_cpu),
                                           lambda: resolve_task(scans, task),
                                           lambda: check_splits(scans, ("train", "val")))
     scans = dataclasses.replace(scans, window=looked.window)

@@ -78,7 +78,7 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
                     "were drawn at random and may include scans the model was trained on. Evaluate "
                     "an external table with --split all", scans.name, args.split)
     warn_of_training_patients(scans, rows, trained)
-    check_headers(scans, rows, card.preprocess.views)
+    check_headers(scans, rows, card.preprocess.views, args.n_cpu)
 
     with contextlib.ExitStack() as stack:
         if run.world.is_main:

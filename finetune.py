@@ -97,7 +97,7 @@ def load(args: argparse.Namespace) -> ScanTable:
     scans = load_scans(records.data_options(args), 3, wanted, args.split_ratio, args.seed,
                        zero_one=args.task in ("binary", "multilabel"))
     try:
-        return check_headers(scans, views=records.input_options(args).views)
+        return check_headers(scans, views=records.input_options(args).views, n_cpu=args.n_cpu)
     except UserError:
         together(lambda: check_headers(scans), lambda: resolve(args, scans))  # all in one message
         raise

@@ -1,8 +1,5 @@
 """Scans as a torch Dataset, batches with padded and masked slices, and their loaders."""
 
-import contextlib
-import os
-import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -28,7 +25,7 @@ from slivit.utils.distributed import ProcessGroup
 from slivit.utils.errors import RunError, UserError
 from slivit.utils.runtime import derive_seed
 from slivit.utils.session import Session
-from slivit.utils.signals import SIGNALS
+from slivit.utils.signals import SIGNALS, held, leave_signals
 
 
 @dataclass(frozen=True)
@@ -141,29 +138,6 @@ class Collate:
         if items[0].transform is not None:
             transforms = torch.stack([item.transform for item in items])
         return Batch(x, mask, torch.stack([item.label for item in items]), transforms)
-
-
-@contextlib.contextmanager
-def held(signals: Iterable[int]) -> Iterator[None]:
-    """Let signals wait; processes that are started within this block begin so."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def leave_signals(worker: int) -> None:
-    """Leave a signal to the main process, which decides what becomes of this worker.
-
-    Ctrl-C and `timeout` send theirs to a whole group of processes, of which a worker is no member
-    then. SIGTERM to it alone, which is how it is ended, ends it.
-    """
-    with contextlib.suppress(OSError):
-        os.setpgid(0, 0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 @dataclass(frozen=True)

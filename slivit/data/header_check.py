@@ -1,25 +1,24 @@
 """The check at the start of a run: every scan's header, none of its pixels."""
 
-import concurrent.futures
 import dataclasses
-import logging
+import functools
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
-from tqdm import tqdm
 
+from slivit.data import header_memory
+from slivit.data.parallel import in_processes
 from slivit.data.readers import Header, ReadError, missing_or_unreadable
-from slivit.data.scan_table import ArraySource, ScanTable
+from slivit.data.scan_table import ArraySource, FileSource, ScanTable
 from slivit.utils.log import LOG
-from slivit.utils.runtime import usable_cpus
 
 CT_WINDOW = "-1000,1000"  # Hounsfield units, air to dense bone
 THICK = 3.0  # times the pixel, from which other views than the acquisition's are coarse
 
 
 def check_headers(scans: ScanTable, rows: np.ndarray | None = None,
-                  views: tuple[str, ...] = ()) -> ScanTable:
+                  views: tuple[str, ...] = (), n_cpu: int | None = None) -> ScanTable:
     """Read the header of every scan, say what was found, and return the scans with their window.
 
     The default window follows from the files: `-1000,1000` (Hounsfield units) where all are CT in
@@ -30,6 +29,7 @@ def check_headers(scans: ScanTable, rows: np.ndarray | None = None,
         scans: the table.
         rows: rows to look at; default all.
         views: that are going to be cut; coarse ones are warned of.
+        n_cpu: processes that read headers; None for one on every core.
 
     Raises:
         UserError: listing every scan that is missing or cannot be read.
@@ -38,7 +38,7 @@ def check_headers(scans: ScanTable, rows: np.ndarray | None = None,
     if isinstance(scans.read, ArraySource):
         _warn_of_blank(scans, rows)
         return scans
-    answers = in_threads(lambda row: _header(scans, row), rows, "headers")
+    answers = read_headers(scans, rows, n_cpu)
     errors = [answer for answer in answers if isinstance(answer, ReadError)]
     if errors:
         raise missing_or_unreadable(errors, len(rows))
@@ -85,23 +85,35 @@ def describe(headers: list[Header]) -> list[str]:
     return lines
 
 
-def in_threads(look: Callable[[int], object], rows: Iterable[int], what: str) -> list:
-    """Return `look(row)` of every row, in order, read in parallel with a progress bar.
+def read_headers(scans: ScanTable, rows: np.ndarray, n_cpu: int | None = None
+                 ) -> list[Header | ReadError]:
+    """Return the header of each row, or why it cannot be read.
 
-    An error, or a signal, does not wait for the rows that others are looking at.
+    Those of files that are as they were when a run of this table last saw them are remembered (see
+    header_memory), the others are read.
     """
-    rows = list(rows)
-    pool = concurrent.futures.ThreadPoolExecutor(usable_cpus())
-    try:
-        return list(tqdm(pool.map(look, rows), total=len(rows), desc=what, leave=False,
-                         disable=LOG.level >= logging.ERROR or None))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    paths = scans.read.paths
+    known = header_memory.load(scans.headers)
+    keys = [header_memory.key_of(paths[row]) for row in rows]
+    stamps = [header_memory.stamp_of(paths[row]) for row in rows]
+    seen = [known.get(key, ("", None)) for key in keys]
+    answers = [header if stamp == before else None
+               for stamp, (before, header) in zip(stamps, seen, strict=True)]
+    new = [i for i, answer in enumerate(answers) if answer is None]
+    if not new:
+        return answers
+    found = in_processes(functools.partial(_header, scans.read), rows[new], "headers", n_cpu)
+    for i, answer in zip(new, found, strict=True):
+        answers[i] = answer
+        if isinstance(answer, Header):
+            known[keys[i]] = stamps[i], answer
+    header_memory.save(scans.headers, known)
+    return answers
 
 
-def _header(scans: ScanTable, row: int) -> Header | ReadError:
+def _header(source: FileSource, row: int) -> Header | ReadError:
     try:
-        return scans.read.header(row)
+        return source.header(int(row))
     except ReadError as error:
         return error
 

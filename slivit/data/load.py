@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slivit.config import Preprocess
+from slivit.data.header_memory import memory_file
 from slivit.data.meta_csv import read_meta
 from slivit.data.named_sets import EMBEDDED, load_named
 from slivit.data.ratio import SPLIT_RATIO, parse_ratio
@@ -78,7 +79,8 @@ def load_scans(options: DataOptions, ndim: int, pathologies: list[str] | None,
         scans = read_meta(options.meta_csv, ndim, pathologies, options.pid_col,
                           Splitting(parse_ratio(ratio or SPLIT_RATIO), seed), labels_needed,
                           zero_one)
-        return dataclasses.replace(scans, cache_dir=options.cache_dir)
+        return dataclasses.replace(scans, cache_dir=options.cache_dir, headers=memory_file(
+            options.meta_csv, ndim, options.cache_dir))
     for flag in ("pid_col", "split_ratio"):
         if getattr(options, flag) is not None:
             raise UserError(f"--{flag} applies to --meta_csv; a --dataset has its own split")

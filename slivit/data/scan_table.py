@@ -18,6 +18,7 @@ from slivit.data.readers import (
     image_header,
     read_image,
     read_volume,
+    stats_of,
     volume_header,
 )
 from slivit.data.readers.base import picked
@@ -60,9 +61,9 @@ class FileSource:
 
     def identity(self, row: int) -> bytes:
         """Return what changes when a file of the scan does: names, sizes and times."""
-        stats = [(file.name, file.stat()) for file in files_of(self.paths[row]) if file.exists()]
         return "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}"
-                         for name, stat in stats).encode(errors="surrogateescape")
+                         for name, stat in stats_of(self.paths[row])
+                         ).encode(errors="surrogateescape")
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ class ScanTable:
         augmentation: random transforms that leave such scans as good.
         drawn: whether the split was drawn by ratio and seed, since the source has none.
         cache_dir: where prepared scans are kept, or None.
+        headers: the file that remembers the headers of these scans, or None.
         columns: other columns of the table, as text.
         rounded: of a label whose numbers are all whole as float32, the cells of the table that
             float32 does not hold as they are written.
@@ -138,6 +140,7 @@ class ScanTable:
     augmentation: Augmentation = Augmentation()
     drawn: bool = False
     cache_dir: Path | None = None
+    headers: Path | None = None
     columns: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     rounded: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from slivit.config import Augmentation
 from slivit.data.batch import Batch, model_inputs
 from slivit.data.datasets import ScanDataset, TrainingSet, make_loader
-from slivit.data.header_check import in_threads
+from slivit.data.parallel import in_threads
 from slivit.data.samplers import balanced, make_batches
 from slivit.data.scan_table import FileSource, ScanTable
 from slivit.models.slivit import SLIViT

@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -172,3 +172,26 @@ def stop_signals() -> Iterator[StopSignal]:
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = hook
+
+
+@contextlib.contextmanager
+def held(signals: Iterable[int]) -> Iterator[None]:
+    """Let signals wait; processes that are started within this block begin so."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_signals(worker: int = 0) -> None:
+    """Leave a signal to the main process, which decides what becomes of this worker.
+
+    Ctrl-C and `timeout` send theirs to a whole group of processes, of which a worker is no member
+    then. SIGTERM to it alone, which is how it is ended, ends it.
+    """
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

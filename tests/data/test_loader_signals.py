@@ -14,7 +14,7 @@ import torch
 from helpers import ROOT, array_scans, preprocess
 
 from slivit.data.datasets import ScanDataset, make_loader
-from slivit.data.header_check import in_threads
+from slivit.data.parallel import in_threads
 from slivit.utils.signals import Stopped, stop_signals
 
 SCRIPT = """

@@ -5,6 +5,9 @@ multi-page TIFF, a multi-frame DICOM, NIfTI or video file, or an array. To add a
 a module with its `header` and `read` (see base.Reader) and list it in `volume_readers`.
 """
 
+import contextlib
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from slivit.data.readers.base import (
     ReadError,
     Volume,
     kind_at,
+    natural_key,
     visible_files,
 )
 from slivit.data.readers.voxel_grid import Grid
@@ -24,7 +28,7 @@ from slivit.utils.errors import UserError, listing
 
 __all__ = ["Header", "Pick", "ReadError", "Volume", "files_of", "image_header", "is_scan",
            "missing_or_unreadable", "read_image", "read_volume", "scan_grid", "scan_ndim",
-           "split_key", "volume_header", "volume_suffixes"]
+           "split_key", "stats_of", "volume_header", "volume_suffixes"]
 
 
 EITHER = ("tiff", "dicom", "array")  # kinds of which a file may be an image or a volume
@@ -154,6 +158,23 @@ def files_of(path: Path) -> list[Path]:
         return visible_files(path) if path.is_dir() else [split_key(path)[0]]
     except OSError:
         return [path]
+
+
+def stats_of(path: Path) -> list[tuple[str, os.stat_result]]:
+    """Return name and stat of each file of a scan that exists, in the order of `files_of`."""
+    try:
+        if not stat.S_ISDIR(os.stat(path).st_mode):
+            raise NotADirectoryError
+        with os.scandir(path) as entries:
+            there = sorted(((natural_key(entry.name), entry.name, entry) for entry in entries
+                            if not entry.name.startswith(".")), key=lambda found: found[:2])
+    except OSError:
+        there = [(None, file.name, file) for file in files_of(path)]
+    stats = []
+    for _, name, file in there:
+        with contextlib.suppress(OSError):
+            stats.append((name, file.stat()))
+    return stats
 
 
 def missing_or_unreadable(errors: list[ReadError], total: int) -> UserError:
