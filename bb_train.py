@@ -49,6 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     with open_session(records.session_options(args), inputs) as run:
         records.check_training_options(args, run)
         scans, target = load(args)
+        records.check_decoding(args, scans, run)
         weighting = records.weighting_options(args)
         objective, target, weights = make_objective(weighting, scans, target)
         model, backbone, trained_on = make_model(args, scans, target, run)

@@ -27,6 +27,7 @@ from slivit.checkpoints.checkpoint import CheckpointHeader
 from slivit.checkpoints.patient_key import KEY_FILE, known_patients
 from slivit.cli import records
 from slivit.cli.evaluate import build_parser
+from slivit.data.decode_check import check_decoding
 from slivit.data.header_check import check_headers
 from slivit.data.load import load_scans
 from slivit.data.meta_csv import single_scan
@@ -79,6 +80,9 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
                     "an external table with --split all", scans.name, args.split)
     warn_of_training_patients(scans, rows, trained)
     check_headers(scans, rows, card.preprocess.views, args.n_cpu)
+    if run.world.is_main:
+        check_decoding(scans, card.preprocess, None if args.check_scans else args.b_size,
+                       (args.split,), args.n_cpu)
 
     with contextlib.ExitStack() as stack:
         if run.world.is_main:

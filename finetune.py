@@ -59,6 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     with open_session(records.session_options(args), inputs) as run:
         records.check_training_options(args, run)
         scans = load(args)
+        records.check_decoding(args, scans, run)
         if args.folds is None:
             train(args, scans, run, args.out_dir)
         else:

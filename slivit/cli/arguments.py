@@ -29,12 +29,15 @@ def add_data_options(parser: argparse.ArgumentParser, what: str) -> None:
                        help="patient column of --meta_csv (default: pid, patient or patient_id)")
 
 
-def add_cache_option(parser: argparse.ArgumentParser) -> None:
-    """Add the option that says where prepared scans are kept."""
+def add_decoding_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say when scans are decoded, and where they are kept."""
     parser.add_argument("--cache_dir", type=types.path, metavar="DIR",
                         help="folder that keeps decoded and resized scans of --meta_csv, and with "
                              "--freeze_backbone the slice features, for the next run (default: "
                              "none)")
+    parser.add_argument("--check_scans", action="store_true",
+                        help="decode every scan before anything is written, and list all that are "
+                             "damaged (default: one batch of each split)")
 
 
 def add_split_options(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ def build_parser(text: str | None = None) -> argparse.ArgumentParser:
     parser = Parser(text)
     arguments.add_data_options(parser, "images")
     arguments.add_split_options(parser)
-    arguments.add_cache_option(parser)
+    arguments.add_decoding_options(parser)
     parser.add_argument("--task", choices=("auto", "multilabel", "multiclass"), default="auto",
                         help="multilabel: a probability per label; multiclass: exactly one label "
                              "per image (default auto: what the data set specifies, else "

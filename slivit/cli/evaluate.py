@@ -20,7 +20,7 @@ def build_parser(text: str | None = None) -> argparse.ArgumentParser:
     arguments.add_data_options(parser, "images or volumes, matching the checkpoint,")
     parser.add_argument("--volume", type=types.path, metavar="FILE_OR_FOLDER",
                         help="predict this one scan instead of a data set")
-    arguments.add_cache_option(parser)
+    arguments.add_decoding_options(parser)
     arguments.add_report_options(parser)
     arguments.add_run_options(parser, "runs/evaluate", resumable=False)
     return parser

@@ -13,7 +13,7 @@ def build_parser(text: str | None = None) -> argparse.ArgumentParser:
     parser = Parser(text)
     arguments.add_data_options(parser, "volumes")
     arguments.add_split_options(parser)
-    arguments.add_cache_option(parser)
+    arguments.add_decoding_options(parser)
     parser.add_argument("--auxiliary", type=types.names, metavar="A,B",
                         help="additional label columns to learn, neither predicted nor scored (but "
                              "counted by --select loss); all: every label that --pathologies does "

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from slivit.config import Augmentation, FitOptions, IntegratorConfig
-from slivit.data.load import DataOptions, InputOptions
+from slivit.data import decode_check
+from slivit.data.load import DataOptions, InputOptions, make_preprocess
 from slivit.data.scan_table import ScanTable
 from slivit.training.losses import WeightingOptions
 from slivit.training.trackers import TrackerOptions
@@ -26,6 +27,18 @@ def input_options(args: argparse.Namespace) -> InputOptions:
         return InputOptions(args.img_size, args.window)
     return InputOptions(args.img_size, args.window, args.n_slices, args.slice_sampling,
                         args.views or (args.slice_axis or "acquisition",), args.channels)
+
+
+def check_decoding(args: argparse.Namespace, scans: ScanTable, run: Session) -> None:
+    """Decode a batch of each split, or with --check_scans every scan, before anything is written.
+
+    Raises:
+        UserError: listing every scan that cannot be decoded.
+    """
+    if run.world.is_main:
+        preprocess = make_preprocess(input_options(args), scans, (0.0,) * 3, (1.0,) * 3)
+        decode_check.check_decoding(scans, preprocess, None if args.check_scans else args.b_size,
+                                    n_cpu=args.n_cpu)
 
 
 def session_options(args: argparse.Namespace) -> SessionOptions:

@@ -15,7 +15,7 @@ from slivit.utils.records import Misfit, check, parse_object
 from slivit.utils.signals import Stopped
 
 MAY_CHANGE = {"resume", "overwrite", "out_dir", "gpu_id", "n_cpu", "n_epochs", "patience",
-              "data_root", "cache_dir", "versions", "quiet", "tensorboard", "wandb"}
+              "data_root", "cache_dir", "check_scans", "versions", "quiet", "tensorboard", "wandb"}
 
 RUN_FILES = ("config.json", "split.csv", "patient_key.txt", "log.csv", "history.png", "last.pt",
              "backbone.safetensors", "slivit.safetensors", "metrics.json", "predictions.csv",

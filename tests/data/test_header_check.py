@@ -161,7 +161,7 @@ def test_blank_scans_in_files_are_named_after_the_predictions(binary_run, volume
 @pytest.mark.parametrize(("script", "n_cpu"), [(bb_train, 1), (finetune, 0)])
 def test_scans_found_damaged_while_training_end_the_run(image_csv, volume_csv, tmp_path, capfd,
                                                         script, n_cpu):
-    """One byte of the pixels is another: the header check cannot see it."""
+    """One byte of the pixels is another: neither headers nor the first batches show it."""
     source, run = (image_csv, RUN_2D) if script is bb_train else (volume_csv, RUN_3D)
     table = absolute_table(source)
     bad = write_image(tmp_path / ("v" if script is finetune else ".") / "bad.png",
@@ -170,12 +170,13 @@ def test_scans_found_damaged_while_training_end_the_run(image_csv, volume_csv, t
     content[len(content) // 2] ^= 255
     bad.write_bytes(content)
     assert image_header(bad).shape == (90, 90)
-    table.loc[3, "Path"] = str(bad.parent if script is finetune else bad)
+    last = table.index[table["Split"] == "train"][-1]
+    table.loc[last, "Path"] = str(bad.parent if script is finetune else bad)
     table.to_csv(tmp_path / "meta.csv", index=False)
     with pytest.raises(SystemExit) as stop:
         run_script(lambda: script.main(
             ["--meta_csv", str(tmp_path / "meta.csv"), "--pathologies", "A", *run, "--n_cpu",
-             str(n_cpu), "--n_epochs", "1", "--out_dir", str(tmp_path / "out")]))
+             str(n_cpu), "--n_epochs", "1", "--b_size", "2", "--out_dir", str(tmp_path / "out")]))
     assert stop.value.code == 2
     error = capfd.readouterr().err
     assert "Traceback" not in error

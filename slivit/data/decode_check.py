@@ -1,0 +1,49 @@
+"""The check before a run writes anything: scans are decoded, a few of each split or all."""
+
+import functools
+
+import numpy as np
+
+from slivit.config import Preprocess
+from slivit.data.datasets import prepare
+from slivit.data.parallel import in_processes
+from slivit.data.readers import ReadError, missing_or_unreadable
+from slivit.data.scan_table import SPLITS, ArraySource, ScanTable
+from slivit.utils.errors import RunError
+
+
+def check_decoding(scans: ScanTable, preprocess: Preprocess, few: int | None,
+                   splits: tuple[str, ...] = SPLITS, n_cpu: int | None = None) -> None:
+    """Decode scans as a run will, so that damage behind a good header is found before it begins.
+
+    What is decoded goes to the cache where there is one, so that the time is not lost.
+
+    Args:
+        scans: the table, its headers checked.
+        preprocess: how scans become input; mean and standard deviation do not matter here.
+        few: of each split, so many from its beginning; None for all.
+        splits: which splits; `all` for every row.
+        n_cpu: processes that decode; None for one on every core.
+
+    Raises:
+        UserError: listing every scan that cannot be decoded.
+        RunError: the cache cannot be written.
+    """
+    if isinstance(scans.read, ArraySource):
+        return
+    rows = np.concatenate([scans.rows(split)[:few] for split in splits])
+    faults = [fault for fault in in_processes(functools.partial(_fault, scans, preprocess), rows,
+                                              "scans", n_cpu) if fault is not None]
+    for fault in faults:
+        if isinstance(fault, RunError):
+            raise fault
+    if faults:
+        raise missing_or_unreadable(faults, len(rows))
+
+
+def _fault(scans: ScanTable, preprocess: Preprocess, row: int) -> ReadError | RunError | None:
+    try:
+        prepare(scans, int(row), preprocess)
+    except (ReadError, RunError) as error:
+        return error
+    return None
