@@ -8,6 +8,9 @@ one process on the same made-up scans (A, B, A, B, ...); the table shows medians
 
 `loaded`: what is ready to be sent to the device (ours: uint8, one channel; theirs: float, three).
 `as input`: what the backbone takes, on the CPU: normalised floats, three channels, channels last.
+
+Below it, how long a run of a large cohort takes until all headers are known: read in threads, which
+share Python's lock, or in processes (first start), or remembered (second start).
 """
 
 import argparse
@@ -25,6 +28,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from torchvision import transforms
 
+from benchmarks.starts import image_rows, series_rows
 from slivit.cli import types
 from slivit.config import Preprocess
 from slivit.data.batch import model_slices
@@ -47,6 +51,12 @@ def build_parser() -> argparse.ArgumentParser:
                         help="times each way runs (default %(default)s)")
     parser.add_argument("--threads", type=types.positive_int, default=usable_cpus(), metavar="N",
                         help="of torch (default: the cores there are)")
+    parser.add_argument("--series", type=types.natural, default=2000, metavar="N",
+                        help="DICOM series whose headers are read (default %(default)s)")
+    parser.add_argument("--images", type=types.natural, default=100_000, metavar="N",
+                        help="pictures whose headers are read (default %(default)s)")
+    parser.add_argument("--starts", type=types.positive_int, default=3, metavar="N",
+                        help="times that headers are read in each way (default %(default)s)")
     return parser
 
 
@@ -98,6 +108,11 @@ def main(argv: list[str] | None = None) -> None:
         for what, until, slow, fast in rows:
             a, b = in_turn(slow, fast, args.repeats)
             print(f"{what:32s}{until:10s}{1 / a:12.1f} /s {1 / b:9.1f} /s {a / b:7.1f}")
+        found = series_rows(folder, folder / "ct", args.series, args.starts) if args.series else []
+        found += image_rows(folder, args.images, args.starts) if args.images else []
+        print("\nseconds until the headers are known")
+        for what, seconds in found:
+            print(f"{what:60s}{seconds:8.2f}")
 
 
 def straight(slices: list[np.ndarray], normalise: bool = False) -> torch.Tensor:

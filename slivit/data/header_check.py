@@ -102,7 +102,7 @@ def read_headers(scans: ScanTable, rows: np.ndarray, n_cpu: int | None = None
     new = [i for i, answer in enumerate(answers) if answer is None]
     if not new:
         return answers
-    found = in_processes(functools.partial(_header, scans.read), rows[new], "headers", n_cpu)
+    found = in_processes(functools.partial(header_of, scans.read), rows[new], "headers", n_cpu)
     for i, answer in zip(new, found, strict=True):
         answers[i] = answer
         if isinstance(answer, Header):
@@ -111,7 +111,8 @@ def read_headers(scans: ScanTable, rows: np.ndarray, n_cpu: int | None = None
     return answers
 
 
-def _header(source: FileSource, row: int) -> Header | ReadError:
+def header_of(source: FileSource, row: int) -> Header | ReadError:
+    """Return the header of a row, or why it cannot be read."""
     try:
         return source.header(int(row))
     except ReadError as error:

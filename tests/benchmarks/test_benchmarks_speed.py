@@ -1,9 +1,11 @@
 """The speed benchmark at tiny sizes."""
 
+import numpy as np
 import pandas as pd
 import torch
+from scan_files import write_dicom_series
 
-from benchmarks import speed
+from benchmarks import speed, starts
 from benchmarks.speed_recipes import with_goal
 from benchmarks.speed_steps import WAYS, make_steps
 
@@ -39,3 +41,14 @@ def test_the_goal_of_recipes_is_a_score_that_both_reach():
     found = with_goal(rows)
     assert [row.get("goal") for row in found] == [None, None, 0.86, None, None, 0.86]
     assert (found[2]["minutes_to_goal"], found[5]["minutes_to_goal"]) == (3, 9)
+
+
+def test_starts_are_measured_in_every_way(tmp_path):
+    for folder in ("few", "images"):
+        (tmp_path / folder).mkdir()
+    write_dicom_series(tmp_path / "one", np.zeros((4, 8, 9), np.int16))
+    found = starts.series_rows(tmp_path / "few", tmp_path / "one", 2, 1)
+    found += starts.image_rows(tmp_path / "images", 3, 1)
+    assert [what.rpartition(", ")[2] for what, _ in found] == [
+        "in threads", "first start", "second start", "first start", "second start"]
+    assert all(seconds > 0 for _, seconds in found)
