@@ -6,6 +6,7 @@ a module with its `header` and `read` (see base.Reader) and list it in `volume_r
 """
 
 import contextlib
+import functools
 import os
 import stat
 from pathlib import Path
@@ -34,6 +35,7 @@ __all__ = ["Header", "Pick", "ReadError", "Volume", "files_of", "image_header", 
 EITHER = ("tiff", "dicom", "array")  # kinds of which a file may be an image or a volume
 
 
+@functools.cache
 def volume_readers() -> tuple[Reader, ...]:
     """Return the readers of volume files, by suffix."""
     return (Reader("tiff", tiff.TIFF_SUFFIXES, tiff.tiff_volume_header,
@@ -51,6 +53,8 @@ def volume_suffixes() -> tuple[str, ...]:
 
 def split_key(path: Path) -> tuple[Path, str | None]:
     """Return file and key of a path such as `file.npz:NAME`; the key is None if not given."""
+    if ":" not in str(path):
+        return path, None
     keyed = tuple(suffix for reader in volume_readers() if reader.keyed
                   for suffix in reader.suffixes)
     return base.split_key(path, keyed)
