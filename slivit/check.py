@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import dataclasses
 import hashlib
+import textwrap
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -32,7 +33,7 @@ from slivit.data.meta_csv import (read_meta)
 from slivit.data.named_sets import (known_sets)
 from slivit.data.ratio import (SPLIT_RATIO, parse_ratio)
 from slivit.data.parallel import (in_threads)
-from slivit.data.readers import Header, ReadError, scan_ndim
+from slivit.data.readers import (Header, ReadError, readable_kinds, scan_ndim)
 from slivit.data.scan_table import FileSource, ScanTable, summarise
 from slivit.data.splits import Splitting, in_several
 from slivit.data.transforms import pick_slices, to_uint8, window_range
@@ -43,6 +44,7 @@ from slivit.utils.log import LOG, setup_logging
 from slivit.utils.output_dir import check_out_dir, open_out_dir
 
 GUESS_ROWS = 20    # looked at to tell images from volumes
+WIDTH = 100     # letters of a line of the kinds that can be read
 SHEET_SLICES = 8   # of a volume, on the contact sheet
 
 
@@ -92,6 +94,7 @@ def main(argv: list[str] | None = None) -> None:
     LOG.info(summarise(scans))
     for line in missing_labels(scans):
         LOG.info("  %s", line)
+    LOG.info("%s", textwrap.fill(f"can be read: {readable_kinds()}", WIDTH, subsequent_indent="  "))
 
     findings = in_threads(lambda row: look_at_header(scans, row), range(len(scans)), "headers")
     headers = [finding.header for finding in findings if finding.header]

@@ -41,6 +41,8 @@ def test_counts_are_printed(table, tmp_path, capsys):
     run(table, tmp_path / "out")
     text = capsys.readouterr().out
     assert "t.csv: 8 volumes" in text
+    assert "can be read: folders of pictures or of DICOM files; picture (.png, .jpg," in text
+    assert "nifti (.nii, .nii.gz)" in " ".join(text.split())
     assert "  train      5         4  2 of 4  mean 3.5 of 5\n" in text
     assert "unknown: A in 1 of 8 scans" in text
     assert "files: 4 pictures, 4 array" in text

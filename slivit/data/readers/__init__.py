@@ -28,8 +28,8 @@ from slivit.data.readers.voxel_grid import Grid
 from slivit.utils.errors import UserError, listing
 
 __all__ = ["Header", "Pick", "ReadError", "Volume", "files_of", "image_header", "is_scan",
-           "missing_or_unreadable", "read_image", "read_volume", "scan_grid", "scan_ndim",
-           "split_key", "stats_of", "volume_header", "volume_suffixes"]
+           "missing_or_unreadable", "read_image", "read_volume", "readable_kinds", "scan_grid",
+           "scan_ndim", "split_key", "stats_of", "volume_header", "volume_suffixes"]
 
 
 EITHER = ("tiff", "dicom", "array")  # kinds of which a file may be an image or a volume
@@ -49,6 +49,14 @@ def volume_readers() -> tuple[Reader, ...]:
 def volume_suffixes() -> tuple[str, ...]:
     """Return the suffixes of volume files."""
     return tuple(suffix for reader in volume_readers() for suffix in reader.suffixes)
+
+
+def readable_kinds() -> str:
+    """Return in words what can be read: kinds of files and their suffixes."""
+    kinds = [("picture", pictures.PICTURE_SUFFIXES)]
+    kinds += [(reader.kind, reader.suffixes) for reader in volume_readers()]
+    return "; ".join(["folders of pictures or of DICOM files",
+                      *(f"{kind} ({', '.join(suffixes)})" for kind, suffixes in kinds)])
 
 
 def split_key(path: Path) -> tuple[Path, str | None]:
