@@ -27,13 +27,13 @@ import pandas as pd
 
 from slivit.cli import arguments, types
 from slivit.cli.records import data_options
-from slivit.data.header_check import (default_window, describe, in_threads)
-from slivit.data.load import (SPLIT_RATIO, load_scans)
-from slivit.data.meta_csv import (read_meta)
-from slivit.data.named_sets import (known_sets)
-from slivit.data.ratio import (SPLIT_RATIO, parse_ratio)
-from slivit.data.parallel import (in_threads)
-from slivit.data.readers import (Header, ReadError, readable_kinds, scan_ndim)
+from slivit.data.header_check import default_window, describe
+from slivit.data.load import load_scans
+from slivit.data.meta_csv import read_meta
+from slivit.data.named_sets import known_sets
+from slivit.data.parallel import in_threads
+from slivit.data.ratio import SPLIT_RATIO, parse_ratio
+from slivit.data.readers import Header, ReadError, readable_kinds, scan_ndim
 from slivit.data.scan_table import FileSource, ScanTable, summarise
 from slivit.data.splits import Splitting, in_several
 from slivit.data.transforms import pick_slices, to_uint8, window_range
