@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from slivit.data.readers import split_key
+from slivit.data.readers import main_files, split_key
 from slivit.utils.errors import listing
 
 WINDOWS = "\nPaths with backslashes are Windows paths: write /, and the paths of this machine"
@@ -24,11 +24,11 @@ def resolved(paths: Sequence[Path]) -> list[str]:
 
     Of hard links the first one stands for all. An array in a file with several is a file of its
     own, as `file.npz:NAME`; where a row names the file alone, that holds just one. A folder whose
-    slices are links is where the first one leads.
+    slices are links is where the first one leads. Any file of a scan in several stands for it.
     """
     folders: dict[str, str] = {}
     inodes: dict[tuple[int, int], str] = {}
-    targets = [_resolve(str(path), folders, inodes) for path in paths]
+    targets = [_resolve(path, folders, inodes) for path in main_files(paths)]
     alone = {file for file, key in targets if key is None}
     return [file if key is None or file in alone else f"{file}:{key}" for file, key in targets]
 

@@ -84,6 +84,15 @@ def test_images_beside_volumes_are_refused(scripts, tmp_path):
     assert "\n  sick/one.png\n  well/two.tif\n" in message
 
 
+def test_the_two_files_of_a_pair_are_one_scan(scripts, tmp_path, capsys):
+    for name in ("sick/a.hdr", "well/b.hdr"):
+        (tmp_path / name).parent.mkdir()
+        nibabel.Nifti1Pair(np.stack([GREY] * 3), np.eye(4)).to_filename(tmp_path / name)
+    run(scripts.folder, tmp_path)
+    assert read(tmp_path / "meta.csv", 3).ids == ("sick/a.hdr", "well/b.hdr")
+    assert "ignored" not in capsys.readouterr().out
+
+
 def test_entries_that_are_no_scans_are_all_listed(scripts, tmp_path):
     write_volumes(tmp_path)
     (tmp_path / "well/b2.tif").write_bytes(b"II*\0")

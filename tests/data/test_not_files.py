@@ -13,7 +13,8 @@ from slivit.data.meta_csv import single_scan
 from slivit.data.readers import is_scan, volume_header
 from slivit.utils.errors import UserError
 
-NAMES = ("x", "x.dcm", "x.nii", "x.nii.gz", "x.tif", "x.npy", "x.npz", "x.avi")
+NAMES = ("x", "x.dcm", "x.nii", "x.nii.gz", "x.hdr", "x.img", "x.mgh", "x.mgz", "x.mnc",
+         "x.tif", "x.npy", "x.npz", "x.avi")
 
 
 @pytest.mark.parametrize("name", NAMES)

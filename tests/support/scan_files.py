@@ -1,5 +1,6 @@
 """Writers of made-up scans in true medical file formats, and a reader that checks the header."""
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import av
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.externals.netcdf import netcdf_file
 from pydicom.data.data_manager import DATA_ROOT
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
@@ -169,4 +171,53 @@ def write_video(path: Path, frames: np.ndarray, codec: str = "ffv1", pix_fmt: st
             picture = av.VideoFrame.from_ndarray(frame, "rgb24" if frame.ndim == 3 else "gray")
             box.mux(stream.encode(picture))
         box.mux(stream.encode(None))
+    return path
+
+
+def write_pair(stem: Path, values: np.ndarray, affine: np.ndarray | None = None,
+               kind: type = nib.Nifti1Pair, endianness: str = "<") -> Path:
+    """Write `STEM.hdr` and `STEM.img`, NIfTI or Analyze; return the header's path."""
+    header = kind.header_class(endianness=endianness)
+    header.set_data_dtype(values.dtype)
+    image = kind(values, np.eye(4) if affine is None else affine, header)
+    image.to_filename(stem.with_name(f"{stem.name}.hdr"))
+    return stem.with_name(f"{stem.name}.hdr")
+
+
+def write_mgh(path: Path, values: np.ndarray, affine: np.ndarray | None = None,
+              tags: bytes = b"") -> Path:
+    """Write a FreeSurfer volume, packed if its name ends in z, with what may follow its voxels."""
+    image = nib.MGHImage(values, np.eye(4) if affine is None else affine)
+    content = image.to_bytes() + tags
+    path.write_bytes(gzip.compress(content) if path.suffix.lower() == ".mgz" else content)
+    return path
+
+
+def write_minc(path: Path, values: np.ndarray, affine: np.ndarray | None = None,
+               lowest: np.ndarray | float = 0, highest: np.ndarray | float = 255) -> Path:
+    """Write a MINC1 file.
+
+    Args:
+        values: uint8 or int16, along axes of which the third is x, the second y, the first z.
+        affine: from those axes, in that order, to mm to the right, to the front and to the head.
+        lowest, highest: what the type's range means, of all slices or of each.
+    """
+    affine = np.eye(4)[[2, 1, 0, 3]] if affine is None else affine
+    names = ("zspace", "yspace", "xspace")
+    with netcdf_file(path, "w") as file:
+        for axis, name in enumerate(names):
+            file.createDimension(name, values.shape[axis])
+            variable = file.createVariable(name, "i4", ())
+            step = np.linalg.norm(affine[:3, axis])
+            variable.step, variable.spacing = float(step), b"regular__"
+            variable.direction_cosines = affine[:3, axis] / step
+            variable.start = float(affine[:3, axis] @ affine[:3, 3] / step)
+        for name, bound in (("image-min", lowest), ("image-max", highest)):
+            scale = file.createVariable(name, "f8", names[:np.ndim(bound)])
+            scale[...] = bound
+        bounds = np.iinfo(values.dtype)
+        image = file.createVariable("image", "b" if bounds.bits == 8 else "h", names)
+        image.signtype = b"signed__" if bounds.min else b"unsigned"
+        image.valid_range = np.array([bounds.min, bounds.max], float)
+        image[:] = values.view(f"i{values.dtype.itemsize}")
     return path

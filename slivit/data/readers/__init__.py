@@ -1,19 +1,33 @@
 """Read a scan from whatever is at its path.
 
 An image: a picture or DICOM file or an array. A volume: a folder of pictures or of DICOM files, a
-multi-page TIFF, a multi-frame DICOM, NIfTI or video file, or an array. To add a kind of file, write
-a module with its `header` and `read` (see base.Reader) and list it in `volume_readers`.
+multi-page TIFF, a multi-frame DICOM, NIfTI, MGH, MINC or video file, a NIfTI or Analyze pair, or
+an array. To add a kind of file, write a module with its `header` and `read` (see base.Reader) and
+list it in `volume_readers`.
 """
 
 import contextlib
 import functools
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from slivit.data.readers import arrays, base, dicom, dicom_grid, nifti, pictures, tiff, video
+from slivit.data.readers import (
+    arrays,
+    base,
+    dicom,
+    dicom_grid,
+    mgh,
+    minc,
+    nifti,
+    nifti_pair,
+    pictures,
+    tiff,
+    video,
+)
 from slivit.data.readers.base import (
     Header,
     Pick,
@@ -28,8 +42,8 @@ from slivit.data.readers.voxel_grid import Grid
 from slivit.utils.errors import UserError, listing
 
 __all__ = ["Header", "Pick", "ReadError", "Volume", "files_of", "image_header", "is_scan",
-           "missing_or_unreadable", "read_image", "read_volume", "readable_kinds", "scan_grid",
-           "scan_ndim", "split_key", "stats_of", "volume_header", "volume_suffixes"]
+           "main_files", "missing_or_unreadable", "read_image", "read_volume", "readable_kinds",
+           "scan_grid", "scan_ndim", "split_key", "stats_of", "volume_header", "volume_suffixes"]
 
 
 EITHER = ("tiff", "dicom", "array")  # kinds of which a file may be an image or a volume
@@ -42,6 +56,10 @@ def volume_readers() -> tuple[Reader, ...]:
                    tiff.read_tiff_volume),
             Reader("dicom", dicom.SUFFIXES, dicom.header, dicom.read, dicom_grid.grid),
             Reader("nifti", nifti.SUFFIXES, nifti.header, nifti.read, nifti.grid),
+            Reader(nifti_pair.KIND, nifti_pair.SUFFIXES, nifti_pair.header, nifti_pair.read,
+                   nifti_pair.grid, files=nifti_pair.files),
+            Reader("mgh", mgh.SUFFIXES, mgh.header, mgh.read, mgh.grid),
+            Reader("minc", minc.SUFFIXES, minc.header, minc.read, minc.grid),
             Reader("video", video.SUFFIXES, video.header, video.read),
             Reader("array", arrays.SUFFIXES, arrays.header, arrays.read, keyed=True))
 
@@ -165,9 +183,16 @@ def scan_ndim(path: Path) -> int:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the files that make up a scan: those of its folder, or itself."""
+    """Return the files that make up a scan: those of its folder, of its kind, or itself.
+
+    Whichever file of a scan in several is at the path, they come in the same order.
+    """
     try:
-        return visible_files(path) if path.is_dir() else [split_key(path)[0]]
+        if path.is_dir():
+            return visible_files(path)
+        several = next((reader.files for reader in volume_readers()
+                        if reader.files and path.name.lower().endswith(reader.suffixes)), None)
+        return several(path) if several else [split_key(path)[0]]
     except OSError:
         return [path]
 
@@ -187,6 +212,17 @@ def stats_of(path: Path) -> list[tuple[str, os.stat_result]]:
         with contextlib.suppress(OSError):
             stats.append((name, file.stat()))
     return stats
+
+
+def main_files(paths: Iterable[Path]) -> list[str]:
+    """Return, of scans in several files, the first of them, which stands for all; else the path.
+
+    Only paths that end as such scans do are looked up.
+    """
+    several = tuple(suffix for reader in volume_readers() if reader.files
+                    for suffix in reader.suffixes)
+    return [str(files_of(path)[0] if str(path).lower().endswith(several)
+                and not os.path.isdir(path) else path) for path in paths]
 
 
 def missing_or_unreadable(errors: list[ReadError], total: int) -> UserError:

@@ -33,7 +33,8 @@ class Header:
     """What is known of a scan without decoding its pixels.
 
     Attributes:
-        kind: `pictures`, `tiff`, `dicom`, `nifti`, `video`, `array`, or `memory`.
+        kind: `pictures`, `tiff`, `dicom`, `nifti`, `hdr/img`, `mgh`, `minc`, `video`, `array`,
+            or `memory`.
         shape: (H, W), (H, W, 3), (N, H, W) or (N, H, W, 3), as it will be read.
         dtype: numpy's name of the stored type, before any rescaling.
         spacing: mm between slices, rows and columns; None where unknown.
@@ -78,6 +79,8 @@ class Reader:
         read: (path, pick) -> Volume of the picked slices, or of all where `pick` is None.
         grid: (path, header) -> the voxel grid for heat maps; None for kinds that have none.
         keyed: whether `FILE:KEY` names one of several scans in a file.
+        files: path -> the files of a scan that is in several, in the same order whichever of them
+            is at the path; None for kinds of one file.
     """
 
     kind: str
@@ -86,6 +89,7 @@ class Reader:
     read: Callable[[Path, Pick | None], Volume]
     grid: Callable[[Path, Header], Grid | None] | None = None
     keyed: bool = False
+    files: Callable[[Path], list[Path]] | None = None
 
 
 def split_key(path: Path, suffixes: tuple[str, ...]) -> tuple[Path, str | None]:
