@@ -50,7 +50,7 @@ def write_explanations(trained: Trained, scans: ScanTable, rows: np.ndarray, pre
                        ) -> list[Path]:
     """Write a picture of each chosen scan, and a NIfTI heat map beside it where it has a grid.
 
-    `explain/LABEL_right_1_ID.png`, and `..._heat.nii.gz` of NIfTI and DICOM.
+    `explain/LABEL_right_1_ID.png`, and `..._heat.nii.gz` of kinds that have a grid.
 
     Args:
         trained: the model that is explained.
@@ -182,7 +182,7 @@ def _titles(case: Case, target: Target, scans: ScanTable, row: int, pred: np.nda
 
 def _write_heat(scans: ScanTable, row: int, volume: Volume, looks: list[ViewSaliency],
                 path: Path) -> None:
-    """Write the heat map of a scan in a NIfTI or DICOM file; of others, none."""
+    """Write the heat map of a scan whose kind of file has a grid; of others, none."""
     if not isinstance(scans.read, FileSource):
         return
     grid = scan_grid(scans.read.paths[row], scans.read.header(row))

@@ -1,9 +1,8 @@
 """Read a scan from whatever is at its path.
 
-An image: a picture or DICOM file or an array. A volume: a folder of pictures or of DICOM files, a
-multi-page TIFF, a multi-frame DICOM, NIfTI, MGH, MINC or video file, a NIfTI or Analyze pair, or
-an array. To add a kind of file, write a module with its `header` and `read` (see base.Reader) and
-list it in `volume_readers`.
+An image: a picture or DICOM file or an array. A volume: a folder of pictures or of DICOM files, or
+a file of one of the kinds in `volume_readers`. To add a kind of file, write a module with its
+`header` and `read` (see base.Reader) and list it there.
 """
 
 import contextlib
@@ -20,10 +19,12 @@ from slivit.data.readers import (
     base,
     dicom,
     dicom_grid,
+    metaimage,
     mgh,
     minc,
     nifti,
     nifti_pair,
+    nrrd,
     pictures,
     tiff,
     video,
@@ -60,6 +61,9 @@ def volume_readers() -> tuple[Reader, ...]:
                    nifti_pair.grid, files=nifti_pair.files),
             Reader("mgh", mgh.SUFFIXES, mgh.header, mgh.read, mgh.grid),
             Reader("minc", minc.SUFFIXES, minc.header, minc.read, minc.grid),
+            Reader("metaimage", metaimage.SUFFIXES, metaimage.header, metaimage.read,
+                   metaimage.grid, files=metaimage.files),
+            Reader("nrrd", nrrd.SUFFIXES, nrrd.header, nrrd.read, nrrd.grid, files=nrrd.files),
             Reader("video", video.SUFFIXES, video.header, video.read),
             Reader("array", arrays.SUFFIXES, arrays.header, arrays.read, keyed=True))
 
@@ -190,9 +194,9 @@ def files_of(path: Path) -> list[Path]:
     try:
         if path.is_dir():
             return visible_files(path)
-        several = next((reader.files for reader in volume_readers()
-                        if reader.files and path.name.lower().endswith(reader.suffixes)), None)
-        return several(path) if several else [split_key(path)[0]]
+        file = split_key(path)[0]
+        reader = _reader_by_suffix(file)
+        return reader.files(file) if reader and reader.files else [file]
     except OSError:
         return [path]
 
@@ -262,9 +266,8 @@ def _reader(path: Path) -> Reader:
     file, key = split_key(path)
     if key and kind_at(file) == "folder":
         raise ReadError(f"{path}: {file.name} is a folder, expected a file of arrays")
-    for reader in volume_readers():
-        if file.name.lower().endswith(reader.suffixes):
-            return reader
+    if reader := _reader_by_suffix(file):
+        return reader
     if kind and dicom.is_dicom(path):
         return Reader("dicom", (), dicom.header, dicom.read, dicom_grid.grid)
     if not kind:
@@ -272,6 +275,11 @@ def _reader(path: Path) -> Reader:
         raise ReadError(f"{path}: {what}")
     raise ReadError(f"{path}: is neither a folder of slices nor one of "
                     f"{', '.join(volume_suffixes())}")
+
+
+def _reader_by_suffix(file: Path) -> Reader | None:
+    return next((reader for reader in volume_readers()
+                 if file.name.lower().endswith(reader.suffixes)), None)
 
 
 def _folder_reader(path: Path) -> Reader:

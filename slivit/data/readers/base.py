@@ -33,8 +33,7 @@ class Header:
     """What is known of a scan without decoding its pixels.
 
     Attributes:
-        kind: `pictures`, `tiff`, `dicom`, `nifti`, `hdr/img`, `mgh`, `minc`, `video`, `array`,
-            or `memory`.
+        kind: `memory`, `pictures`, or the kind of a Reader, such as `dicom` or `nifti`.
         shape: (H, W), (H, W, 3), (N, H, W) or (N, H, W, 3), as it will be read.
         dtype: numpy's name of the stored type, before any rescaling.
         spacing: mm between slices, rows and columns; None where unknown.

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 
-from slivit.config import PLANES
+from slivit.data.readers.acquisition import acquired, arranged, check_shape, spans_space
 from slivit.data.readers.base import (
     UNPACKED,
     Header,
@@ -27,9 +27,6 @@ from slivit.data.readers.voxel_grid import Grid
 
 RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 ODD = 30       # nibabel's level of what is worth saying
-TINY = 1e-12   # mm3 a voxel
-VAST = 1e6     # mm a voxel
-SQUARE = 0.01  # relative difference up to which two spacings are the same
 
 
 @dataclass(frozen=True)
@@ -79,20 +76,8 @@ def check_layout(layout: Layout, path: Path) -> None:
             is not a grey value, or without directions of its axes.
     """
     shape, affine = layout.shape, layout.affine
-    if min(shape, default=1) < 0:
-        raise ReadError(f"{path}: its header is damaged: it has the shape {shape}")
-    if len(shape) < 3 or 1 in shape[:3]:
-        raise ReadError(f"{path}: has the shape {shape}, which is one slice; expected a volume of "
-                        "at least two slices")
-    if any(side != 1 for side in shape[3:]):
-        raise ReadError(f"{path}: has the shape {shape}, expected three dimensions; save each "
-                        "volume of a series in its own file")
-    if 0 in shape:
-        raise ReadError(f"{path}: is empty, its shape is {shape}")
-    with np.errstate(all="ignore"):
-        placed = (np.isfinite(affine).all() and nib.affines.voxel_sizes(affine).max() <= VAST
-                  and abs(np.linalg.det(affine)) >= TINY)
-    if not placed:
+    check_shape(shape, path)
+    if not spans_space(affine):
         raise ReadError(f"{path}: its affine does not give the directions of the axes; expected "
                         "three, with more than 0 mm per voxel. Save it with a correct affine")
     if layout.dtype != RGB and layout.dtype.kind not in "uif":
@@ -210,32 +195,10 @@ def grid_of(layout: Layout, like: nib.Nifti1Image | None = None) -> Grid:
 def geometry(layout: Layout) -> tuple[str, tuple[float, ...], tuple[int, ...]]:
     """Return axes, spacing and shape of the slices as they will be read.
 
-    The slices are those of the acquisition (see `acquisition_plane`); of a file that is not
+    The slices are those of the acquisition (see `acquisition.acquired`); of a file that is not
     oriented, those along the third axis.
     """
-    codes, named = layout.codes, layout.slice_axis
-    place = [next(i for i, code in enumerate(codes) if code in pair) for pair in ("RL", "AP", "SI")]
-    sizes = nib.affines.voxel_sizes(layout.affine)
-    axes = UNKNOWN if not layout.oriented else PLANES[acquisition_plane(
-        tuple(sizes[place]), None if named is None else place.index(named))]
-    order = [next(i for i, code in enumerate(codes) if code in pair)
-             for letter in axes for pair in ("RL", "AP", "SI") if letter in pair]
-    return (axes, tuple(float(sizes[i]) for i in order), tuple(layout.shape[i] for i in order))
-
-
-def acquisition_plane(spacing: tuple[float, ...], slice_axis: int | None) -> str:
-    """Return the plane in which a volume was acquired, as far as it tells.
-
-    The axis that the header names (NIfTI: `dim_info`); else the one whose spacing differs while
-    the other two are the same; else the one with the largest spacing; axial where all are the same.
-
-    Args:
-        spacing: mm between voxels to the right, to the front and to the head.
-        slice_axis: of those three, where the header names it.
-    """
-    if slice_axis is None:
-        others = ((1, 2), (0, 2), (0, 1))
-        odd = [axis for axis, (a, b) in enumerate(others)
-               if np.isclose(spacing[a], spacing[b], rtol=SQUARE)]
-        slice_axis = {0: int(np.argmax(spacing)), 1: odd[0] if odd else 2}.get(len(odd), 2)
-    return ("sagittal", "coronal", "axial")[slice_axis]
+    sizes, shape = tuple(nib.affines.voxel_sizes(layout.affine)), layout.shape[:3]
+    if not layout.oriented:
+        return arranged(layout.codes, sizes, shape, UNKNOWN)
+    return acquired(layout.codes, sizes, shape, layout.slice_axis)

@@ -9,7 +9,7 @@ import pytest
 from scan_files import read_both, refused, write_nifti
 
 from slivit.data.readers import ReadError, read_volume, volume_header
-from slivit.data.readers.nibabel_images import acquisition_plane
+from slivit.data.readers.acquisition import acquisition_plane
 
 SAMPLES = Path(nib.__file__).parent / "tests/data"
 VALUES = np.random.default_rng(0).integers(-900, 900, (7, 6, 5)).astype(np.int16)
