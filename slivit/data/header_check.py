@@ -22,8 +22,9 @@ def check_headers(scans: ScanTable, rows: np.ndarray | None = None,
     """Read the header of every scan, say what was found, and return the scans with their window.
 
     The default window follows from the files: `-1000,1000` (Hounsfield units) where all are CT in
-    DICOM, `full` where all are videos, else `percentile`. Scans in memory keep theirs; the blank
-    ones among them are named.
+    DICOM, `full` where all are videos, else `percentile`, which also suits OCT: how bright it is
+    depends on gain and on how clear the eye is. Scans in memory keep theirs; the blank ones among
+    them are named.
 
     Args:
         scans: the table.

@@ -15,6 +15,7 @@ from helpers import (
     write_image,
     write_meta,
 )
+from oct_files import raw_chunk, write_topcon, write_vol
 from scan_files import write_dicom, write_dicom_series, write_nifti, write_video
 
 import bb_train
@@ -59,6 +60,10 @@ def write_scan(folder, kind):
         return write_video(folder.with_suffix(".avi"), STORED.astype(np.uint8))
     if kind == "nifti":
         return write_nifti(folder.with_suffix(".nii.gz"), STORED - 1024)
+    if kind == "vol":
+        return write_vol(folder.with_suffix(".vol"))
+    if kind == "fds":
+        return write_topcon(folder.with_suffix(".fds"), raw_chunk())
     np.save(folder.with_suffix(".npy"), STORED)
     return folder.with_suffix(".npy")
 
@@ -66,7 +71,8 @@ def write_scan(folder, kind):
 @pytest.mark.parametrize(("kinds", "window"), [
     ("CT CT", "-1000,1000"), ("video video", "full"), ("MR MR", "percentile"),
     ("CT MR", "percentile"), ("CT nifti", "percentile"), ("CT video", "percentile"),
-    ("nifti", "percentile"), ("npy", "percentile"),
+    ("nifti", "percentile"), ("npy", "percentile"), ("vol vol", "percentile"),
+    ("fds", "percentile"),
 ])
 def test_default_window_follows_from_the_files(tmp_path, kinds, window):
     paths = [write_scan(tmp_path / f"v{i}", kind) for i, kind in enumerate(kinds.split())]

@@ -14,7 +14,8 @@ from slivit.data.readers import is_scan, volume_header
 from slivit.utils.errors import UserError
 
 NAMES = ("x", "x.dcm", "x.nii", "x.nii.gz", "x.hdr", "x.img", "x.mgh", "x.mgz", "x.mnc",
-         "x.tif", "x.npy", "x.npz", "x.avi")
+         "x.tif", "x.npy", "x.npz", "x.avi", "x.fds", "x.vol",
+         "x.e2e", "x.xml")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,7 +75,7 @@ def test_a_volume_is_one_of_several_arrays(tmp_path):
              r"m.npz:c: no such array \(a, b\), expected one, or its name as in m.npz:a"),
             ("absent.npz:a", "--volume .*absent.npz:a: no such file or folder"),
             ("absent.npz", "--volume .*absent.npz: no such file or folder"),
-            ("folder.npz:a", "folder.npz is a folder, expected a file of arrays"),
+            ("folder.npz:a", "folder.npz is a folder, expected a file"),
             ("folder.npz", "contains no slices .neither pictures nor DICOM files.: it is empty")):
         with pytest.raises(UserError, match=message):
             check_headers(single_scan(tmp_path / name, 3, ["A"]))

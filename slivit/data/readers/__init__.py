@@ -19,6 +19,9 @@ from slivit.data.readers import (
     base,
     dicom,
     dicom_grid,
+    heidelberg,
+    heidelberg_e2e,
+    heidelberg_xml,
     metaimage,
     mgh,
     minc,
@@ -27,6 +30,7 @@ from slivit.data.readers import (
     nrrd,
     pictures,
     tiff,
+    topcon,
     video,
 )
 from slivit.data.readers.base import (
@@ -65,7 +69,13 @@ def volume_readers() -> tuple[Reader, ...]:
                    metaimage.grid, files=metaimage.files),
             Reader("nrrd", nrrd.SUFFIXES, nrrd.header, nrrd.read, nrrd.grid, files=nrrd.files),
             Reader("video", video.SUFFIXES, video.header, video.read),
-            Reader("array", arrays.SUFFIXES, arrays.header, arrays.read, keyed=True))
+            Reader("array", arrays.SUFFIXES, arrays.header, arrays.read, keyed=True),
+            Reader("topcon", topcon.SUFFIXES, topcon.header, topcon.read),
+            Reader("vol", heidelberg.SUFFIXES, heidelberg.header, heidelberg.read),
+            Reader("e2e", heidelberg_e2e.SUFFIXES, heidelberg_e2e.header, heidelberg_e2e.read,
+                   keyed=True),
+            Reader("xml", heidelberg_xml.SUFFIXES, heidelberg_xml.header, heidelberg_xml.read,
+                   files=heidelberg_xml.files))
 
 
 def volume_suffixes() -> tuple[str, ...]:
@@ -156,6 +166,8 @@ def image_header(path: Path) -> Header:
 def is_scan(path: Path) -> bool:
     """Return whether a file looks like a scan, by its suffix or as DICOM."""
     file = split_key(path)[0]
+    if file.name.lower().endswith(heidelberg_xml.SUFFIXES):  # which many programs write
+        return file.is_file() and heidelberg_xml.is_export(file)
     known = (*pictures.PICTURE_SUFFIXES, *volume_suffixes())
     return file.is_file() and (file.name.lower().endswith(known) or dicom.is_dicom(path))
 
@@ -197,7 +209,7 @@ def files_of(path: Path) -> list[Path]:
         file = split_key(path)[0]
         reader = _reader_by_suffix(file)
         return reader.files(file) if reader and reader.files else [file]
-    except OSError:
+    except (OSError, ReadError):
         return [path]
 
 
@@ -265,7 +277,7 @@ def _reader(path: Path) -> Reader:
             raise ReadError(f"{path}: cannot be read ({error.strerror})") from None
     file, key = split_key(path)
     if key and kind_at(file) == "folder":
-        raise ReadError(f"{path}: {file.name} is a folder, expected a file of arrays")
+        raise ReadError(f"{path}: {file.name} is a folder, expected a file")
     if reader := _reader_by_suffix(file):
         return reader
     if kind and dicom.is_dicom(path):
