@@ -6,8 +6,9 @@ import numpy as np
 
 from slivit.config import Preprocess
 from slivit.data.datasets import prepare
+from slivit.data.header_check import missing_or_unreadable
 from slivit.data.parallel import in_processes
-from slivit.data.readers import ReadError, missing_or_unreadable
+from slivit.data.readers import ReadError
 from slivit.data.scan_table import SPLITS, ArraySource, ScanTable
 from slivit.utils.errors import RunError
 

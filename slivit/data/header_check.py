@@ -9,8 +9,9 @@ import numpy as np
 
 from slivit.data import header_memory
 from slivit.data.parallel import in_processes
-from slivit.data.readers import Header, ReadError, missing_or_unreadable
+from slivit.data.readers import Header, ReadError
 from slivit.data.scan_table import ArraySource, FileSource, ScanTable
+from slivit.utils.errors import UserError, listing
 from slivit.utils.log import LOG
 
 CT_WINDOW = "-1000,1000"  # Hounsfield units, air to dense bone
@@ -110,6 +111,15 @@ def read_headers(scans: ScanTable, rows: np.ndarray, n_cpu: int | None = None
             known[keys[i]] = stamps[i], answer
     header_memory.save(scans.headers, known)
     return answers
+
+
+def missing_or_unreadable(errors: list[ReadError], total: int) -> UserError:
+    """Return the one error that lists every scan that could not be read."""
+    windows = (" Paths with backslashes are Windows paths: write /, and the paths of this "
+               "machine.") * any("\\" in str(error).partition(": ")[0] for error in errors)
+    return UserError(f"{len(errors)} of {total} scans cannot be read:\n"
+                     f"{listing(errors)}\nCorrect the paths (column Path, or --volume) or the "
+                     f"files.{windows}")
 
 
 def header_of(source: FileSource, row: int) -> Header | ReadError:

@@ -118,16 +118,19 @@ def single_scan(path: Path, ndim: int, labels: Sequence[str]) -> ScanTable:
     """Return a table of one scan, in the test split, of which no label is known.
 
     Args:
-        path: of a folder or a file; `file.npz:NAME` for one of several arrays.
+        path: of a folder or a file; `file.npz:NAME` for one of several arrays,
+            `file.zip:FOLDER` for one of several folders.
         ndim: 2 for an image, 3 for a volume.
         labels: of the model.
 
     Raises:
         UserError: there is nothing at the path.
     """
-    if not kind_at(path) and not kind_at(split_key(path)[0]):
+    file, key = split_key(path)
+    if not kind_at(path) and not kind_at(file):
         raise UserError(f"--volume {path}: no such file or folder")
-    return ScanTable(name=path.name, ndim=ndim, ids=(path.name,), split=np.array(["test"]),
+    name = file.name if key is None else f"{file.name}:{key}"
+    return ScanTable(name=name, ndim=ndim, ids=(name,), split=np.array(["test"]),
                      labels=np.full((1, len(labels)), np.nan, dtype=np.float32),
                      label_names=tuple(labels), patients=None, read=FileSource((path,), ndim),
                      img_size=DEFAULT_SIZE[ndim])

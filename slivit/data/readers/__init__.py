@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from slivit.data.readers import (
+    archives,
     arrays,
     base,
     dicom,
@@ -43,12 +44,13 @@ from slivit.data.readers.base import (
     natural_key,
     visible_files,
 )
+from slivit.data.readers.slice_files import slices_reader
 from slivit.data.readers.voxel_grid import Grid
 from slivit.utils.errors import UserError, listing
 
 __all__ = ["Header", "Pick", "ReadError", "Volume", "files_of", "image_header", "is_scan",
-           "main_files", "missing_or_unreadable", "read_image", "read_volume", "readable_kinds",
-           "scan_grid", "scan_ndim", "split_key", "stats_of", "volume_header", "volume_suffixes"]
+           "main_files", "read_image", "read_volume", "readable_kinds", "scan_grid", "scan_ndim",
+           "split_key", "stats_of", "volume_header", "volume_suffixes"]
 
 
 EITHER = ("tiff", "dicom", "array")  # kinds of which a file may be an image or a volume
@@ -70,6 +72,8 @@ def volume_readers() -> tuple[Reader, ...]:
             Reader("nrrd", nrrd.SUFFIXES, nrrd.header, nrrd.read, nrrd.grid, files=nrrd.files),
             Reader("video", video.SUFFIXES, video.header, video.read),
             Reader("array", arrays.SUFFIXES, arrays.header, arrays.read, keyed=True),
+            Reader("archive", archives.SUFFIXES, archives.header, archives.read, archives.grid,
+                   keyed=True),
             Reader("topcon", topcon.SUFFIXES, topcon.header, topcon.read),
             Reader("vol", heidelberg.SUFFIXES, heidelberg.header, heidelberg.read),
             Reader("e2e", heidelberg_e2e.SUFFIXES, heidelberg_e2e.header, heidelberg_e2e.read,
@@ -107,7 +111,8 @@ def scan_grid(path: Path, header: Header) -> Grid | None:
         path: of a scan that can be read.
         header: of its reader.
     """
-    grid = {reader.kind: reader.grid for reader in volume_readers()}.get(header.kind)
+    kind = "archive" if _is_archive(path) else header.kind
+    grid = {reader.kind: reader.grid for reader in volume_readers()}.get(kind)
     return grid(path, header) if grid else None
 
 
@@ -115,7 +120,8 @@ def read_volume(path: Path, pick: Pick | None = None) -> Volume:
     """Read a volume.
 
     Args:
-        path: a folder of slices, or one volume file; `file.npz:NAME` for one of several arrays.
+        path: a folder of slices, or one volume file; `file.npz:NAME` for one of several arrays,
+            `file.zip:FOLDER` for one of several folders.
         pick: number of slices -> numbers of those wanted; others are not decoded where the kind
             of file allows. Default all.
 
@@ -241,17 +247,12 @@ def main_files(paths: Iterable[Path]) -> list[str]:
                 and not os.path.isdir(path) else path) for path in paths]
 
 
-def missing_or_unreadable(errors: list[ReadError], total: int) -> UserError:
-    """Return the one error that lists every scan that could not be read."""
-    windows = (" Paths with backslashes are Windows paths: write /, and the paths of this "
-               "machine.") * any("\\" in str(error).partition(": ")[0] for error in errors)
-    return UserError(f"{len(errors)} of {total} scans cannot be read:\n"
-                     f"{listing(errors)}\nCorrect the paths (column Path, or --volume) or the "
-                     f"files.{windows}")
-
-
 def _is_array(path: Path) -> bool:
     return split_key(path)[0].suffix.lower() in arrays.SUFFIXES
+
+
+def _is_archive(path: Path) -> bool:
+    return split_key(path)[0].name.lower().endswith(archives.SUFFIXES) and not path.is_dir()
 
 
 def _check_image_suffix(path: Path) -> None:
@@ -295,18 +296,6 @@ def _reader_by_suffix(file: Path) -> Reader | None:
 
 
 def _folder_reader(path: Path) -> Reader:
-    files = [file for file in visible_files(path) if kind_at(file) != "folder"]
-    images = [file for file in files if file.suffix.lower() in pictures.PICTURE_SUFFIXES]
-    series = [file for file in files if file.suffix.lower() not in pictures.PICTURE_SUFFIXES
-              and dicom.is_dicom(file)]
-    if images and series:
-        raise ReadError(f"{path}: contains {len(series)} DICOM files and {len(images)} pictures "
-                        f"(such as {images[0].name}), expected only one kind")
-    if images:
-        return Reader("pictures", (), lambda _: pictures.picture_folder_header(path, images),
-                      lambda _, pick: pictures.read_picture_folder(path, images, pick))
-    if series:
-        return Reader("dicom", (), lambda _: dicom.folder_header(path, series),
-                      lambda _, pick: dicom.read_folder(path, series, pick))
-    there = ", ".join(file.name for file in visible_files(path)[:5]) or "it is empty"
-    raise ReadError(f"{path}: contains no slices (neither pictures nor DICOM files): {there}")
+    there = visible_files(path)
+    return slices_reader(path, [file for file in there if kind_at(file) != "folder"],
+                         [file.name for file in there])

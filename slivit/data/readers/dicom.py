@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 
@@ -29,18 +28,18 @@ from slivit.data.readers.dicom_check import (
     image_shape,
 )
 from slivit.data.readers.dicom_geometry import Geometry, frame_geometry, slice_geometry
+from slivit.data.readers.members import SliceFile, head_of, read_dicom, source_of
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
-def is_dicom(path: Path) -> bool:
+def is_dicom(path: SliceFile) -> bool:
     """Return whether a file is DICOM by its suffix, or by the four letters at byte 128."""
     if path.suffix.lower() in SUFFIXES:
         return True
     try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM" and path.name.upper() != "DICOMDIR"
+        return head_of(path, 132)[128:] == b"DICM" and path.name.upper() != "DICOMDIR"
     except OSError:
         return False
 
@@ -60,21 +59,21 @@ def _refuse_damage(look: Callable) -> Callable:
 
 
 @_refuse_damage
-def folder_header(path: Path, files: list[Path]) -> Header:
-    """Return the header of a folder that holds one series.
+def folder_header(path: Path, files: Sequence[SliceFile]) -> Header:
+    """Return the header of a folder, or an archive, that holds one series.
 
     Raises:
         ReadError: a file that is truncated or not DICOM; several series, sizes or orientations;
             two slices at one place.
     """
     if len(slices := _open_series(path, files)) == 1 and count_frames(slices[0]) > 1:
-        return header(Path(slices[0].filename))
+        return header(source_of(slices[0]))
     return _header(slices[0], len(slices), slice_geometry(slices, path))
 
 
 @_refuse_damage
-def read_folder(path: Path, files: list[Path], pick: Pick | None = None) -> Volume:
-    """Read the series in a folder: one slice a file, sorted by position along the slice normal.
+def read_folder(path: Path, files: Sequence[SliceFile], pick: Pick | None = None) -> Volume:
+    """Read the series in a folder or archive: one slice a file, sorted by position along a normal.
 
     Rows and columns stay as they are stored. Values are rescaled (CT: Hounsfield units), and
     MONOCHROME1 is inverted.
@@ -83,14 +82,14 @@ def read_folder(path: Path, files: list[Path], pick: Pick | None = None) -> Volu
         ReadError: see `folder_header`; or pixels that cannot be decoded.
     """
     if len(slices := _open_series(path, files)) == 1 and count_frames(slices[0]) > 1:
-        return read(Path(slices[0].filename), pick)
+        return read(source_of(slices[0]), pick)
     geometry = slice_geometry(slices, path)
     slices = [slices[geometry.order[i]] for i in picked(len(slices), pick)]
     return _volume([_pixels(piece) for piece in slices], slices, geometry, path)
 
 
 @_refuse_damage
-def header(path: Path) -> Header:
+def header(path: SliceFile) -> Header:
     """Return the header of a multi-frame file.
 
     Raises:
@@ -101,7 +100,7 @@ def header(path: Path) -> Header:
 
 
 @_refuse_damage
-def read(path: Path, pick: Pick | None = None) -> Volume:
+def read(path: SliceFile, pick: Pick | None = None) -> Volume:
     """Read a multi-frame file (ultrasound, OCT, enhanced CT and MR).
 
     Frames that have positions are sorted by them; others stay as they are stored.
@@ -137,7 +136,7 @@ def image_header(path: Path) -> Header:
     return Header("dicom", header.shape[1:], header.dtype, modality=header.modality)
 
 
-def _open(path: Path) -> Dataset:
+def _open(path: SliceFile) -> Dataset:
     """Read all but the pixels, and check that these are all there."""
     if not path.exists():
         raise ReadError(f"{path}: does not exist")
@@ -145,7 +144,9 @@ def _open(path: Path) -> Dataset:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd but readable headers
             forced = path.suffix.lower() in SUFFIXES  # old files have no preamble
-            dataset = pydicom.dcmread(path, defer_size=1024, force=forced)
+            dataset = read_dicom(path, defer_size=1024, force=forced)
+    except ReadError:  # of an archive
+        raise
     except Exception as error:  # pydicom raises many kinds for a damaged file
         raise ReadError(f"{path}: cannot be read as DICOM ({reason(error, path)})") from None
     if "Rows" in dataset and "SamplesPerPixel" not in dataset:
@@ -167,7 +168,7 @@ def _is_something_else(dataset: Dataset) -> bool:
     return "Rows" not in dataset and kind is not None and not kind.name.endswith("Image Storage")
 
 
-def _open_frames(path: Path) -> Dataset:
+def _open_frames(path: SliceFile) -> Dataset:
     dataset = _open(path)
     if not _has_pixels(dataset):
         raise ReadError(f"{path}: is not a DICOM image; it contains no pixels")
@@ -186,12 +187,15 @@ def _open_image(path: Path) -> Dataset:
     return dataset
 
 
-def _open_series(path: Path, files: list[Path]) -> list[Dataset]:
+def _open_series(path: Path, files: Sequence[SliceFile]) -> list[Dataset]:
     """Open the images among the files, which have to be of one series and size."""
-    datasets = [dataset for file in files if not _is_something_else(dataset := _open(file))]
-    empty = [dataset.filename for dataset in datasets if not _has_pixels(dataset)]
-    if empty:
-        raise ReadError(f"{empty[0]}: contains no pixels; it is truncated, or not a DICOM image")
+    datasets = []
+    for file in files:
+        if _is_something_else(dataset := _open(file)):
+            continue
+        if not _has_pixels(dataset):
+            raise ReadError(f"{file}: contains no pixels; it is truncated, or not a DICOM image")
+        datasets.append(dataset)
     if not datasets:
         raise ReadError(f"{path}: none of its {len(files)} DICOM files is an image")
     series = Counter(str(dataset.get("SeriesInstanceUID", "unknown")) for dataset in datasets)
@@ -201,7 +205,7 @@ def _open_series(path: Path, files: list[Path]) -> list[Dataset]:
         listed = "; ".join(
             f"{uid} ({first[uid].get('Modality', '')} "
             f"{str(first[uid].get('SeriesDescription', '')).strip() or 'no description'}, "
-            f"{count} files, such as {Path(first[uid].filename).name})"
+            f"{count} files, such as {source_of(first[uid]).name})"
             for uid, count in list(series.items())[:10])
         raise ReadError(f"{path}: contains {len(series)} series, expected one; put each into its "
                         f"own folder: {listed}{'; ...' if len(series) > 10 else ''}")
@@ -230,11 +234,13 @@ def _header(dataset: Dataset, count: int, geometry: Geometry) -> Header:
 
 def _pixels(dataset: Dataset) -> np.ndarray:
     """Return stored values, (H, W) or (N, H, W), in colour with a last axis of 3 (RGB)."""
-    path = Path(dataset.filename)
+    path = source_of(dataset)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return pixel_array(dataset)
+    except ReadError:  # of an archive
+        raise
     except Exception as error:  # pydicom and its codecs raise many kinds
         raise ReadError(f"{path}: its pixels cannot be decoded ({reason(error, path)})") from None
 

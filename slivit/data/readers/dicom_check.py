@@ -1,7 +1,6 @@
 """What a DICOM header says of its pixels: refused where no codec could decode them so."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 from pydicom.dataelem import RawDataElement
@@ -10,6 +9,7 @@ from pydicom.pixels import get_decoder
 from pydicom.pixels.common import PhotometricInterpretation
 
 from slivit.data.readers.base import ReadError
+from slivit.data.readers.members import SliceFile, length_of
 
 LARGEST = 1e9  # of slope and intercept
 PALETTE = "RedPaletteColorLookupTableDescriptor"
@@ -22,7 +22,7 @@ FIELDS = (("BitsAllocated", {1, *range(8, 65, 8)}, "1 or a multiple of 8 up to 6
           ("PixelRepresentation", {0, 1}, "0 or 1"))
 
 
-def check_pixel_fields(dataset: Dataset, path: Path) -> None:
+def check_pixel_fields(dataset: Dataset, path: SliceFile) -> None:
     """Refuse a header whose fields no decoder takes, or whose pixels none here can decode.
 
     Raises:
@@ -47,7 +47,7 @@ def check_pixel_fields(dataset: Dataset, path: Path) -> None:
                         f"{'; '.join(bad)}")
 
 
-def check_length(dataset: Dataset, path: Path) -> None:
+def check_length(dataset: Dataset, path: SliceFile) -> None:
     """Refuse uncompressed pixels that are fewer or more than the header says, unread.
 
     A little more, as some writers pad with, is less than half a frame.
@@ -58,7 +58,7 @@ def check_length(dataset: Dataset, path: Path) -> None:
     bits = int(np.prod(image_shape(dataset))) * count_frames(dataset) * int(dataset.BitsAllocated)
     if dataset.get("PhotometricInterpretation") == "YBR_FULL_422":
         bits = bits * 2 // 3  # two pixels share their colour
-    there = min(element.length, path.stat().st_size - element.value_tell)
+    there = min(element.length, length_of(path) - element.value_tell)
     if there < max(-(-bits // 8), element.length):
         raise ReadError(f"{path}: is truncated: its pixels take {there} bytes, expected "
                         f"{max(-(-bits // 8), element.length)}")

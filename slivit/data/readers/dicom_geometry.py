@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 
 from slivit.data.readers.base import ReadError, natural_key
 from slivit.data.readers.dicom_check import rescale_faults
+from slivit.data.readers.members import source_of
 from slivit.data.readers.orientation import axes_of
 
 NEAR = 1e-3     # mm; slices nearer than this are at the same place
@@ -51,7 +52,7 @@ def slice_geometry(slices: Sequence[Dataset], path: Path) -> Geometry:
         between = _distance(slices[0])
         return _by_position(placed, pixel, between, path)
     if any(place is not None for place in placed):
-        missing = [Path(one.filename).name for one, place in zip(slices, placed, strict=True)
+        missing = [source_of(one).name for one, place in zip(slices, placed, strict=True)
                    if place is None]
         raise ReadError(f"{path}: {len(missing)} of {len(slices)} slices have no position "
                         f"({', '.join(missing[:5])}), but the others have one")
@@ -59,7 +60,7 @@ def slice_geometry(slices: Sequence[Dataset], path: Path) -> Geometry:
     if all(number is not None for number in numbers) and len(set(numbers)) == len(numbers):
         order, note = np.argsort([int(number) for number in numbers]), "instance number"
     else:
-        names = [natural_key(Path(one.filename).name) for one in slices]
+        names = [natural_key(source_of(one).name) for one in slices]
         order, note = np.array(sorted(range(len(names)), key=names.__getitem__)), "file name"
     return Geometry(order, notes=(f"no slice positions: sorted by {note}",))
 

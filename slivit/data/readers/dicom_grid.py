@@ -1,14 +1,15 @@
 """The voxel grid of DICOM slices and frames in the patient."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 
 from slivit.data.readers.base import Header, visible_files
 from slivit.data.readers.dicom import is_dicom
 from slivit.data.readers.dicom_geometry import frame_geometry, slice_geometry
+from slivit.data.readers.members import SliceFile, read_dicom
 from slivit.data.readers.voxel_grid import Grid
 
 TAGS = ("Rows", "Columns", "NumberOfFrames", "InstanceNumber", "ImagePositionPatient",
@@ -20,13 +21,19 @@ TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])   # DICOM runs to the left and the back
 
 
 def grid(path: Path, header: Header) -> Grid:
-    """Return the grid of a DICOM file, or of a folder of them: its axes are columns, rows, slices.
+    """Return the grid of a DICOM file, or of a folder of them; see `grid_of`."""
+    files = [file for file in (visible_files(path) if path.is_dir() else [path]) if is_dicom(file)]
+    return grid_of(path, files, header)
+
+
+def grid_of(path: Path, files: Sequence[SliceFile], header: Header) -> Grid:
+    """Return the grid of the DICOM files of one scan: its axes are columns, rows, slices.
 
     A file without positions is placed as if its first pixel were at 0 mm, rows to the left, columns
     to the back, as viewers show it; 1 mm per voxel where it has no spacing. Where gaps between
     slices are uneven the grid takes their mean, so that the first and the last slice are right.
     """
-    places, pixel = _dicom_places(path)
+    places, pixel = _dicom_places(path, files)
     count = len(places)
     spacing = header.spacing or (1.0, *(float(side) for side in pixel or (1.0, 1.0)))
     orientation, first = places[0]
@@ -39,10 +46,10 @@ def grid(path: Path, header: Header) -> Grid:
     return Grid(TO_RAS @ affine, lambda values: values.transpose(2, 1, 0))
 
 
-def _dicom_places(path: Path) -> tuple[list[tuple[np.ndarray, np.ndarray]], list | None]:
+def _dicom_places(path: Path, files: Sequence[SliceFile]
+                  ) -> tuple[list[tuple[np.ndarray, np.ndarray]], list | None]:
     """Return orientation (6,) and position (3,) of each slice, in order, and the pixel spacing."""
-    files = [file for file in (visible_files(path) if path.is_dir() else [path]) if is_dicom(file)]
-    slices = [pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(TAGS))
+    slices = [read_dicom(file, stop_before_pixels=True, force=True, specific_tags=list(TAGS))
               for file in files]
     slices = [one for one in slices if "Rows" in one]  # reports and the like have none
     pixel = slices[0].get("PixelSpacing") or slices[0].get("ImagerPixelSpacing")

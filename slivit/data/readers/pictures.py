@@ -1,6 +1,11 @@
-"""Pictures, and folders of them: PNG, JPEG, BMP and TIFF by Pillow, what it lacks by tifffile."""
+"""Pictures, and volumes of them: PNG, JPEG, BMP, TIFF, GIF, WebP and JPEG 2000 by Pillow.
 
+What it lacks is read by tifffile and imagecodecs.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import imagecodecs
 import numpy as np
@@ -18,16 +23,20 @@ from slivit.data.readers.base import (
     picked,
     reason,
 )
+from slivit.data.readers.jpeg2000 import decode, deep_type
+from slivit.data.readers.members import SliceFile
 from slivit.data.readers.tiff import TIFF_SUFFIXES, read_pages
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *TIFF_SUFFIXES)
-ENDINGS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}  # near the end of a whole file
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".jp2", ".j2k",
+                    *TIFF_SUFFIXES)
+# Near the end of a whole file.
+ENDINGS = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "JPEG2000": b"\xff\xd9"}
 ORIENTATION = 274  # number of the tag in EXIF and TIFF; 5 and more: height and width swapped
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 DTYPES = {"I": "int32", "F": "float32"}
 
 
-def read_picture(path: Path) -> np.ndarray:
+def read_picture(path: SliceFile) -> np.ndarray:
     """Read a picture file.
 
     Returns:
@@ -36,13 +45,13 @@ def read_picture(path: Path) -> np.ndarray:
         equal channels is grey, and EXIF orientation is applied.
 
     Raises:
-        ReadError: missing, truncated, not a picture, with several pages, or with NaN in it.
+        ReadError: missing, truncated, not a picture, with several pages or frames, or with NaN.
     """
-    return _guarded(path, lambda picture: check_values(_to_array(picture, path), path),
+    return _guarded(path, lambda picture, file: check_values(_to_array(picture, path, file), path),
                     lambda pages: check_values(read_pages(pages, path, None)[0], path))
 
 
-def picture_header(path: Path) -> Header:
+def picture_header(path: SliceFile) -> Header:
     """Return the header of a picture file.
 
     A file that seems to be truncated is decoded, so that only what cannot be read is refused.
@@ -50,16 +59,19 @@ def picture_header(path: Path) -> Header:
     Raises:
         ReadError: see `read_picture`.
     """
-    def look(picture: Image.Image) -> Header:
+    def look(picture: Image.Image, file: BinaryIO) -> Header:
         turned = "exif" in picture.info and picture.getexif().get(ORIENTATION, 1) >= 5
         height, width = picture.size if turned else picture.size[::-1]
         dtype = DTYPES.get(picture.mode, "uint8")
         if picture.mode.startswith("I;16") or _is_deep(picture):
             dtype = "uint16"
-        if not _is_whole(picture, path):
-            _to_array(picture, path)
+        if picture.format == "JPEG2000":
+            dtype = deep_type(_content(file)) or dtype
+        if not _is_whole(picture, file):
+            _to_array(picture, path, file)
         grey = picture.mode in ("L", "1", "LA", "I", "F") or picture.mode.startswith("I;16") or (
-            _is_deep(picture) and picture.tile[0][3].startswith("LA"))  # made RGBA
+            _is_deep(picture) and picture.tile[0][3].startswith("LA")) or (  # made RGBA
+            picture.mode == "P" and _has_grey_palette(picture))
         return Header("pictures", (height, width) if grey else (height, width, 3), dtype)
 
     def look_at_pages(pages: tifffile.TiffFile) -> Header:
@@ -69,7 +81,7 @@ def picture_header(path: Path) -> Header:
     return _guarded(path, look, look_at_pages)
 
 
-def _guarded(path: Path, look: callable, look_at_pages: callable) -> object:
+def _guarded(path: SliceFile, look: callable, look_at_pages: callable) -> object:
     """Open a picture and look at it; a TIFF that Pillow does not know by tifffile."""
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         raise ReadError(f"{path}: is not one of {', '.join(PICTURE_SUFFIXES)}")
@@ -80,12 +92,14 @@ def _guarded(path: Path, look: callable, look_at_pages: callable) -> object:
                 if picture.format == "TIFF" and _is_garbled(picture):
                     raise Image.UnidentifiedImageError
                 if getattr(picture, "n_frames", 1) > 1:
-                    raise ReadError(f"{path}: has {picture.n_frames} pages, expected one picture")
-                return look(picture)
+                    what = "pages, expected one picture" if picture.format == "TIFF" else (
+                        "frames, expected one frame")
+                    raise ReadError(f"{path}: has {picture.n_frames} {what}")
+                return look(picture, file)
         except Image.UnidentifiedImageError:
             if path.suffix.lower() not in TIFF_SUFFIXES:
                 raise
-            with tifffile.TiffFile(path) as pages:
+            with path.open("rb") as file, tifffile.TiffFile(file) as pages:
                 if len(pages.pages) > 1:
                     raise ReadError(f"{path}: has {len(pages.pages)} pages, expected one "
                                     "picture") from None
@@ -118,30 +132,52 @@ def _is_deep(picture: Image.Image) -> bool:
         ";16" in str(tile[3]) for tile in picture.tile)
 
 
-def _is_whole(picture: Image.Image, path: Path) -> bool:
+def _has_grey_palette(picture: Image.Image) -> bool:
+    colours = np.reshape(picture.getpalette("RGB"), (-1, 3))
+    return bool((colours == colours[:, :1]).all())
+
+
+def _content(file: BinaryIO, start: int = 0) -> bytes:
+    """Return the bytes of a file from a place on; its position stays."""
+    place = file.tell()
+    file.seek(start)
+    content = file.read()
+    file.seek(place)
+    return content
+
+
+def _length(file: BinaryIO) -> int:
+    place = file.tell()
+    length = file.seek(0, 2)
+    file.seek(place)
+    return length
+
+
+def _is_whole(picture: Image.Image, file: BinaryIO) -> bool:
     """Return whether a picture file is certainly not truncated, from its end or its tags."""
-    size = path.stat().st_size
+    if picture.format == "WEBP":
+        return True  # Pillow does not open it otherwise
+    size = _length(file)
     if picture.format == "TIFF":
         starts = picture.tag_v2.get(273, picture.tag_v2.get(324, ()))
         counts = picture.tag_v2.get(279, picture.tag_v2.get(325, ()))
         return bool(starts) and len(starts) == len(counts) and all(
             start + count <= size for start, count in zip(starts, counts, strict=True))
-    if picture.format not in ENDINGS:
-        return False
-    with path.open("rb") as file:
-        file.seek(max(0, size - 1024))
-        return ENDINGS[picture.format] in file.read()
+    ending = ENDINGS.get(picture.format)
+    return ending is not None and ending in _content(file, max(0, size - 1024))
 
 
-def _to_array(picture: Image.Image, path: Path) -> np.ndarray:
-    raw = _raw_pixels(picture, path)
+def _to_array(picture: Image.Image, path: SliceFile, file: BinaryIO) -> np.ndarray:
+    raw = _raw_pixels(picture, file)
     if raw is not None:
         return raw
     if _is_deep(picture):
         if picture.getexif().get(ORIENTATION, 1) != 1:
             raise ReadError(f"{path}: is a 16-bit PNG rotated by its EXIF tag; save it upright")
-        values = imagecodecs.png_decode(path.read_bytes())
+        values = imagecodecs.png_decode(_content(file))
         return values[..., 0] if values.shape[-1] == 2 else grey_if_equal(values[..., :3])
+    if picture.format == "JPEG2000" and deep_type(content := _content(file)):
+        return decode(content)
     picture = ImageOps.exif_transpose(picture)
     if picture.mode in ("L", "1"):
         return np.array(picture.convert("L"))
@@ -154,7 +190,7 @@ def _to_array(picture: Image.Image, path: Path) -> np.ndarray:
     return grey_if_equal(np.array(picture.convert("RGB")))
 
 
-def _raw_pixels(picture: Image.Image, path: Path) -> np.ndarray | None:
+def _raw_pixels(picture: Image.Image, file: BinaryIO) -> np.ndarray | None:
     """Return the pixels of an 8-bit grey TIFF that lie in the file as they are; else None.
 
     Twice as fast as to have Pillow decode them; OCT volumes are often stored so.
@@ -171,11 +207,13 @@ def _raw_pixels(picture: Image.Image, path: Path) -> np.ndarray | None:
         row = bottom
     if row != height:
         return None
-    pixels = np.fromfile(path, np.uint8, width * height, offset=start)
-    return pixels.reshape(height, width) if len(pixels) == width * height else None
+    pixels = np.empty((height, width), np.uint8)
+    file.seek(start)
+    return pixels if file.readinto(pixels) == pixels.size else None
 
 
-def read_picture_folder(path: Path, files: list[Path], pick: Pick | None = None) -> Volume:
+def read_picture_folder(path: Path, files: Sequence[SliceFile], pick: Pick | None = None
+                        ) -> Volume:
     """Read a volume whose slices are picture files, in this order.
 
     Raises:
@@ -190,7 +228,7 @@ def read_picture_folder(path: Path, files: list[Path], pick: Pick | None = None)
     return Volume(np.stack(slices))
 
 
-def picture_folder_header(path: Path, files: list[Path]) -> Header:
+def picture_folder_header(path: Path, files: Sequence[SliceFile]) -> Header:
     """Return the header of such a volume.
 
     Raises:

@@ -35,6 +35,12 @@ from slivit.data.readers.base import natural_key
     ("I;16", ".tiff", PIXELS.astype(np.uint16) * 200),
     ("F", ".tif", PIXELS.astype(np.float32) / 7),
     ("1", ".png", None),
+    ("L", ".gif", PIXELS),
+    ("P", ".gif", PIXELS),
+    ("L", ".jp2", PIXELS),
+    ("LA", ".j2k", PIXELS),
+    ("RGBA", ".jp2", PIXELS),
+    ("I;16", ".jp2", PIXELS.astype(np.uint16) * 200),
 ])
 def test_every_mode_gives_its_grey_values(tmp_path, mode, suffix, expected):
     image = read_image(write_image(tmp_path / f"x{suffix}", PIXELS, mode))
@@ -106,7 +112,7 @@ def damaged(path, kind):
     ("a.tif", "pages", "has 2 pages"),
     ("a.tif", "nan", "contains NaN"),
     ("a.tif", "tags", "a.tif: cannot be read as an image"),
-    ("a.gif", "absent", "is not one of .png"),
+    ("a.svg", "absent", "is not one of .png"),
 ])
 def test_damaged_images_are_refused(tmp_path, name, kind, message):
     damaged(tmp_path / name, kind)
@@ -218,7 +224,8 @@ def test_png_of_16_bits_keeps_them(tmp_path, channels):
     assert (image_header(path).dtype, image_header(path).shape) == ("uint16", expected.shape)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".gif", ".webp", ".jp2",
+                                    ".j2k"])
 @pytest.mark.parametrize("kept", [-30, 0.5, 40, 3, 0])
 def test_cut_off_pictures_are_found_by_the_header_alone(tmp_path, suffix, kept):
     big = np.random.default_rng(0).integers(0, 255, (90, 80), dtype=np.uint8)
