@@ -46,7 +46,6 @@ from slivit.data.readers.base import (
 )
 from slivit.data.readers.slice_files import slices_reader
 from slivit.data.readers.voxel_grid import Grid
-from slivit.utils.errors import UserError, listing
 
 __all__ = ["Header", "Pick", "ReadError", "Volume", "files_of", "image_header", "is_scan",
            "main_files", "read_image", "read_volume", "readable_kinds", "scan_grid", "scan_ndim",
@@ -221,18 +220,23 @@ def files_of(path: Path) -> list[Path]:
 
 def stats_of(path: Path) -> list[tuple[str, os.stat_result]]:
     """Return name and stat of each file of a scan that exists, in the order of `files_of`."""
-    try:
-        if not stat.S_ISDIR(os.stat(path).st_mode):
-            raise NotADirectoryError
-        with os.scandir(path) as entries:
-            there = sorted(((natural_key(entry.name), entry.name, entry) for entry in entries
-                            if not entry.name.startswith(".")), key=lambda found: found[:2])
-    except OSError:
-        there = [(None, file.name, file) for file in files_of(path)]
+    with contextlib.suppress(OSError):
+        about = os.stat(path)
+        if stat.S_ISDIR(about.st_mode):
+            with os.scandir(path) as entries:
+                shown = [entry for entry in entries if not entry.name.startswith(".")]
+            return _stats(sorted(shown, key=lambda entry: (natural_key(entry.name), entry.name)))
+        reader = _reader_by_suffix(path)
+        if reader is None or reader.files is None:
+            return [(path.name, about)]
+    return _stats(files_of(path))  # of FILE:KEY, or a scan in several files
+
+
+def _stats(files: Iterable[os.DirEntry | Path]) -> list[tuple[str, os.stat_result]]:
     stats = []
-    for _, name, file in there:
+    for file in files:
         with contextlib.suppress(OSError):
-            stats.append((name, file.stat()))
+            stats.append((file.name, file.stat()))
     return stats
 
 
