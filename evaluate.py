@@ -80,9 +80,8 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
                     "an external table with --split all", scans.name, args.split)
     warn_of_training_patients(scans, rows, trained)
     check_headers(scans, rows, card.preprocess.views, args.n_cpu)
-    if run.world.is_main:
-        check_decoding(scans, card.preprocess, None if args.check_scans else args.b_size,
-                       (args.split,), args.n_cpu)
+    check_decoding(scans, card.preprocess, None if args.check_scans else args.b_size,
+                   (args.split,), args.n_cpu, run.world)
 
     with contextlib.ExitStack() as stack:
         if run.world.is_main:

@@ -35,10 +35,9 @@ def check_decoding(args: argparse.Namespace, scans: ScanTable, run: Session) -> 
     Raises:
         UserError: listing every scan that cannot be decoded.
     """
-    if run.world.is_main:
-        preprocess = make_preprocess(input_options(args), scans, (0.0,) * 3, (1.0,) * 3)
-        decode_check.check_decoding(scans, preprocess, None if args.check_scans else args.b_size,
-                                    n_cpu=args.n_cpu)
+    preprocess = make_preprocess(input_options(args), scans, (0.0,) * 3, (1.0,) * 3)
+    decode_check.check_decoding(scans, preprocess, None if args.check_scans else args.b_size,
+                                n_cpu=args.n_cpu, world=run.world)
 
 
 def session_options(args: argparse.Namespace) -> SessionOptions:

@@ -10,14 +10,17 @@ from slivit.data.header_check import missing_or_unreadable
 from slivit.data.parallel import in_processes
 from slivit.data.readers import ReadError
 from slivit.data.scan_table import SPLITS, ArraySource, ScanTable
-from slivit.utils.errors import RunError
+from slivit.utils.distributed import ProcessGroup
+from slivit.utils.errors import RunError, UserError
 
 
 def check_decoding(scans: ScanTable, preprocess: Preprocess, few: int | None,
-                   splits: tuple[str, ...] = SPLITS, n_cpu: int | None = None) -> None:
+                   splits: tuple[str, ...] = SPLITS, n_cpu: int | None = None,
+                   world: ProcessGroup = ProcessGroup()) -> None:  # noqa: B008
     """Decode scans as a run will, so that damage behind a good header is found before it begins.
 
-    What is decoded goes to the cache where there is one, so that the time is not lost.
+    What is decoded goes to the cache where there is one, so that the time is not lost. Of several
+    processes, rank 0 decodes, and all end with what it has found.
 
     Args:
         scans: the table, its headers checked.
@@ -25,6 +28,7 @@ def check_decoding(scans: ScanTable, preprocess: Preprocess, few: int | None,
         few: of each split, so many from its beginning; None for all.
         splits: which splits; `all` for every row.
         n_cpu: processes that decode; None for one on every core.
+        world: the processes of the run.
 
     Raises:
         UserError: listing every scan that cannot be decoded.
@@ -32,14 +36,23 @@ def check_decoding(scans: ScanTable, preprocess: Preprocess, few: int | None,
     """
     if isinstance(scans.read, ArraySource):
         return
-    rows = np.concatenate([scans.rows(split)[:few] for split in splits])
+    fault = None
+    if world.is_main:
+        rows = np.concatenate([scans.rows(split)[:few] for split in splits])
+        fault = _first_or_all(scans, preprocess, rows, n_cpu)
+    if (fault := world.all_gather(fault)[0]) is not None:
+        raise fault
+
+
+def _first_or_all(scans: ScanTable, preprocess: Preprocess, rows: np.ndarray, n_cpu: int | None
+                  ) -> UserError | RunError | None:
+    """Return the first failure to write, else the error that lists all damaged scans, or None."""
     faults = [fault for fault in in_processes(functools.partial(_fault, scans, preprocess), rows,
                                               "scans", n_cpu) if fault is not None]
-    for fault in faults:
-        if isinstance(fault, RunError):
-            raise fault
-    if faults:
-        raise missing_or_unreadable(faults, len(rows))
+    failures = [fault for fault in faults if isinstance(fault, RunError)]
+    if failures:
+        return failures[0]
+    return missing_or_unreadable(faults, len(rows)) if faults else None
 
 
 def _fault(scans: ScanTable, preprocess: Preprocess, row: int) -> ReadError | RunError | None:

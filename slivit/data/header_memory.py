@@ -47,6 +47,8 @@ def stamp_of(path: Path) -> str:
 def load(file: Path | None) -> Known:
     """Return what a file remembers; nothing where it is missing, damaged or of another version."""
     try:
+        if not file.is_file():  # a pipe would keep us waiting
+            return {}
         content = file.read_bytes()
         body, total = content[:-8], int(content[-8:], 16)
         if zlib.crc32(body) != total:

@@ -1,6 +1,7 @@
 """The Path cells of a table: which files they mean, and what is wrong with them."""
 
 import os
+import posixpath
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,11 +25,12 @@ def resolved(paths: Sequence[Path]) -> list[str]:
 
     Of hard links the first one stands for all. An array in a file with several is a file of its
     own, as `file.npz:NAME`; where a row names the file alone, that holds just one. A folder whose
-    slices are links is where the first one leads. Any file of a scan in several stands for it.
+    slices are links is where the first one leads. The file with the voxels
+    stands for a scan in several files.
     """
     folders: dict[str, str] = {}
     inodes: dict[tuple[int, int], str] = {}
-    targets = [_resolve(path, folders, inodes) for path in main_files(paths)]
+    targets = [_resolve(path, folders, inodes) for path in main_files(paths, -1)]
     alone = {file for file, key in targets if key is None}
     return [file if key is None or file in alone else f"{file}:{key}" for file, key in targets]
 
@@ -42,6 +44,7 @@ def _resolve(path: str, folders: dict[str, str], inodes: dict[tuple[int, int], s
     key = None
     if ":" in path:
         file, key = split_key(Path(path))
+        key = posixpath.normpath(key).strip("/") if key else None  # FOLDER is ./FOLDER
         path = str(file)
     folder, name = os.path.split(path)
     if name == "..":

@@ -26,10 +26,11 @@ def wrapped(text: str) -> str:
 
 
 def short(name: str, letters: int = LONGEST_NAME, end: bool = False) -> str:
-    """Return a name of at most so many letters: its beginning or, of a path, its `end`."""
+    """Return a name of at most so many letters: both its ends or, of a path, its `end` alone."""
     if len(name) <= letters:
         return name
-    return f"…{name[1 - letters:]}" if end else f"{name[:letters - 1]}…"
+    tail = letters - 1 if end else letters // 2
+    return f"{name[:letters - 1 - tail]}…{name[-tail:]}"
 
 
 def counted(count: int, what: str) -> str:

@@ -87,6 +87,12 @@ def test_a_memory_that_cannot_be_written_is_done_without(scans):
     assert len(read_headers(scans, ROWS)) == 3
 
 
+def test_a_pipe_in_its_place_is_not_waited_for(scans):
+    scans.headers.parent.mkdir()
+    os.mkfifo(scans.headers)
+    assert len(read_headers(scans, ROWS)) == 3
+
+
 def test_scans_that_cannot_be_read_are_not_remembered(scans, tmp_path):
     (tmp_path / "b.npy").write_bytes(b"no array")
     for _ in range(2):

@@ -94,7 +94,7 @@ def test_a_task_of_many_labels_is_a_line():
     assert describe_task(target, 2) == ("task: multilabel, predicting a, b, c, d, e, f and 3 more "
                                         "labels; also learned: 2 auxiliary labels")
     assert describe_task(Target("binary", ("x" * 200,)), 1) == (
-        f"task: binary, predicting {'x' * 23}…; also learned: 1 auxiliary label")
+        f"task: binary, predicting {'x' * 11}…{'x' * 12}; also learned: 1 auxiliary label")
 
 
 def test_lines_are_wrapped_between_words():

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import ROOT, RUN_3D
+from helpers import ROOT, RUN_3D, write_meta
 
 import finetune
 from slivit.data.samplers import interleave, make_batches
@@ -45,3 +45,21 @@ def test_two_processes_train_as_one(volume_csv, backbone_run, tmp_path, port, mo
     assert np.allclose(one["A_pred"], two["A_pred"], atol=2e-5)
     assert {path.name for path in (tmp_path / "one").iterdir()} == {
         path.name for path in (tmp_path / "two").iterdir()}
+
+
+def test_damage_ends_two_processes_with_one_message(tmp_path):
+    scans = [tmp_path / f"{k}.npz" for k in range(8)]
+    for path in scans:
+        np.savez_compressed(path, np.random.default_rng(0).integers(0, 99, (4, 24, 20), np.uint8))
+    content = bytearray(scans[5].read_bytes())
+    content[len(content) // 2] ^= 255
+    scans[5].write_bytes(content)
+    table = write_meta(tmp_path / "t.csv", F_Name=range(8), Path=scans, A=[0, 1] * 4,
+                       Split=["train"] * 4 + ["val"] * 2 + ["test"] * 2)
+    done = subprocess.run([*TWO, "29615", "finetune.py", "--meta_csv", str(table), *RUN_3D,
+                           "--check_scans", "--out_dir", str(tmp_path / "out")], cwd=ROOT,
+                          capture_output=True, text=True)
+    own = done.stderr.partition("Traceback")[0]  # what follows is torchrun's
+    assert own.count("error: 1 of 8 scans cannot be read") == 1
+    assert "finetune.py\", line" not in done.stderr
+    assert not (tmp_path / "out").exists()

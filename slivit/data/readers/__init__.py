@@ -240,14 +240,16 @@ def _stats(files: Iterable[os.DirEntry | Path]) -> list[tuple[str, os.stat_resul
     return stats
 
 
-def main_files(paths: Iterable[Path]) -> list[str]:
-    """Return, of scans in several files, the first of them, which stands for all; else the path.
+def main_files(paths: Iterable[Path], which: int = 0) -> list[str]:
+    """Return, of scans in several files, one that stands for all; else the path.
+
+    The first is that of the header; the last, -1, that of the voxels.
 
     Only paths that end as such scans do are looked up.
     """
     several = tuple(suffix for reader in volume_readers() if reader.files
                     for suffix in reader.suffixes)
-    return [str(files_of(path)[0] if str(path).lower().endswith(several)
+    return [str(files_of(path)[which] if str(path).lower().endswith(several)
                 and not os.path.isdir(path) else path) for path in paths]
 
 

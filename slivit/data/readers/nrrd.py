@@ -26,6 +26,7 @@ ENDIAN = {"little": "<", "big": ">"}
 TOWARDS = {"right": -1, "left": 1, "anterior": -1, "posterior": 1, "superior": 1, "inferior": -1}
 SPACES = {"ras": "right-anterior-superior", "las": "left-anterior-superior",
           "lps": "left-posterior-superior"}
+ORDER = (("right", "left"), ("anterior", "posterior"), ("superior", "inferior"))  # NRRD's own
 PLACES = ("domain", "space", "")  # kinds of an axis along which voxels lie
 COLOURS = ("vector", "3-vector", "4-vector", "rgb-color", "rgba-color", "3-color", "4-color",
            "none", "???")
@@ -154,7 +155,7 @@ def _place(path: Path, fields: dict[str, str], along: list[int],
     """Return directions, spacing and origin of the axes `along` which voxels lie; see Stored."""
     if len(along) < 3:  # refused as one slice
         return None, None, (0.0, 0.0, 0.0)
-    signs = _signs(fields.get("space", ""))
+    signs = _signs(path, fields.get("space", ""))
     if steps is None or any(steps[i] is None for i in along[:3]):
         return None, _spacing(path, fields, along), (0.0, 0.0, 0.0)
     matrix = np.stack([steps[i] for i in along[:3]], axis=1)
@@ -171,11 +172,14 @@ def _place(path: Path, fields: dict[str, str], along: list[int],
     return signs[:, None] * matrix / lengths, spacing, tuple(signs * origin * scale)
 
 
-def _signs(space: str) -> np.ndarray | None:
+def _signs(path: Path, space: str) -> np.ndarray | None:
     """Return what turns coordinates of a space into those to the left, back and head; or None."""
     words = SPACES.get(space.lower(), space.lower()).split("-")
     if len(words) != 3 or not all(word in TOWARDS for word in words):
         return None
+    if not all(word in pair for word, pair in zip(words, ORDER, strict=True)):
+        raise ReadError(f"{path}: its space is {space}, expected {' or '.join(SPACES)}, or their "
+                        "names in full, in that order")
     return np.array([TOWARDS[word] for word in words], dtype=float)
 
 

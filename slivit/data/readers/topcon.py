@@ -204,9 +204,11 @@ def _check_stream(data: bytes, scan: Scan, number: int, path: Path) -> int:
 
 def _decode(data: bytes, scan: Scan, number: int, path: Path) -> np.ndarray:
     _check_stream(data, scan, number, path)
-    packed = imagecodecs.jpeg2k_decode if CODESTREAM in data else imagecodecs.jpeg8_decode
     try:
-        values = packed(data)
+        if CODESTREAM in data:
+            values = imagecodecs.jpeg2k_decode(data)
+        else:  # imagecodecs takes a truncated JPEG for whole
+            values = np.asarray(Image.open(BytesIO(data)))
     except Exception as error:  # imagecodecs raises several kinds for a damaged stream
         raise ReadError(f"{path}: B-scan {number + 1} cannot be decoded ({reason(error, path)})"
                         ) from None

@@ -1,5 +1,7 @@
 """Slices in an archive: as those in a folder."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from archive_files import SUFFIXES, contents, pack, png, slices_of
@@ -158,3 +160,9 @@ def test_what_is_not_there_is_said(tmp_path):
                           ("f.zip:a", "f.zip is a folder, expected a file"),
                           ("f.zip", "contains no slices .*: it is empty")):
         refused(tmp_path / name, message)
+
+
+def test_a_folder_of_an_archive_under_other_names_is_one_scan(tmp_path):
+    path = pack(tmp_path / "x.zip", slices_of(folder="a/") | slices_of(folder="b/"))
+    names = [f"{path}:{key}" for key in ("a", "./a", "/a", "a/", "b")]
+    assert resolved([Path(name) for name in names]) == [f"{path}:a"] * 4 + [f"{path}:b"]

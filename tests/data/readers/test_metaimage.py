@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from itk_files import VALUES, write_itk, write_metaimage
 from scan_files import STACK, read_both, refused
 
+from slivit.data.meta_paths import resolved
 from slivit.data.readers import ReadError, files_of, read_volume, scan_grid, volume_header
 
 SLICES = VALUES.transpose(2, 1, 0)  # of a file without directions: as they are stored
@@ -223,3 +224,10 @@ def test_bytes_after_the_last_voxel_are_a_note_and_nothing_else_is_said(tmp_path
     assert volume_header(path).notes == ("4 bytes follow its last voxel",)
     assert (read_both(path).slices == SLICES).all()
     assert capfd.readouterr() == ("", "")
+
+
+def test_headers_that_share_their_voxels_are_one_scan(tmp_path):
+    write_metaimage(tmp_path / "a.mhd", data="v.raw")
+    (tmp_path / "b.mhd").write_bytes((tmp_path / "a.mhd").read_bytes())
+    first, second = resolved([tmp_path / "a.mhd", tmp_path / "b.mhd"])
+    assert first == second == str(tmp_path / "v.raw")

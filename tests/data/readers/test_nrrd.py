@@ -37,6 +37,12 @@ def test_a_space_of_no_patient_gives_spacing_but_no_axes(tmp_path, space):
     assert (volume.axes, volume.spacing) == (None, (3, 4, 2))
 
 
+@pytest.mark.parametrize("space", ["anterior-right-superior", "inferior-right-anterior"])
+def test_a_space_in_another_order_is_refused(tmp_path, space):
+    path = write_nrrd(tmp_path / "x.nrrd", space=space, space_directions=UNIT)
+    refused(path, f"x.nrrd: its space is {space}, expected ras or las or lps, or their names")
+
+
 @pytest.mark.parametrize(("space", "short", "x", "y"), [
     ("left-posterior-superior", "LPS", 1, 1), ("right-anterior-superior", "ras", -1, -1),
     ("Left-Anterior-Superior", "LAS", 1, -1)])
@@ -154,13 +160,14 @@ def test_voxels_that_are_cut_off_are_found_by_the_header_alone(tmp_path):
     refused(path, r"x.nrrd: is truncated: \d+ bytes, expected \d+")
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (gzip.compress(RAW)[:-1], "truncated: their checksum is missing"),
-    (gzip.compress(RAW)[:-60], "truncated: .* bytes are missing when unpacked"),
-    (gzip.compress(RAW[:-2]), "truncated: 2 bytes are missing when unpacked"),
-    (gzip.compress(RAW + b"12"), "unpack to more than the expected 420 bytes"),
-    (gzip.compress(RAW[:9]), "truncated: 411 bytes are missing when unpacked")])
-def test_gzip_of_the_wrong_length_is_found_by_the_header_alone(tmp_path, content, message):
+@pytest.mark.parametrize(("stored", "kept", "message"), [
+    (RAW, -1, "truncated: their checksum is missing"),
+    (RAW, -60, "truncated: .* bytes are missing when unpacked"),
+    (RAW[:-2], None, "truncated: 2 bytes are missing when unpacked"),
+    (RAW + b"12", None, "unpack to more than the expected 420 bytes"),
+    (RAW[:9], None, "truncated: 411 bytes are missing when unpacked")])
+def test_gzip_of_the_wrong_length_is_found_by_the_header_alone(tmp_path, stored, kept, message):
+    content = gzip.compress(stored)[:kept]
     refused(write_nrrd(tmp_path / "x.nrrd", content=content, encoding="gzip"),
             rf"x.nrrd: its voxels cannot be read \(.*{message}")
 

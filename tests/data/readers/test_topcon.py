@@ -113,6 +113,13 @@ def test_streams_that_are_not_as_announced_are_refused(tmp_path):
     refused(path, "B-scan 2 cannot be decoded", both=False)
 
 
+def test_a_truncated_jpeg_is_refused(tmp_path):
+    streams = [imagecodecs.jpeg8_encode(piece, level=100) for piece in GREY]
+    streams[1] = streams[1][:-40]
+    path = write_topcon(tmp_path / "x.fda", jpeg_chunk(streams))
+    refused(path, "B-scan 2 cannot be decoded", both=False)
+
+
 def test_what_is_not_topcons_or_is_cut_is_refused(tmp_path):
     path = write_topcon(tmp_path / "x.fds", raw_chunk())
     whole = path.read_bytes()
