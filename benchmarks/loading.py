@@ -108,10 +108,10 @@ def main(argv: list[str] | None = None) -> None:
         for what, until, slow, fast in rows:
             a, b = in_turn(slow, fast, args.repeats)
             print(f"{what:32s}{until:10s}{1 / a:12.1f} /s {1 / b:9.1f} /s {a / b:7.1f}")
-        found = series_rows(folder, folder / "ct", args.series, args.starts) if args.series else []
-        found += image_rows(folder, args.images, args.starts) if args.images else []
+        starts = series_rows(folder, folder / "ct", args.series, args.starts) if args.series else []
+        starts += image_rows(folder, args.images, args.starts) if args.images else []
         print("\nseconds until the headers are known")
-        for what, seconds in found:
+        for what, seconds in starts:
             print(f"{what:60s}{seconds:8.2f}")
 
 

@@ -104,8 +104,8 @@ def read_headers(scans: ScanTable, rows: np.ndarray, n_cpu: int | None = None
     new = [i for i, answer in enumerate(answers) if answer is None]
     if not new:
         return answers
-    found = in_processes(functools.partial(header_of, scans.read), rows[new], "headers", n_cpu)
-    for i, answer in zip(new, found, strict=True):
+    headers = in_processes(functools.partial(header_of, scans.read), rows[new], "headers", n_cpu)
+    for i, answer in zip(new, headers, strict=True):
         answers[i] = answer
         if isinstance(answer, Header):
             known[keys[i]] = stamps[i], answer

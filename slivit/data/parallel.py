@@ -47,13 +47,13 @@ def in_processes(look: Callable[[int], object], rows: Iterable[int], what: str,
                         collate_fn=list, worker_init_fn=leave_signals)
     with held(SIGNALS):  # the processes begin so
         parts = iter(loader)
-    found = []
+    results = []
     with tqdm(total=len(rows), desc=what, leave=False,
               disable=LOG.level >= logging.ERROR or None) as bar:
         for part in parts:
-            found += part
+            results += part
             bar.update(len(part))
-    return found
+    return results
 
 
 @dataclass(frozen=True)

@@ -117,12 +117,12 @@ def _choose(path: Path) -> Series:
     file, key = split_key(path, SUFFIXES)
     if not file.exists():
         raise ReadError(f"{path}: does not exist")
-    found = _all_series(file)
-    volumes = [one for one in found if not one.not_a_volume()]
-    chosen = [one for one in found if one.key == key] if key else volumes
+    series = _all_series(file)
+    volumes = [one for one in series if not one.not_a_volume()]
+    chosen = [one for one in series if one.key == key] if key else volumes
     if len(chosen) != 1:
-        known_ones = found if key or not volumes else volumes
-        if not found:
+        known_ones = series if key or not volumes else volumes
+        if not series:
             raise ReadError(f"{path}: contains no B-scans")
         listed = "; ".join(map(str, known_ones[:MOST_LISTED]))
         what = "no such series" if key else f"contains {len(volumes)} volumes"
@@ -160,10 +160,10 @@ def _all_series(file: Path) -> list[Series]:
     numbers = keys["series"].tolist()
     with file.open("rb") as stream:
         data = _Data(file, stream, shift)
-        found = [_series(data, entries[entries[list(KEY)] == key],
+        volumes = [_series(data, entries[entries[list(KEY)] == key],
                          str(key["series"]) if numbers.count(key["series"]) == 1
                          else f"{key['study']}_{key['series']}") for key in keys]
-    return [one for one in sorted(found, key=lambda one: natural_key(one.key)) if one.places]
+    return [one for one in sorted(volumes, key=lambda one: natural_key(one.key)) if one.places]
 
 
 def _series(data: "_Data", entries: np.ndarray, key: str) -> Series:
@@ -220,7 +220,7 @@ def _entries(file: Path) -> tuple[int, np.ndarray]:
         if not start[shift:].startswith(MAGIC):
             raise ReadError(f"{file}: is not a Heidelberg .e2e file (it does not begin with CMDb)")
         raw = _bytes(stream, shift + HEADER_SIZE, DIRECTORY.size, file)
-        place, seen, found, total = DIRECTORY.unpack(raw)[2], set(), [], 0
+        place, seen, entries, total = DIRECTORY.unpack(raw)[2], set(), [], 0
         while place:
             raw = _bytes(stream, place + shift, DIRECTORY.size, file)
             _, count, _, before, _ = DIRECTORY.unpack(raw)
@@ -232,9 +232,9 @@ def _entries(file: Path) -> tuple[int, np.ndarray]:
                                 f"directories take {total * ENTRY.itemsize}")
             seen.add(place)
             raw = _bytes(stream, place + shift + DIRECTORY.size, count * ENTRY.itemsize, file)
-            found.append(np.frombuffer(raw, ENTRY))
+            entries.append(np.frombuffer(raw, ENTRY))
             place = before
-    entries = np.concatenate(found) if found else np.empty(0, ENTRY)
+    entries = np.concatenate(entries) if entries else np.empty(0, ENTRY)
     return shift, entries[entries["start"] > entries["place"]]
 
 

@@ -154,11 +154,11 @@ def _name(scan: ElementTree.Element, path: Path) -> str:
 
 def _pictures(path: Path, export: Export) -> Header:
     """Return the header of the pictures; refuse those of another size than the XML says."""
-    found = pictures.picture_folder_header(path, export.files)
-    if export.size is not None and found.shape[1:3] != export.size:
-        raise ReadError(f"{path}: its pictures have {found.shape[1]}x{found.shape[2]} pixels, "
+    header = pictures.picture_folder_header(path, export.files)
+    if export.size is not None and header.shape[1:3] != export.size:
+        raise ReadError(f"{path}: its pictures have {header.shape[1]}x{header.shape[2]} pixels, "
                         f"expected {export.size[0]:g}x{export.size[1]:g} as it says")
-    return found
+    return header
 
 
 def _parse(path: Path) -> ElementTree.Element:

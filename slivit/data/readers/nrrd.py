@@ -188,8 +188,8 @@ def _spacing(path: Path, fields: dict[str, str], along: list[int]
     """Return the distances of voxels; None where they are unknown."""
     if "spacings" not in fields:
         return None
-    found = numbers(path, "spacings", fields["spacings"], float)
-    known = tuple(found[i] for i in along[:3] if i < len(found))
+    distances = numbers(path, "spacings", fields["spacings"], float)
+    known = tuple(distances[i] for i in along[:3] if i < len(distances))
     if len(known) != 3 or np.isnan(known).any():
         return None
     if not min(known) > 0:

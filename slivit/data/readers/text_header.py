@@ -65,15 +65,15 @@ def numbers(path: Path, field: str, text: str, kind: type = float, count: int | 
         ReadError: it contains something else, or other than `count`.
     """
     try:
-        found = tuple(map(kind, text.split()))
+        values = tuple(map(kind, text.split()))
     except ValueError:
-        found = ()
-    is_odd = "_" in text or kind is int and any(abs(number) >= LARGEST for number in found)
-    if not found or is_odd or (count is not None and len(found) != count):
+        values = ()
+    is_odd = "_" in text or kind is int and any(abs(number) >= LARGEST for number in values)
+    if not values or is_odd or (count is not None and len(values) != count):
         many = "" if count is None else f"{count} "
         what = "whole numbers" if kind is int else "numbers"
         raise damaged(path, field, text, f"{many}{what}")
-    return found
+    return values
 
 
 def axis_sizes(path: Path, fields: dict[str, str], count: str, sizes: str) -> tuple[int, ...]:
@@ -82,15 +82,15 @@ def axis_sizes(path: Path, fields: dict[str, str], count: str, sizes: str) -> tu
     Raises:
         ReadError: these are not as many as it says, or more than a file can have.
     """
-    found, = numbers(path, count, fields[count], int, 1)
-    if not 1 <= found <= MOST_AXES:
+    sides, = numbers(path, count, fields[count], int, 1)
+    if not 1 <= sides <= MOST_AXES:
         raise damaged(path, count, fields[count], f"1 to {MOST_AXES}")
-    return numbers(path, sizes, fields[sizes], int, found)
+    return numbers(path, sizes, fields[sizes], int, sides)
 
 
-def damaged(path: Path, field: str, found: str, expected: str) -> ReadError:
+def damaged(path: Path, field: str, text: str, expected: str) -> ReadError:
     """Return the error of a field of a header."""
-    return ReadError(f"{path}: its header is damaged: {field}: found {shown(found) or 'nothing'}, "
+    return ReadError(f"{path}: its header is damaged: {field}: found {shown(text) or 'nothing'}, "
                      f"expected {expected}")
 
 

@@ -123,7 +123,7 @@ def _open(path: Path) -> Scan:
 
 def _chunks(path: Path) -> dict[str, list[tuple[int, int]]]:
     """Return (first byte, bytes) of the chunks of each name."""
-    found: dict[str, list[tuple[int, int]]] = {}
+    chunks: dict[str, list[tuple[int, int]]] = {}
     end = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(START)
@@ -132,13 +132,13 @@ def _chunks(path: Path) -> dict[str, list[tuple[int, int]]]:
         for _ in range(MOST_CHUNKS):
             length = file.read(1)
             if length in (b"", b"\0"):
-                return found
+                return chunks
             name, size = file.read(length[0]), file.read(4)
             first, size = file.tell(), int.from_bytes(size, "little")
             if len(name) < length[0] or first + size > end or not name.startswith(b"@"):
                 raise ReadError(f"{path}: is truncated or damaged: after {first} of {end} bytes, "
                                 f"expected a chunk of {size} bytes")
-            found.setdefault(name.decode("latin-1"), []).append((first, size))
+            chunks.setdefault(name.decode("latin-1"), []).append((first, size))
             file.seek(size, 1)
     raise ReadError(f"{path}: is damaged: it contains more than {MOST_CHUNKS} chunks")
 
@@ -188,15 +188,15 @@ def _check_stream(data: bytes, scan: Scan, number: int, path: Path) -> int:
     if place >= 0 and len(data) >= place + 43:
         right, bottom, left, top = struct.unpack_from(">4I", data, place + 8)
         channels, bits = struct.unpack_from(">HB", data, place + 40)
-        found, bits = (bottom - top, right - left), (bits & 127) + 1
+        size, bits = (bottom - top, right - left), (bits & 127) + 1
     else:
         try:
             with Image.open(BytesIO(data), formats=("JPEG",)) as picture:
-                found, channels, bits = picture.size[::-1], len(picture.getbands()), 8
+                size, channels, bits = picture.size[::-1], len(picture.getbands()), 8
         except Exception:  # Pillow raises several kinds
             raise ReadError(f"{path}: B-scan {number + 1} is neither JPEG 2000 nor JPEG") from None
-    if found != scan.shape[1:] or channels not in (1, 3) or bits > 16:
-        raise ReadError(f"{path}: B-scan {number + 1} has {found[0]}x{found[1]} pixels of "
+    if size != scan.shape[1:] or channels not in (1, 3) or bits > 16:
+        raise ReadError(f"{path}: B-scan {number + 1} has {size[0]}x{size[1]} pixels of "
                         f"{channels} channels and {bits} bits, expected {scan.shape[1]}x"
                         f"{scan.shape[2]} in grey, of up to 16 bits")
     return bits
