@@ -1,39 +1,14 @@
 """Read a scan from whatever is at its path.
 
 An image: a picture or DICOM file or an array. A volume: a folder of pictures or of DICOM files, or
-a file of one of the kinds in `volume_readers`. To add a kind of file, write a module with its
-`header` and `read` (see base.Reader) and list it there.
+a file of one of the kinds in registry.volume_readers.
 """
 
-import contextlib
-import functools
-import os
-import stat
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from slivit.data.readers import (
-    archives,
-    arrays,
-    base,
-    dicom,
-    dicom_grid,
-    heidelberg,
-    heidelberg_e2e,
-    heidelberg_xml,
-    metaimage,
-    mgh,
-    minc,
-    nifti,
-    nifti_pair,
-    nrrd,
-    pictures,
-    tiff,
-    topcon,
-    video,
-)
+from slivit.data.readers import archives, arrays, dicom, dicom_grid, heidelberg_xml, pictures
 from slivit.data.readers.base import (
     Header,
     Pick,
@@ -41,9 +16,16 @@ from slivit.data.readers.base import (
     ReadError,
     Volume,
     kind_at,
-    natural_key,
     visible_files,
 )
+from slivit.data.readers.registry import (
+    readable_kinds,
+    reader_by_suffix,
+    split_key,
+    volume_readers,
+    volume_suffixes,
+)
+from slivit.data.readers.scan_files import files_of, main_files, stats_of
 from slivit.data.readers.slice_files import slices_reader
 from slivit.data.readers.voxel_grid import Grid
 
@@ -53,54 +35,6 @@ __all__ = ["Header", "Pick", "ReadError", "Volume", "files_of", "image_header", 
 
 
 EITHER = ("tiff", "dicom", "array")  # kinds of which a file may be an image or a volume
-
-
-@functools.cache
-def volume_readers() -> tuple[Reader, ...]:
-    """Return the readers of volume files, by suffix."""
-    return (Reader("tiff", tiff.TIFF_SUFFIXES, tiff.tiff_volume_header,
-                   tiff.read_tiff_volume),
-            Reader("dicom", dicom.SUFFIXES, dicom.header, dicom.read, dicom_grid.grid),
-            Reader("nifti", nifti.SUFFIXES, nifti.header, nifti.read, nifti.grid),
-            Reader(nifti_pair.KIND, nifti_pair.SUFFIXES, nifti_pair.header, nifti_pair.read,
-                   nifti_pair.grid, files=nifti_pair.files),
-            Reader("mgh", mgh.SUFFIXES, mgh.header, mgh.read, mgh.grid),
-            Reader("minc", minc.SUFFIXES, minc.header, minc.read, minc.grid),
-            Reader("metaimage", metaimage.SUFFIXES, metaimage.header, metaimage.read,
-                   metaimage.grid, files=metaimage.files),
-            Reader("nrrd", nrrd.SUFFIXES, nrrd.header, nrrd.read, nrrd.grid, files=nrrd.files),
-            Reader("video", video.SUFFIXES, video.header, video.read),
-            Reader("array", arrays.SUFFIXES, arrays.header, arrays.read, keyed=True),
-            Reader("archive", archives.SUFFIXES, archives.header, archives.read, archives.grid,
-                   keyed=True),
-            Reader("topcon", topcon.SUFFIXES, topcon.header, topcon.read),
-            Reader("vol", heidelberg.SUFFIXES, heidelberg.header, heidelberg.read),
-            Reader("e2e", heidelberg_e2e.SUFFIXES, heidelberg_e2e.header, heidelberg_e2e.read,
-                   keyed=True),
-            Reader("xml", heidelberg_xml.SUFFIXES, heidelberg_xml.header, heidelberg_xml.read,
-                   files=heidelberg_xml.files))
-
-
-def volume_suffixes() -> tuple[str, ...]:
-    """Return the suffixes of volume files."""
-    return tuple(suffix for reader in volume_readers() for suffix in reader.suffixes)
-
-
-def readable_kinds() -> str:
-    """Return in words what can be read: kinds of files and their suffixes."""
-    kinds = [("picture", pictures.PICTURE_SUFFIXES)]
-    kinds += [(reader.kind, reader.suffixes) for reader in volume_readers()]
-    return "; ".join(["folders of pictures or of DICOM files",
-                      *(f"{kind} ({', '.join(suffixes)})" for kind, suffixes in kinds)])
-
-
-def split_key(path: Path) -> tuple[Path, str | None]:
-    """Return file and key of a path such as `file.npz:NAME`; the key is None if not given."""
-    if ":" not in str(path):
-        return path, None
-    keyed = tuple(suffix for reader in volume_readers() if reader.keyed
-                  for suffix in reader.suffixes)
-    return base.split_key(path, keyed)
 
 
 def scan_grid(path: Path, header: Header) -> Grid | None:
@@ -203,56 +137,6 @@ def scan_ndim(path: Path) -> int:
     return 3
 
 
-def files_of(path: Path) -> list[Path]:
-    """Return the files that make up a scan: those of its folder, of its kind, or itself.
-
-    Whichever file of a scan in several is at the path, they come in the same order.
-    """
-    try:
-        if path.is_dir():
-            return visible_files(path)
-        file = split_key(path)[0]
-        reader = _reader_by_suffix(file)
-        return reader.files(file) if reader and reader.files else [file]
-    except (OSError, ReadError):
-        return [path]
-
-
-def stats_of(path: Path) -> list[tuple[str, os.stat_result]]:
-    """Return name and stat of each file of a scan that exists, in the order of `files_of`."""
-    with contextlib.suppress(OSError):
-        about = os.stat(path)
-        if stat.S_ISDIR(about.st_mode):
-            with os.scandir(path) as entries:
-                shown = [entry for entry in entries if not entry.name.startswith(".")]
-            return _stats(sorted(shown, key=lambda entry: (natural_key(entry.name), entry.name)))
-        reader = _reader_by_suffix(path)
-        if reader is None or reader.files is None:
-            return [(path.name, about)]
-    return _stats(files_of(path))  # of FILE:KEY, or a scan in several files
-
-
-def _stats(files: Iterable[os.DirEntry | Path]) -> list[tuple[str, os.stat_result]]:
-    stats = []
-    for file in files:
-        with contextlib.suppress(OSError):
-            stats.append((file.name, file.stat()))
-    return stats
-
-
-def main_files(paths: Iterable[Path], which: int = 0) -> list[str]:
-    """Return, of scans in several files, one that stands for all; else the path.
-
-    The first is that of the header; the last, -1, that of the voxels.
-
-    Only paths that end as such scans do are looked up.
-    """
-    several = tuple(suffix for reader in volume_readers() if reader.files
-                    for suffix in reader.suffixes)
-    return [str(files_of(path)[which] if str(path).lower().endswith(several)
-                and not os.path.isdir(path) else path) for path in paths]
-
-
 def _is_array(path: Path) -> bool:
     return split_key(path)[0].suffix.lower() in arrays.SUFFIXES
 
@@ -285,7 +169,7 @@ def _reader(path: Path) -> Reader:
     file, key = split_key(path)
     if key and kind_at(file) == "folder":
         raise ReadError(f"{path}: {file.name} is a folder, expected a file")
-    if reader := _reader_by_suffix(file):
+    if reader := reader_by_suffix(file):
         return reader
     if kind and dicom.is_dicom(path):
         return Reader("dicom", (), dicom.header, dicom.read, dicom_grid.grid)
@@ -294,11 +178,6 @@ def _reader(path: Path) -> Reader:
         raise ReadError(f"{path}: {what}")
     raise ReadError(f"{path}: is neither a folder of slices nor one of "
                     f"{', '.join(volume_suffixes())}")
-
-
-def _reader_by_suffix(file: Path) -> Reader | None:
-    return next((reader for reader in volume_readers()
-                 if file.name.lower().endswith(reader.suffixes)), None)
 
 
 def _folder_reader(path: Path) -> Reader:

@@ -144,7 +144,7 @@ def _open(path: SliceFile) -> Dataset:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd but readable headers
             forced = path.suffix.lower() in SUFFIXES  # old files have no preamble
-            dataset = read_dicom(path, defer_size=1024, force=forced)
+            dataset = read_dicom(path, force=forced)
     except ReadError:  # of an archive
         raise
     except Exception as error:  # pydicom raises many kinds for a damaged file
@@ -171,7 +171,7 @@ def _is_something_else(dataset: Dataset) -> bool:
 def _open_frames(path: SliceFile) -> Dataset:
     dataset = _open(path)
     if not _has_pixels(dataset):
-        raise ReadError(f"{path}: is not a DICOM image; it contains no pixels")
+        raise ReadError(f"{path}: contains no pixels; it is truncated, or not a DICOM image")
     if count_frames(dataset) == 1:
         raise ReadError(f"{path}: is a DICOM file of one frame, expected several; for a series of "
                         "such files, give their folder")
@@ -181,7 +181,7 @@ def _open_frames(path: SliceFile) -> Dataset:
 def _open_image(path: Path) -> Dataset:
     dataset = _open(path)
     if not _has_pixels(dataset):
-        raise ReadError(f"{path}: is not a DICOM image; it contains no pixels")
+        raise ReadError(f"{path}: contains no pixels; it is truncated, or not a DICOM image")
     if count_frames(dataset) > 1:
         raise ReadError(f"{path}: has {count_frames(dataset)} frames, expected one image")
     return dataset

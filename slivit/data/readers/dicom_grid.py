@@ -49,8 +49,7 @@ def grid_of(path: Path, files: Sequence[SliceFile], header: Header) -> Grid:
 def _dicom_places(path: Path, files: Sequence[SliceFile]
                   ) -> tuple[list[tuple[np.ndarray, np.ndarray]], list | None]:
     """Return orientation (6,) and position (3,) of each slice, in order, and the pixel spacing."""
-    slices = [read_dicom(file, stop_before_pixels=True, force=True, specific_tags=list(TAGS))
-              for file in files]
+    slices = [read_dicom(file, force=True, tags=TAGS) for file in files]
     slices = [one for one in slices if "Rows" in one]  # reports and the like have none
     pixel = slices[0].get("PixelSpacing") or slices[0].get("ImagerPixelSpacing")
     frames = int(slices[0].get("NumberOfFrames") or 1)

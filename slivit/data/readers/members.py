@@ -1,12 +1,17 @@
 """Files within an archive, which the readers of slices take like files of a folder."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import pydicom
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_partial
+from pydicom.tag import BaseTag, Tag
+
+START = 140          # bytes, of which 8 follow the preamble
+LONG = 1024          # bytes of a value that is not read at once
+PIXELS = 0x7FE00008  # first of the tags of pixels
 
 
 @dataclass(frozen=True)
@@ -85,12 +90,36 @@ def length_of(file: SliceFile) -> int:
     return file.size if isinstance(file, Member) else file.stat().st_size
 
 
-def read_dicom(file: SliceFile, **options: object) -> Dataset:
-    """Return the data set of a file by pydicom; its `filename` leads back, see `source_of`."""
-    if not isinstance(file, Member):
-        return pydicom.dcmread(file, **options)
-    dataset = pydicom.dcmread(file.open(), **options)
-    dataset.filename, dataset.buffer = file, _Deferred(file)
+def read_dicom(file: SliceFile, force: bool, tags: Sequence[str] = ()) -> Dataset:
+    """Return the data set of a file by pydicom, up to zeros that may fill its end.
+
+    Its `filename` leads back, see `source_of`. Values of more than 1 kB are read when asked for.
+
+    Args:
+        file: of one slice, or of several frames.
+        force: whether it may lack the preamble.
+        tags: keywords of the only elements wanted, none of which is that of the pixels; default
+            all.
+
+    Raises:
+        ValueError: it begins with zeros.
+        Exception: what pydicom raises for a damaged file.
+    """
+    last = PIXELS if tags else 2**32
+
+    def ends(tag: BaseTag, *_: object) -> bool:  # pydicom takes zeros for millions of elements
+        return tag == 0 or int(tag) >= last
+
+    with file.open("rb") as stream:
+        start = stream.read(START)
+        place = 132 if start[128:132] == b"DICM" else 0
+        if start[place:place + 8] == bytes(8):
+            raise ValueError("it begins with zeros, as a file that was not copied")
+        stream.seek(0)
+        dataset = read_partial(stream, ends, defer_size=LONG, force=force,
+                               specific_tags=[Tag(name) for name in tags] or None)
+    if isinstance(file, Member):
+        dataset.filename, dataset.buffer = file, _Deferred(file)
     return dataset
 
 

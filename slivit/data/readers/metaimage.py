@@ -4,11 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from slivit.data.readers import raw_voxels
-from slivit.data.readers.base import Header, Pick, ReadError, Volume
+from slivit.data.readers.base import ReadError
 from slivit.data.readers.raw_voxels import Stored
 from slivit.data.readers.text_header import axis_sizes, damaged, data_file, lines_of, numbers
-from slivit.data.readers.voxel_grid import Grid
 
 SUFFIXES = (".mha", ".mhd")
 LAST = "ElementDataFile"
@@ -18,35 +16,6 @@ TYPES = {"MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "
 TRUTH = {"true": True, "1": True, "false": False, "0": False}
 MATRIX = ("TransformMatrix", "Orientation", "Rotation")  # names that it has had
 ORIGIN = ("Offset", "Position", "Origin")
-
-
-def header(path: Path) -> Header:
-    """Return the header of a MetaImage file.
-
-    Raises:
-        ReadError: missing, not MetaImage, truncated, of other than three dimensions, of one slice;
-            its voxels are not in one local file.
-    """
-    return raw_voxels.header(path, raw_voxels.checked(path, parse))
-
-
-def read(path: Path, pick: Pick | None = None) -> Volume:
-    """Read a MetaImage file, in the order and the way up of nifti.read.
-
-    Raises:
-        ReadError: see `header`; or damaged where it is packed, or with NaN in it.
-    """
-    return raw_voxels.read(path, raw_voxels.checked(path, parse), pick)
-
-
-def grid(path: Path, header: Header) -> Grid:
-    """Return the grid of a file, whose header is that of `header`."""
-    return raw_voxels.grid(raw_voxels.checked(path, parse), header)
-
-
-def files(path: Path) -> list[Path]:
-    """Return the file and, where another holds its voxels, that one."""
-    return raw_voxels.files_of(path, parse)
 
 
 def parse(path: Path) -> Stored:

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from slivit.data.readers import raw_voxels
-from slivit.data.readers.base import Header, Pick, ReadError, Volume
+from slivit.data.readers.base import ReadError
 from slivit.data.readers.raw_voxels import Stored
 from slivit.data.readers.text_header import axis_sizes, damaged, data_file, lines_of, numbers, shown
-from slivit.data.readers.voxel_grid import Grid
 
 SUFFIXES = (".nrrd", ".nhdr")
 MAGIC = re.compile(r"NRRD000[1-5]")
@@ -33,35 +31,6 @@ COLOURS = ("vector", "3-vector", "4-vector", "rgb-color", "rgba-color", "3-color
 MM = {"um": 1e-3, "\u00b5m": 1e-3, "micron": 1e-3, "microns": 1e-3, "micrometer": 1e-3,
       "nm": 1e-6, "cm": 10.0, "m": 1000.0}
 NEEDED = ("type", "dimension", "sizes", "encoding")
-
-
-def header(path: Path) -> Header:
-    """Return the header of a NRRD file.
-
-    Raises:
-        ReadError: missing, not NRRD, truncated, of other than three dimensions, of one slice;
-            its voxels are not in one local file.
-    """
-    return raw_voxels.header(path, raw_voxels.checked(path, parse))
-
-
-def read(path: Path, pick: Pick | None = None) -> Volume:
-    """Read a NRRD file, in the order and the way up of nifti.read.
-
-    Raises:
-        ReadError: see `header`; or damaged where it is packed, or with NaN in it.
-    """
-    return raw_voxels.read(path, raw_voxels.checked(path, parse), pick)
-
-
-def grid(path: Path, header: Header) -> Grid:
-    """Return the grid of a file, whose header is that of `header`."""
-    return raw_voxels.grid(raw_voxels.checked(path, parse), header)
-
-
-def files(path: Path) -> list[Path]:
-    """Return the file and, where another holds its voxels, that one."""
-    return raw_voxels.files_of(path, parse)
 
 
 def parse(path: Path) -> Stored:

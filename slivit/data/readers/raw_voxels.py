@@ -18,6 +18,7 @@ from slivit.data.readers.base import (
     UNPACKED,
     Header,
     Pick,
+    Reader,
     ReadError,
     Volume,
     check_size,
@@ -85,6 +86,22 @@ class Stored:
         return affine
 
 
+Parse = Callable[[Path], Stored]  # path of the header -> what it says, or a ReadError
+
+
+def reader(kind: str, suffixes: tuple[str, ...], parse: Parse) -> Reader:
+    """Return the reader of a kind of file of which only the text of the header differs.
+
+    Args:
+        kind, suffixes: see Reader.
+        parse: reads the header.
+    """
+    return Reader(kind, suffixes, lambda path: header(path, checked(path, parse)),
+                  lambda path, pick=None: read(path, checked(path, parse), pick),
+                  lambda path, header: grid(checked(path, parse), header),
+                  files=lambda path: files_of(path, parse))
+
+
 def header(path: Path, stored: Stored) -> Header:
     """Return the header of a scan that has been checked (`checked`)."""
     axes, spacing, shape = _geometry(stored)
@@ -136,7 +153,7 @@ def grid(stored: Stored, header: Header) -> Grid:
     return Grid(TO_RAS @ stored.affine(), place)
 
 
-def checked(path: Path, parse: Callable[[Path], Stored]) -> Stored:
+def checked(path: Path, parse: Parse) -> Stored:
     """Return what a header says, after a check of all that shows without unpacking voxels.
 
     Args:
@@ -160,7 +177,7 @@ def checked(path: Path, parse: Callable[[Path], Stored]) -> Stored:
         raise ReadError(f"{error.filename or path}: cannot be read ({error.strerror})") from None
 
 
-def files_of(path: Path, parse: Callable[[Path], Stored]) -> list[Path]:
+def files_of(path: Path, parse: Parse) -> list[Path]:
     """Return the file of the header and, where that is another, the file of the voxels."""
     try:
         data = parse(path).data

@@ -192,6 +192,20 @@ def test_pixel_data_that_declare_too_few_bytes_are_found_by_the_header_alone(tmp
     refused_image(tmp_path / "MR_truncated.dcm", "MR_truncated.dcm: .* expected")
 
 
+@pytest.mark.parametrize(("kept", "message"), [
+    (0, "begins with zeros"), (132, "begins with zeros"), (600, "no pixels; it is truncated")])
+def test_a_file_of_which_the_rest_is_zeros_is_refused(tmp_path, kept, message):
+    content = (SAMPLES / "MR_small.dcm").read_bytes()
+    (tmp_path / "a.dcm").write_bytes(content[:kept] + bytes(100_000))
+    refused_image(tmp_path / "a.dcm", f"a.dcm: .*{message}")
+
+
+def test_zeros_after_the_pixels_are_ignored(tmp_path):
+    content = (SAMPLES / "MR_small.dcm").read_bytes()
+    (tmp_path / "a.dcm").write_bytes(content + bytes(100_000))
+    assert (read_image(tmp_path / "a.dcm") == read_image(SAMPLES / "MR_small.dcm")).all()
+
+
 def test_text_called_dcm_is_refused(tmp_path):
     write_dicom_series(tmp_path / "s", STORED)
     for path in (tmp_path / "text.dcm", tmp_path / "s/text.dcm"):
