@@ -12,9 +12,7 @@ Model, pre-processing, labels and task are read from the checkpoint.
 
 import argparse
 import contextlib
-import shlex
 from itertools import chain
-from pathlib import Path
 
 if __name__ == "__main__":  # before the imports, which take seconds
     from slivit.cli.start import begin
@@ -25,6 +23,7 @@ import numpy as np
 
 from slivit.checkpoints.checkpoint import CheckpointHeader
 from slivit.checkpoints.patient_key import KEY_FILE, known_patients
+from slivit.checkpoints.trained import Trained, load_models
 from slivit.cli import records
 from slivit.cli.evaluate import build_parser
 from slivit.data.decode_check import check_decoding
@@ -35,10 +34,10 @@ from slivit.data.named_sets import MEDMNIST_SIZES, known_sets
 from slivit.data.scan_table import ScanTable, match_names
 from slivit.data.targets import check_splits, describe_task, fit_to_target
 from slivit.models.slivit import require_slice_tokens
-from slivit.prediction import InferenceOptions, Trained, check_test_time, read_any, restore_trained
+from slivit.prediction import InferenceOptions, check_test_time
 from slivit.report.evaluation import ReportOptions
 from slivit.report.writer import measure
-from slivit.utils.errors import UserError, listing, run_script
+from slivit.utils.errors import UserError, run_script
 from slivit.utils.files import write_json
 from slivit.utils.log import LOG
 from slivit.utils.output_dir import make_config, open_out_dir
@@ -55,8 +54,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def evaluate(args: argparse.Namespace, run: Session) -> None:
     """Evaluate the checkpoints on the data."""
-    trained = load_models(args, run)
-    check_alike(trained)
+    named = args.pathologies or []
+    trained = load_models(args.checkpoint, run.device, named[0] if len(named) == 1 else None)
     how = InferenceOptions(args.tta == "flips", args.mc_dropout, args.calibrate, args.seed)
     for one in trained:
         check_test_time(one, how)
@@ -66,7 +65,7 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
     LOG.info("checkpoint: %s, %s, %s, trained on %s%s", card.kind, card.backbone,
              describe_task(card.target), card.data["name"],
              "" if len(trained) == 1 else f"; predictions of {len(trained)} are averaged")
-    match_names(args.pathologies or [], card.target.labels, "labels of the checkpoint")
+    match_names(named, card.target.labels, "labels of the checkpoint")
     scans = find_scans(args, card)
     if args.group_by:
         scans.group_column(args.group_by)
@@ -93,34 +92,6 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
         measure(trained, scans, args.split, run, args.b_size, args.out_dir,
                 ReportOptions(args.seed, args.pathologies, args.operating_point, args.group_by,
                               args.explain, how))
-
-
-def load_models(args: argparse.Namespace, run: Session) -> list[Trained]:
-    """Load the checkpoints.
-
-    Raises:
-        UserError: a file that is not a checkpoint, or does not state what it predicts.
-    """
-    read = [read_any(path) for path in args.checkpoint]
-    for path, (card, _) in zip(args.checkpoint, read, strict=True):
-        if unsaid := card.data.get("assumed"):
-            raise UserError(say_what_it_is(path, unsaid, args.pathologies))
-    return [restore_trained(path, card, state, run.device)
-            for path, (card, state) in zip(args.checkpoint, read, strict=True)]
-
-
-def say_what_it_is(path: Path, unsaid: list[str], labels: list[str] | None) -> str:
-    """Return the command that supplies what no file states of a model of the original SLIViT."""
-    choices = {"tiling": ("width", "width, or height for MedMNIST"),
-               "task": ("binary", "binary or regression"),
-               "label": (labels[0] if labels and len(labels) == 1 else "NAME",
-                         "the column of your tables that the model predicts")}
-    words = ["python", "-m", "slivit.convert", str(path), str(path.with_suffix(".safetensors"))]
-    words += [word for name in unsaid for word in (f"--{name}", choices[name][0])]
-    return (f"--checkpoint {path}: is a model of the original SLIViT, and no file states its "
-            f"{', '.join(unsaid)}. Convert it once as below, and evaluate the file that this "
-            f"writes:\n  {shlex.join(words)}\n"
-            f"({'; '.join(f'--{name}: {choices[name][1]}' for name in unsaid)})")
 
 
 def find_scans(args: argparse.Namespace, card: CheckpointHeader) -> ScanTable:
@@ -151,23 +122,6 @@ def find_scans(args: argparse.Namespace, card: CheckpointHeader) -> ScanTable:
         unknown = np.full((len(scans), len(target.labels)), np.nan, np.float32)
         return scans.with_labels(target.labels, unknown)
     return fit_to_target(scans, target)
-
-
-def check_alike(trained: list[Trained]) -> None:
-    """Refuse checkpoints whose predictions cannot be averaged or compared.
-
-    Raises:
-        UserError: listing what each of them is.
-    """
-    kinds = [f"{one.card.kind}, {one.card.target.task}: {', '.join(one.card.target.labels)}"
-             for one in trained]
-    if len(set(kinds)) > 1:
-        rows = [f"{one.path}: {kind}" for one, kind in zip(trained, kinds, strict=True)]
-        raise UserError("--checkpoint: only models of the same kind, task and labels can be "
-                        f"averaged and compared:\n{listing(rows)}\nEvaluate them one by one.")
-    paths = [one.path.resolve() for one in trained]
-    if len(set(paths)) < len(paths):
-        raise UserError("--checkpoint: a file is given twice")
 
 
 def name_data(args: argparse.Namespace, card: CheckpointHeader) -> None:

@@ -15,8 +15,8 @@ import finetune
 from benchmarks import nodule_files
 from benchmarks.networks import CPU
 from benchmarks.nodules import Fold
+from slivit.checkpoints.trained import load_trained
 from slivit.cli.parser import read_recipe
-from slivit.prediction import load_trained
 from slivit.utils.cells import read_table
 from slivit.utils.files import write_json
 

@@ -10,10 +10,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from slivit.checkpoints import checkpoint
-from slivit.checkpoints.checkpoint import CheckpointHeader, Validation
-from slivit.checkpoints.original.reader import read_original
-from slivit.checkpoints.tensor_files import is_safetensors
+from slivit.checkpoints.header import CheckpointHeader
+from slivit.checkpoints.trained import Trained
 from slivit.data.batch import Batch, model_inputs
 from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.samplers import interleave
@@ -25,16 +23,6 @@ from slivit.utils.runtime import derive_seed
 from slivit.utils.session import Session
 
 Forward = Callable[[Batch], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A checkpoint, loaded: its file, card, model on the device, and validation outputs."""
-
-    path: Path
-    card: CheckpointHeader
-    model: nn.Module
-    validation: Validation | None
 
 
 @dataclass(frozen=True)
@@ -71,37 +59,6 @@ class Prediction:
     blank: np.ndarray
     uncalibrated: np.ndarray | None = None
     std: np.ndarray | None = None
-
-
-def load_trained(path: Path, device: torch.device) -> Trained:
-    """Load a checkpoint for prediction.
-
-    Raises:
-        UserError: see checkpoint.read and checkpoint.restore.
-    """
-    return restore_trained(path, *checkpoint.read(path), device)
-
-
-def read_any(path: Path) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
-    """Read card and tensors of a checkpoint of ours, or of a model of the original SLIViT.
-
-    Raises:
-        UserError: see checkpoint.read (safetensors, whatever their name) and
-            original.reader.read_original (other files).
-    """
-    return (checkpoint.read if is_safetensors(path) else read_original)(path)
-
-
-def restore_trained(path: Path, card: CheckpointHeader, state: dict[str, torch.Tensor],
-                    device: torch.device) -> Trained:
-    """Make a model of what `read_any` has read.
-
-    Raises:
-        UserError: see checkpoint.restore.
-    """
-    model = checkpoint.restore(path, card, state).to(device)
-    validation = checkpoint.read_validation(path) if is_safetensors(path) else None
-    return Trained(path, card, model, validation)
 
 
 def check_test_time(trained: Trained, how: InferenceOptions) -> None:

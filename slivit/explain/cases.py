@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from slivit.checkpoints.trained import Trained
 from slivit.config import Target
 from slivit.data.batch import Batch
 from slivit.data.datasets import ScanDataset, make_loader
@@ -21,7 +22,6 @@ from slivit.explain.saliency import Saliency, explain
 from slivit.metrics.confidence import judge, ranked
 from slivit.metrics.operating_point import Threshold
 from slivit.models.slivit import ImageClassifier, SLIViT
-from slivit.prediction import Trained
 
 LONGEST = 60  # letters of a name within a file's name
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from slivit.checkpoints.trained import Trained
 from slivit.config import Target
 from slivit.data.scan_table import ScanTable, match_names
 from slivit.metrics import operating_point as operating
@@ -15,7 +16,7 @@ from slivit.metrics.comparison import compare
 from slivit.metrics.evaluation import N_BOOT, evaluate
 from slivit.metrics.operating_point import Rule, Threshold
 from slivit.models.outputs import to_predictions
-from slivit.prediction import InferenceOptions, Prediction, Trained
+from slivit.prediction import InferenceOptions, Prediction
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 
 from slivit.checkpoints import model_card
+from slivit.checkpoints.trained import Trained
 from slivit.config import Target
 from slivit.data.scan_table import ScanTable
 from slivit.explain.cases import write_explanations
-from slivit.prediction import Trained, average, predict_scans
+from slivit.prediction import average, predict_scans
 from slivit.report.evaluation import (
     EvaluationResult,
     ReportOptions,

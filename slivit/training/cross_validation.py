@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from slivit.checkpoints.trained import load_trained
 from slivit.config import Target
 from slivit.data.scan_table import SPLITS, ScanTable
 from slivit.data.splits import make_folds
 from slivit.data.targets import divide_labels, fit_to_target
 from slivit.metrics.evaluation import quick_scores
-from slivit.prediction import Prediction, load_trained
+from slivit.prediction import Prediction
 from slivit.report.evaluation import EvaluationResult, ReportOptions, choose_thresholds
 from slivit.report.formatting import NAMES
 from slivit.report.writer import is_finished, write_report

@@ -13,10 +13,10 @@ from slivit.checkpoints import checkpoint
 from slivit.checkpoints.header import CheckpointHeader, Validation
 from slivit.checkpoints.model_card import training_facts
 from slivit.checkpoints.patient_key import patient_key, write_key
+from slivit.checkpoints.trained import load_trained
 from slivit.config import Augmentation, FitOptions, Target
 from slivit.data.scan_table import ScanTable
 from slivit.models.slivit import ImageClassifier, SLIViT
-from slivit.prediction import load_trained
 from slivit.report.evaluation import ReportOptions
 from slivit.report.writer import closing_split, measure
 from slivit.training.calibration import temperature_of

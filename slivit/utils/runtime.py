@@ -6,9 +6,9 @@ import platform
 import numpy as np
 import torch
 
-from slivit import __version__
 from slivit.utils.errors import UserError
 from slivit.utils.log import LOG, counted
+from slivit.version import __version__
 
 
 def usable_cpus() -> int:

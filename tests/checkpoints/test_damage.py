@@ -10,7 +10,7 @@ from original_files import random_model
 from safetensors.torch import load_file, save_file
 
 from slivit import prediction
-from slivit.checkpoints import checkpoint
+from slivit.checkpoints import checkpoint, trained
 from slivit.checkpoints.original.options_file import Hints, find_hints
 from slivit.checkpoints.original.reader import read_original
 from slivit.checkpoints.pretrained import read_start, read_tensors
@@ -65,20 +65,20 @@ def test_checkpoint_is_known_by_its_content(binary_run, volume_csv, tmp_path):
     assert len(found) == 6
     torch.save(random_model(side=32, depth=1), path := tmp_path / "old.safetensors")
     assert not is_safetensors(path)
-    assert prediction.read_any(path)[0].data["assumed"] == ["tiling", "task", "label"]
+    assert trained.read_any(path)[0].data["assumed"] == ["tiling", "task", "label"]
     assert not is_safetensors(tmp_path / "absent")
 
 
 def test_pipe_is_no_checkpoint(tmp_path):
     os.mkfifo(tmp_path / "slivit.safetensors")
-    for read in (checkpoint.read, prediction.read_any, read_tensors, read_start):
+    for read in (checkpoint.read, trained.read_any, read_tensors, read_start):
         with pytest.raises(UserError, match="is not a regular file"):
             read(tmp_path / "slivit.safetensors")
 
 
 @pytest.mark.parametrize("some", [True, False])
 def test_outputs_that_are_not_finite_end_the_run(binary_run, tmp_path, some, monkeypatch):
-    one = prediction.load_trained(binary_run / "slivit.safetensors", CPU)
+    one = trained.load_trained(binary_run / "slivit.safetensors", CPU)
     volumes = np.random.default_rng(0).integers(1, 255, (5, 4, 32, 32), np.uint8)
     scans = array_scans(volumes, [0, 1, 0, 1, 0])
     real = prediction.predict

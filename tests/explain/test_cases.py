@@ -10,11 +10,11 @@ from helpers import BACKBONE, array_scans, preprocess, tiny_slivit
 from PIL import Image
 from scan_files import scan_affine, write_dicom, write_nifti
 
+from slivit.checkpoints.trained import Trained
 from slivit.config import Target
 from slivit.data.scan_table import FileSource
 from slivit.explain.cases import choose_cases, write_explanations
 from slivit.models.slivit import ImageClassifier
-from slivit.prediction import Trained
 
 RNG = np.random.default_rng(0)
 
