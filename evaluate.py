@@ -1,5 +1,6 @@
 """Evaluate a checkpoint on a split of a labelled data set, or predict unlabelled scans.
 
+    python evaluate.py                  # the model that ships, on the embedded nodules
     python evaluate.py --checkpoint runs/finetune/slivit.safetensors
     python evaluate.py --checkpoint slivit.safetensors --meta_csv other_site.csv --split all
     python evaluate.py --checkpoint a.safetensors b.safetensors --meta_csv test.csv --group_by site
@@ -25,14 +26,15 @@ from slivit.checkpoints.checkpoint import CheckpointHeader
 from slivit.checkpoints.patient_key import KEY_FILE, known_patients
 from slivit.checkpoints.trained import Trained, load_models
 from slivit.cli import records
-from slivit.cli.evaluate import build_parser
+from slivit.cli.evaluate import build_parser, complete
 from slivit.data.decode_check import check_decoding
+from slivit.data.given_scans import given_scans
 from slivit.data.header_check import check_headers
 from slivit.data.load import load_scans
-from slivit.data.meta_csv import single_scan
 from slivit.data.named_sets import MEDMNIST_SIZES, known_sets
 from slivit.data.scan_table import ScanTable, match_names
 from slivit.data.targets import check_splits, describe_task, fit_to_target
+from slivit.embedding import check_features_file, embed_scans, save_features
 from slivit.models.slivit import require_slice_tokens
 from slivit.prediction import InferenceOptions, check_test_time
 from slivit.report.evaluation import ReportOptions
@@ -48,6 +50,7 @@ from slivit.utils.session import Session, open_session
 def main(argv: list[str] | None = None) -> None:
     """Options, models, data, report."""
     args = build_parser(__doc__).parse_args(argv)
+    complete(args)
     with open_session(records.session_options(args), (args.meta_csv, *args.checkpoint)) as run:
         evaluate(args, run)
 
@@ -78,6 +81,9 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
                     "were drawn at random and may include scans the model was trained on. Evaluate "
                     "an external table with --split all", scans.name, args.split)
     warn_of_training_patients(scans, rows, trained)
+    if args.features is not None and run.world.is_main:
+        check_features_file(args.features, args.overwrite,
+                            chain(run.inputs, scans.read.files()))
     check_headers(scans, rows, card.preprocess.views, args.n_cpu)
     check_decoding(scans, card.preprocess, None if args.check_scans else args.b_size,
                    (args.split,), args.n_cpu, run.world)
@@ -92,6 +98,17 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
         measure(trained, scans, args.split, run, args.b_size, args.out_dir,
                 ReportOptions(args.seed, args.pathologies, args.operating_point, args.group_by,
                               args.explain, how))
+        if args.features is not None:
+            write_features(args, trained[0], scans, rows, run)
+
+
+def write_features(args: argparse.Namespace, trained: Trained, scans: ScanTable,
+                   rows: np.ndarray, run: Session) -> None:
+    """Write --features."""
+    vectors = embed_scans(trained, scans, rows, run, args.b_size, args.split)
+    if run.world.is_main:
+        save_features(args.features, vectors, scans, rows)
+        LOG.info("features of %d scans (%d numbers each): %s", *vectors.shape, args.features)
 
 
 def find_scans(args: argparse.Namespace, card: CheckpointHeader) -> ScanTable:
@@ -107,7 +124,7 @@ def find_scans(args: argparse.Namespace, card: CheckpointHeader) -> ScanTable:
         for flag in ("meta_csv", "dataset", "pid_col", "medmnist_size", "cache_dir", "group_by"):
             if getattr(args, flag) is not None:
                 raise UserError(f"--volume and --{flag} cannot be combined")
-        return single_scan(args.volume, ndim, target.labels)
+        return given_scans(args.volume, ndim, target.labels)
     name_data(args, card)
     wanted = [target.column] if target.column else list(target.labels)
     scans = load_scans(records.data_options(args), ndim, wanted if args.meta_csv else None,

@@ -125,7 +125,7 @@ def predict_scans(trained: Trained, scans: ScanTable, rows: np.ndarray, run: Ses
     passes = interleave(run.world.all_gather(passes))
     blank = interleave(run.world.all_gather(np.array(blank, dtype=bool)))
     logits = passes.reshape(len(passes), -1, len(target.labels)).swapaxes(0, 1)
-    _check_finite(logits, [scans.ids[row] for row in rows], trained.path)
+    check_finite(logits, [scans.ids[row] for row in rows], trained.path)
 
     def values(some: np.ndarray, temperature: float) -> np.ndarray:
         return np.stack([to_predictions(one, target, temperature) for one in some])
@@ -138,7 +138,7 @@ def predict_scans(trained: Trained, scans: ScanTable, rows: np.ndarray, run: Ses
         values(dropped, temperature).std(axis=0) if how.mc_dropout else None)
 
 
-def _check_finite(logits: np.ndarray, ids: list[str], path: Path) -> None:
+def check_finite(logits: np.ndarray, ids: list[str], path: Path) -> None:
     """Refuse logits (P, n, K) of n scans that are not finite.
 
     Raises:

@@ -9,7 +9,7 @@ from slivit.data.datasets import prepare
 from slivit.data.header_check import missing_or_unreadable
 from slivit.data.parallel import in_processes
 from slivit.data.readers import ReadError
-from slivit.data.scan_table import SPLITS, ArraySource, ScanTable
+from slivit.data.scan_table import SPLITS, FileSource, ScanTable
 from slivit.utils.distributed import ProcessGroup
 from slivit.utils.errors import RunError, UserError
 
@@ -34,7 +34,7 @@ def check_decoding(scans: ScanTable, preprocess: Preprocess, few: int | None,
         UserError: listing every scan that cannot be decoded.
         RunError: the cache cannot be written.
     """
-    if isinstance(scans.read, ArraySource):
+    if not isinstance(scans.read, FileSource):
         return
     fault = None
     if world.is_main:

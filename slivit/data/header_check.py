@@ -10,7 +10,7 @@ import numpy as np
 from slivit.data import header_memory
 from slivit.data.parallel import in_processes
 from slivit.data.readers import Header, ReadError
-from slivit.data.scan_table import ArraySource, FileSource, ScanTable
+from slivit.data.scan_table import FileSource, ScanTable
 from slivit.utils.errors import UserError, listing
 from slivit.utils.log import LOG
 
@@ -37,7 +37,7 @@ def check_headers(scans: ScanTable, rows: np.ndarray | None = None,
         UserError: listing every scan that is missing or cannot be read.
     """
     rows = np.arange(len(scans)) if rows is None else rows
-    if isinstance(scans.read, ArraySource):
+    if not isinstance(scans.read, FileSource):
         _warn_of_blank(scans, rows)
         return scans
     answers = read_headers(scans, rows, n_cpu)

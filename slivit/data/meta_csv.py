@@ -10,8 +10,6 @@ import pandas as pd
 from slivit.data.csv_table import read_table
 from slivit.data.meta_labels import UNKNOWN, label_columns, not_zero_one, parse_labels
 from slivit.data.meta_paths import backslashes, cell_paths, missing, resolved
-from slivit.data.readers import split_key
-from slivit.data.readers.base import kind_at
 from slivit.data.scan_table import DEFAULT_SIZE, SPLITS, FileSource, ScanTable, match_names
 from slivit.data.splits import (
     SPLIT_NAMES,
@@ -112,28 +110,6 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
                      read=FileSource(paths, ndim), img_size=DEFAULT_SIZE[ndim], drawn=drawn,
                      columns={name: tuple(table[name]) for name in table.columns if name},
                      rounded=rounded)
-
-
-def single_scan(path: Path, ndim: int, labels: Sequence[str]) -> ScanTable:
-    """Return a table of one scan, in the test split, of which no label is known.
-
-    Args:
-        path: of a folder or a file; `file.npz:NAME` for one of several arrays,
-            `file.zip:FOLDER` for one of several folders.
-        ndim: 2 for an image, 3 for a volume.
-        labels: of the model.
-
-    Raises:
-        UserError: there is nothing at the path.
-    """
-    file, key = split_key(path)
-    if not kind_at(path) and not kind_at(file):
-        raise UserError(f"--volume {path}: no such file or folder")
-    name = file.name if key is None else f"{file.name}:{key}"
-    return ScanTable(name=name, ndim=ndim, ids=(name,), split=np.array(["test"]),
-                     labels=np.full((1, len(labels)), np.nan, dtype=np.float32),
-                     label_names=tuple(labels), patients=None, read=FileSource((path,), ndim),
-                     img_size=DEFAULT_SIZE[ndim])
 
 
 def _find_columns(table: pd.DataFrame, pid_col: str | None) -> Columns:

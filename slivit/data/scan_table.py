@@ -18,10 +18,12 @@ from slivit.data.readers import (
     image_header,
     read_image,
     read_volume,
+    scan_grid,
     stats_of,
     volume_header,
 )
 from slivit.data.readers.base import picked
+from slivit.data.readers.voxel_grid import Grid
 from slivit.utils.cells import write_table
 from slivit.utils.errors import UserError, nearest
 
@@ -47,6 +49,10 @@ class FileSource:
     def header(self, row: int) -> Header:
         """Return what is known of a scan without decoding it."""
         return (image_header if self.ndim == 2 else volume_header)(self.paths[row])
+
+    def grid(self, row: int) -> Grid | None:
+        """Return the voxel grid of a scan's own file; None for kinds that have none."""
+        return scan_grid(self.paths[row], self.header(row))
 
     def files(self) -> Iterator[Path]:
         """Yield every file of every scan."""
@@ -84,6 +90,9 @@ class ArraySource:
         """Return shape and type of a scan."""
         scan = self._array(row)
         return Header("memory", scan.shape, str(scan.dtype))
+
+    def grid(self, row: int) -> None:
+        """Return None: an array has no grid in the patient."""
 
     def files(self) -> Iterator[Path]:
         """Yield nothing: the scans are in memory."""

@@ -12,9 +12,10 @@ from slivit.checkpoints.trained import Trained
 from slivit.config import Target
 from slivit.data.batch import Batch
 from slivit.data.datasets import ScanDataset, make_loader
-from slivit.data.readers import Volume, scan_grid
+from slivit.data.readers import Volume
 from slivit.data.readers.orientation import cut
-from slivit.data.scan_table import FileSource, ScanTable
+from slivit.data.readers.voxel_grid import Grid
+from slivit.data.scan_table import ScanTable
 from slivit.data.transforms import pick_slices
 from slivit.explain.figures import draw_explanation
 from slivit.explain.heatmaps import ViewSaliency, heat_volume, save_heat
@@ -22,6 +23,7 @@ from slivit.explain.saliency import Saliency, explain
 from slivit.metrics.confidence import judge, ranked
 from slivit.metrics.operating_point import Threshold
 from slivit.models.slivit import ImageClassifier, SLIViT
+from slivit.utils.errors import UserError
 
 LONGEST = 60  # letters of a name within a file's name
 
@@ -43,6 +45,56 @@ class Case:
     kind: str
     rank: int
     about: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where a model looked in one scan, for one label.
+
+    Attributes:
+        scan: its id.
+        label: that is explained.
+        titles: which scan it is, and what was predicted.
+        views: what the model saw of each view, and the weights and Grad-CAM of its slices.
+        axes: of the scan; see readers.base.Header.
+        grid: the voxel grid of the scan's own file; None where it has none.
+    """
+
+    scan: str
+    label: str
+    titles: tuple[str, str]
+    views: tuple[ViewSaliency, ...]
+    axes: str | None
+    grid: Grid | None
+
+    @property
+    def heat(self) -> np.ndarray:
+        """The heat map, float32 (N, H, W), 0 to 1, in the order of the slices as read."""
+        return heat_volume(self.views, self.axes)
+
+    def save(self, folder: str | Path, name: str | None = None) -> Path:
+        """Write a picture and, where the scan has a grid, `NAME_heat.nii.gz`; make the folder.
+
+        Args:
+            folder: where to.
+            name: of the files, without a suffix; default label and id.
+
+        Returns:
+            The path of the picture.
+
+        Raises:
+            UserError, NotWritten: they cannot be written.
+        """
+        folder, name = Path(folder), name or _file_name(_plain(self.label), self.scan, set())
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be made ({error.strerror}); name another folder"
+                            ) from None
+        draw_explanation(self.views, self.titles, folder / f"{name}.png")
+        if self.grid is not None:
+            save_heat(folder / f"{name}_heat.nii.gz", self.heat, self.grid)
+        return folder / f"{name}.png"
 
 
 def write_explanations(trained: Trained, scans: ScanTable, rows: np.ndarray, pred: np.ndarray,
@@ -67,18 +119,34 @@ def write_explanations(trained: Trained, scans: ScanTable, rows: np.ndarray, pre
         ReadError: a scan cannot be read.
     """
     folder = out_dir / "explain"
-    folder.mkdir(parents=True, exist_ok=True)
     paths, taken, target = [], set(), trained.card.target
     for case in choose_cases(scans.labels[rows], pred, target, thresholds, n):
         row = int(rows[case.index])
-        volume = scans.read(row)
-        looks = look_at(trained.model, scans, row, volume, case.label)
-        path = folder / f"{_file_name(target.labels[case.label], case, scans.ids[row], taken)}.png"
-        titles = _titles(case, target, scans, row, pred[case.index])
-        draw_explanation(looks, titles, path)
-        _write_heat(scans, row, volume, looks, path.with_name(f"{path.stem}_heat.nii.gz"))
-        paths.append(path)
+        explanation = explain_scan(trained, scans, row, case, pred[case.index])
+        name = _file_name(f"{_plain(explanation.label)}_{case.kind}_{case.rank}", scans.ids[row],
+                          taken)
+        paths.append(explanation.save(folder, name))
     return paths
+
+
+def explain_scan(trained: Trained, scans: ScanTable, row: int, case: Case, pred: np.ndarray
+                 ) -> Explanation:
+    """Return where a model looked in a scan.
+
+    Args:
+        trained: the model.
+        scans, row: the scan.
+        case: gives the label, and what is said of the scan.
+        pred: (K,) what was predicted of it.
+
+    Raises:
+        ReadError: the scan cannot be read.
+    """
+    volume, target = scans.read(row), trained.card.target
+    return Explanation(scans.ids[row], target.labels[case.label],
+                       _titles(case, target, scans, row, pred),
+                       tuple(look_at(trained.model, scans, row, volume, case.label)), volume.axes,
+                       scans.read.grid(row))
 
 
 def choose_cases(truth: np.ndarray, pred: np.ndarray, target: Target,
@@ -176,23 +244,14 @@ def _titles(case: Case, target: Target, scans: ScanTable, row: int, pred: np.nda
         text = target.labels[int(np.argmax(truth))]
     else:
         text = f"{truth[case.label]:.4g}" if known else "unknown"
+    about = f"  ({case.about})" if case.about else ""
     value = f"{pred[case.label]:.4g}" if target.task == "regression" else f"{pred[case.label]:.3f}"
-    return scans.ids[row], f"{label}: predicted {value}, truth {text}  ({case.about})"
+    return scans.ids[row], f"{label}: predicted {value}, truth {text}{about}"
 
 
-def _write_heat(scans: ScanTable, row: int, volume: Volume, looks: list[ViewSaliency],
-                path: Path) -> None:
-    """Write the heat map of a scan whose kind of file has a grid; of others, none."""
-    if not isinstance(scans.read, FileSource):
-        return
-    grid = scan_grid(scans.read.paths[row], scans.read.header(row))
-    if grid is not None:
-        save_heat(path, heat_volume(looks, volume.axes), grid)
-
-
-def _file_name(label: str, case: Case, scan: str, taken: set[str]) -> str:
+def _file_name(about: str, scan: str, taken: set[str]) -> str:
     """Return a name that any file system takes, and note it among those taken."""
-    wanted = name = f"{_plain(label)}_{case.kind}_{case.rank}_{_plain(scan)}"
+    wanted = name = f"{about}_{_plain(scan)}"
     count = 1
     while name.lower() in taken:
         count += 1

@@ -1,5 +1,6 @@
 """The picture of an explanation: weights of the slices, and the top slices with their Grad-CAM."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ LETTERS = 90       # of a line of the title
 BARS, LINE = "#e07b39", "#1f5f99"
 
 
-def draw_explanation(looks: list[ViewSaliency], titles: tuple[str, str], path: Path) -> None:
+def draw_explanation(looks: Sequence[ViewSaliency], titles: tuple[str, str], path: Path) -> None:
     """Write a PNG of what a model looked at in one scan.
 
     Args:
@@ -53,7 +54,7 @@ def draw_explanation(looks: list[ViewSaliency], titles: tuple[str, str], path: P
         figure.savefig(part, dpi=120)
 
 
-def top_slices(looks: list[ViewSaliency]) -> list[tuple[ViewSaliency, int]]:
+def top_slices(looks: Sequence[ViewSaliency]) -> list[tuple[ViewSaliency, int]]:
     """Return the slices of the largest relevance, of all views, each by its view and place.
 
     Among equals (where nothing speaks for the output all are 0) those of the largest rollout.
@@ -63,7 +64,7 @@ def top_slices(looks: list[ViewSaliency]) -> list[tuple[ViewSaliency, int]]:
     return ordered[:TOP]
 
 
-def _draw_weights(figure: SubFigure, looks: list[ViewSaliency],
+def _draw_weights(figure: SubFigure, looks: Sequence[ViewSaliency],
                   shown: list[tuple[ViewSaliency, int]]) -> None:
     """Draw the weights over the slices, a panel for each view."""
     figure.suptitle(" ", fontsize=31)  # room for the titles

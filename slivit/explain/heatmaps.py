@@ -8,6 +8,7 @@ so that a place counts most where they agree. At last all is scaled to a maximum
 """
 
 import gzip
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +44,7 @@ class ViewSaliency:
     cell: float
 
 
-def heat_volume(looks: list[ViewSaliency], axes: str | None) -> np.ndarray:
+def heat_volume(looks: Sequence[ViewSaliency], axes: str | None) -> np.ndarray:
     """Return the heat map (N, H, W) of a volume in the order of its slices as read.
 
     Args:

@@ -44,7 +44,11 @@ class Integrator(nn.Module):
         self.head = nn.Linear(dim, n_outputs)
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Integrate.
+        """Return the logits (B, K) of volumes; see `encode` for the arguments."""
+        return self.head(self.encode(features, mask))
+
+    def encode(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Integrate the slices of each volume into one vector.
 
         Args:
             features: (B, S, in_dim) float32, S = V * n_slices; values where `mask` is False
@@ -52,7 +56,7 @@ class Integrator(nn.Module):
             mask: (B, S) bool, True for real slices.
 
         Returns:
-            (B, K) logits.
+            (B, dim), the normalised class token, of which the head makes the logits.
         """
         features = features.masked_fill(~mask[..., None], 0.0)
         tokens = self.embed(features)  # (B, S, dim)
@@ -61,7 +65,7 @@ class Integrator(nn.Module):
         attends = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)[:, None, None, :]
         for block in self.blocks:
             tokens = block(tokens, attn_mask=attends)
-        return self.head(self.norm(tokens[:, 0]))
+        return self.norm(tokens[:, 0])
 
     def _places(self) -> torch.Tensor:
         """Return what the tokens' places add to them, (1, S + 1, dim); the class token first."""

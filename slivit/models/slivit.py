@@ -15,17 +15,24 @@ CPU_PIXELS = 2 ** 18  # of slices at a time on a CPU: larger tensors fall out of
 
 
 class ImageClassifier(nn.Module):
-    """Backbone with its classifier: images -> logits (B, K)."""
+    """Backbone with its classifier: images -> logits (B, K); `embed_dim` is that of `embed`."""
 
     def __init__(self, backbone_name: str, n_outputs: int, preprocess: Preprocess,
                  drop_path: float = 0.0) -> None:
         super().__init__()
         self.preprocess = preprocess
         self.backbone = create_backbone(backbone_name, n_outputs, drop_path)
+        self.embed_dim = self.backbone.head_hidden_size
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits (B, K) of images, uint8 (B, C, img_size, img_size), C 1 or 3."""
         return self.backbone(to_input(images, self.preprocess.mean, self.preprocess.std))
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the features (B, C) of images, of which the classifier makes the logits."""
+        maps = self.backbone.forward_features(to_input(images, self.preprocess.mean,
+                                                       self.preprocess.std))
+        return self.backbone.forward_head(maps, pre_logits=True)
 
 
 class SLIViT(nn.Module):
@@ -44,6 +51,7 @@ class SLIViT(nn.Module):
         slices_per_step: slices that the backbone takes at a time, so that training needs memory
             for so many only; 0 for all at once (on a CPU: as many as are fastest). The result is
             the same.
+        embed_dim: length of the vectors of `embed`.
     """
 
     def __init__(self, backbone_name: str, n_outputs: int, preprocess: Preprocess,
@@ -56,6 +64,7 @@ class SLIViT(nn.Module):
         self.backbone = create_backbone(backbone_name, 0, drop_path)
         channels, height, width = feature_shape(self.backbone, preprocess.img_size)
         self.feature_dim = channels * (1 if self.token == "pool" else height * width)
+        self.embed_dim = config.dim
         self.integrator = Integrator(self.feature_dim, preprocess.n_slices, n_outputs, config,
                                      len(preprocess.views))
 
@@ -148,6 +157,10 @@ class SLIViT(nn.Module):
                 number of views times `n_slices`.
         """
         return self.integrator(*self.token_features(slices, mask))
+
+    def embed(self, slices: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return one vector a volume, (B, dim), see Integrator.encode; arguments as `forward`."""
+        return self.integrator.encode(*self.token_features(slices, mask))
 
 
 def require_slice_tokens(model: nn.Module, what: str) -> None:

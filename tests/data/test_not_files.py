@@ -8,8 +8,8 @@ import pytest
 from helpers import write_image
 from scan_files import PIXELS, STACK, refused, refused_image, write_dicom_series
 
+from slivit.data.given_scans import given_scans
 from slivit.data.header_check import check_headers
-from slivit.data.meta_csv import single_scan
 from slivit.data.readers import is_scan, volume_header
 from slivit.utils.errors import UserError
 
@@ -23,7 +23,7 @@ def test_a_pipe_is_no_volume(tmp_path, name):
     os.mkfifo(tmp_path / name)
     refused(tmp_path / name, f"{name}: is a named pipe, expected a regular file")
     with pytest.raises(UserError, match="is a named pipe, expected a regular file"):
-        single_scan(tmp_path / name, 3, ["A"])
+        given_scans(tmp_path / name, 3, ["A"])
     assert not is_scan(tmp_path / name)
 
 
@@ -63,7 +63,7 @@ def test_odd_paths_are_refused(tmp_path):
 
 def test_a_volume_is_one_of_several_arrays(tmp_path):
     np.savez(tmp_path / "m.npz", a=STACK, b=STACK[:2])
-    scans = single_scan(tmp_path / "m.npz:b", 3, ["A"])
+    scans = given_scans(tmp_path / "m.npz:b", 3, ["A"])
     assert scans.ids == ("m.npz:b",)
     assert (scans.read(0).slices == STACK[:2]).all()
     check_headers(scans)
@@ -73,11 +73,11 @@ def test_a_volume_is_one_of_several_arrays(tmp_path):
              r"m.npz: contains 2 arrays \(a, b\), expected one, or its name as in m.npz:a"),
             ("m.npz:c",
              r"m.npz:c: no such array \(a, b\), expected one, or its name as in m.npz:a"),
-            ("absent.npz:a", "--volume .*absent.npz:a: no such file or folder"),
-            ("absent.npz", "--volume .*absent.npz: no such file or folder"),
+            ("absent.npz:a", "absent.npz:a: no such file or folder"),
+            ("absent.npz", "absent.npz: no such file or folder"),
             ("folder.npz:a", "folder.npz is a folder, expected a file"),
             ("folder.npz", "contains no slices .neither pictures nor DICOM files.: it is empty")):
         with pytest.raises(UserError, match=message):
-            check_headers(single_scan(tmp_path / name, 3, ["A"]))
+            check_headers(given_scans(tmp_path / name, 3, ["A"]))
     write_image(tmp_path / "folder.npz/1.png", PIXELS)
     assert volume_header(tmp_path / "folder.npz").shape == (1, *PIXELS.shape)

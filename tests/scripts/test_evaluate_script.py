@@ -153,7 +153,7 @@ def test_single_volume_is_predicted(model, plain, volume_csv, tmp_path):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (["--volume", "absent.nii.gz"], "--volume absent.nii.gz: no such file or folder"),
+    (["--volume", "absent.nii.gz"], "absent.nii.gz: no such file or folder"),
     (["--volume", "x", "--dataset", "noduleshapes3d"], "--volume and --dataset cannot be combined"),
     (["--tta", "flips", "--dataset", "organmnist3d", "--medmnist_size", "5"], "5: organmnist3d"),
 ])

@@ -36,15 +36,27 @@ def read(path: Path, pick: Pick | None = None) -> Volume:
     """
     values = _load(path)
     _check(values.shape, values.dtype, 3, path)
-    values = check_values(values[picked(len(values), pick)], path)
-    return Volume(values.astype(np.uint8) if values.dtype == bool else values)
+    return Volume(_grey_values(values[picked(len(values), pick)], path))
 
 
 def read_image(path: Path) -> np.ndarray:
     """Read an image (H, W) or (H, W, 3); else as `read`."""
-    values = _load(path)
-    _check(values.shape, values.dtype, 2, path)
-    return check_values(values.astype(np.uint8) if values.dtype == bool else values, path)
+    return from_memory(_load(path), 2, path)
+
+
+def from_memory(values: np.ndarray, ndim: int, what: Path | str) -> np.ndarray:
+    """Return an array as `read` gives it.
+
+    Args:
+        values: a volume (N, H, W) or (N, H, W, 3), or an image without the first axis.
+        ndim: 3 for volumes, 2 for images.
+        what: for the message.
+
+    Raises:
+        ReadError: not numeric, of another shape, or with NaN in it.
+    """
+    _check(values.shape, values.dtype, ndim, what)
+    return _grey_values(values, what)
 
 
 def header(path: Path, ndim: int = 3) -> Header:
@@ -129,7 +141,12 @@ def _read_header(stream: BinaryIO, size: int, path: Path) -> tuple[tuple[int, ..
     return shape, dtype
 
 
-def _check(shape: tuple[int, ...], dtype: np.dtype, ndim: int, path: Path) -> None:
+def _grey_values(values: np.ndarray, what: Path | str) -> np.ndarray:
+    """Return finite values, of masks as uint8."""
+    return check_values(values.astype(np.uint8) if values.dtype == bool else values, what)
+
+
+def _check(shape: tuple[int, ...], dtype: np.dtype, ndim: int, path: Path | str) -> None:
     if dtype.kind not in "buif":
         raise ReadError(f"{path}: contains {dtype}, expected numbers")
     if len(shape) != ndim and not (len(shape) == ndim + 1 and shape[-1] == 3):

@@ -10,6 +10,7 @@ from typing import BinaryIO
 import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
+from nibabel.spatialimages import SpatialImage
 
 from slivit.data.readers.acquisition import acquired, arranged, check_shape, spans_space
 from slivit.data.readers.base import (
@@ -21,6 +22,7 @@ from slivit.data.readers.base import (
     check_size,
     check_values,
     picked,
+    reason,
 )
 from slivit.data.readers.orientation import UNKNOWN, reorient
 from slivit.data.readers.voxel_grid import Grid
@@ -184,6 +186,30 @@ def volume_of(layout: Layout, values: np.ndarray, path: Path, pick: Pick | None)
     slices = slices[picked(len(slices), pick)]
     slices = slices.astype(slices.dtype.newbyteorder("="), copy=False)
     return Volume(check_values(slices, path), spacing, axes if layout.oriented else None)
+
+
+def volume_of_image(image: SpatialImage, name: str) -> tuple[Volume, Grid]:
+    """Return the slices of an image that nibabel has loaded or made, and its grid.
+
+    They are those of its file: see nifti.read.
+
+    Raises:
+        ReadError: it is not a volume, or with NaN in it.
+    """
+    header = image.header
+    slice_axis = header.get_dim_info()[2] if isinstance(header, nib.Nifti1Header) else None
+    try:
+        values = np.asanyarray(image.dataobj)
+    except Exception as error:  # nibabel raises several kinds for a damaged file
+        raise ReadError(f"{name}: cannot be read ({reason(error, Path(name))})") from None
+    if image.affine is None:
+        raise ReadError(f"{name}: has no affine; expected a nibabel image with one, or an array")
+    layout = Layout(values.shape, values.dtype, image.affine, slice_axis,
+                    oriented=not isinstance(image, nib.AnalyzeImage) or isinstance(
+                        image, nib.Nifti1Pair))
+    check_layout(layout, Path(name))
+    like = image if isinstance(image, nib.Nifti1Image) else None
+    return volume_of(layout, values, Path(name), None), grid_of(layout, like)
 
 
 def grid_of(layout: Layout, like: nib.Nifti1Image | None = None) -> Grid:

@@ -18,7 +18,7 @@ from scan_files import (
     write_frames,
 )
 
-from slivit.data.meta_csv import single_scan
+from slivit.data.given_scans import given_scans
 from slivit.data.meta_paths import resolved
 from slivit.data.readers import (
     is_scan,
@@ -118,7 +118,7 @@ def test_a_key_may_name_a_folder_above(tmp_path):
 
 def test_tables_and_the_command_line_take_keys(tmp_path):
     path = pack(tmp_path / "x.zip", slices_of(folder="a/1/") | slices_of(STACK[:2], "b/"))
-    scans = single_scan(tmp_path / "x.zip:a/1", 3, ["A"])
+    scans = given_scans(tmp_path / "x.zip:a/1", 3, ["A"])
     assert (scans.read(0).slices == STACK).all()
     assert (scans.name, scans.ids) == ("x.zip:a/1", ("x.zip:a/1",))
     keyed = [tmp_path / "x.zip:a/1", tmp_path / "x.zip:b"]

@@ -8,7 +8,7 @@ import pytest
 from oct_files import LINEAR, NAME, series, stored, write_e2e
 from scan_files import read_both, refused
 
-from slivit.data.meta_csv import single_scan
+from slivit.data.given_scans import given_scans
 from slivit.data.readers import files_of, read_volume, volume_header
 from slivit.data.readers.heidelberg import shown
 from slivit.utils.errors import UserError
@@ -54,11 +54,11 @@ def test_several_volumes_are_listed_and_one_is_named(tmp_path):
     named = Path(f"{path}:12")
     assert (read_both(named).slices == read_volume(Path(f"{path}:5")).slices[:3]).all()
     assert files_of(named) == [path]
-    assert single_scan(named, 3, ["A"]).ids == ("x.e2e:12",)
+    assert given_scans(named, 3, ["A"]).ids == ("x.e2e:12",)
     refused(Path(f"{path}:7"), r"x.e2e:7: no such series, expected one, or its number as in "
                                r"x.e2e:5: 5 \(right eye")
     with pytest.raises(UserError, match="no such file"):
-        single_scan(tmp_path / "absent.e2e:3", 3, ["A"])
+        given_scans(tmp_path / "absent.e2e:3", 3, ["A"])
 
 
 def test_series_of_the_same_number_are_told_apart(tmp_path):
