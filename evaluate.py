@@ -95,11 +95,11 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
             write_json(args.out_dir / "config.json", make_config(
                 vars(args), script="evaluate", card=card, versions=versions(),
                 data={"name": scans.name, "fingerprint": fingerprint}))
+        if args.features is not None:
+            write_features(args, trained[0], scans, rows, run)
         measure(trained, scans, args.split, run, args.b_size, args.out_dir,
                 ReportOptions(args.seed, args.pathologies, args.operating_point, args.group_by,
                               args.explain, how))
-        if args.features is not None:
-            write_features(args, trained[0], scans, rows, run)
 
 
 def write_features(args: argparse.Namespace, trained: Trained, scans: ScanTable,
