@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":  # before the imports, which take seconds
@@ -53,23 +54,33 @@ def main(argv: list[str] | None = None) -> None:
     """Write tables, pre-train, fine-tune, evaluate, and print what was found."""
     args = build_parser().parse_args(argv)
     common = ["--seed", str(args.seed)] + (["--gpu_id", args.gpu_id] if args.gpu_id else [])
-    tables, pretrain, finetune, measured = (
-        args.out_dir / name for name in ("tables", "pretrain", "finetune", "evaluate"))
-    images, volumes = (["--meta_csv", str(tables / f"{name}.csv")]
-                       for name in ("images", "volumes"))
     start = time.monotonic()
-    run("-m", "demo.nodule_tables", str(tables))
-    recipes = os.path.relpath(RECIPES)
-    run("bb_train.py", *images, f"@{recipes}/nodules_images", "--out_dir", str(pretrain), *common)
-    run("finetune.py", *volumes, "--bb_path", str(pretrain / "backbone.safetensors"),
-        f"@{recipes}/nodules_volumes", "--out_dir", str(finetune), *common)
-    run("evaluate.py", *volumes, "--checkpoint", str(finetune / "slivit.safetensors"),
-        "--explain", "2", "--out_dir", str(measured), *common)
+    model, measured = train(args.out_dir, common), args.out_dir / "evaluate"
+    run("evaluate.py", "--meta_csv", str(args.out_dir / "tables/volumes.csv"), "--checkpoint",
+        str(model), "--explain", "2", "--out_dir", str(measured), *common)
     print(summary(measured, time.monotonic() - start))
-    pictures = [path for folder in (pretrain, finetune, measured)
+    pictures = [path for folder in (args.out_dir / "pretrain", model.parent, measured)
                 for path in sorted([*folder.glob("*.png"), *folder.glob("explain/*.png")])]
     print("Pictures:", *(f"  {path}" for path in pictures), sep="\n")
     print(f"Report: {measured / 'report.html'}")
+
+
+def train(out_dir: Path, common: Sequence[str]) -> Path:
+    """Write the tables, pre-train and fine-tune by the recommended recipes; return the checkpoint.
+
+    Args:
+        out_dir: gets tables, pretrain and finetune.
+        common: options of both trainings.
+    """
+    tables, pretrain, finetune = (out_dir / name for name in ("tables", "pretrain", "finetune"))
+    run("-m", "demo.nodule_tables", str(tables))
+    recipes = os.path.relpath(RECIPES)
+    run("bb_train.py", "--meta_csv", str(tables / "images.csv"), f"@{recipes}/nodules_images",
+        "--out_dir", str(pretrain), *common)
+    run("finetune.py", "--meta_csv", str(tables / "volumes.csv"), "--bb_path",
+        str(pretrain / "backbone.safetensors"), f"@{recipes}/nodules_volumes", "--out_dir",
+        str(finetune), *common)
+    return finetune / "slivit.safetensors"
 
 
 def run(*words: str) -> None:

@@ -60,16 +60,25 @@ def build(card: CheckpointHeader, drop_path: float = 0.0) -> ImageClassifier | S
 
 
 def save(path: Path, model: nn.Module, card: CheckpointHeader,
-         validation: Validation | None = None) -> None:
+         validation: Validation | None = None, half: bool = False) -> None:
     """Write model, card and its outputs on validation, whole or not at all.
 
     A backbone's tensors have timm's own names, so that timm can load the file as well. Outputs of
     the integrator beyond the card's labels are left out.
+
+    Args:
+        path: of the file.
+        model, card, validation: what is written.
+        half: whether matrices and kernels are written as float16, which halves the file; what is
+            one number a channel (biases, norms) stays float32.
     """
     module = model.backbone if card.kind == "backbone" else model
     outputs = len(card.target.labels)
     state = {key: (tensor[:outputs] if key.startswith("integrator.head.") else tensor
                    ).detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
+    if half:
+        state = {key: tensor.half() if tensor.ndim > 1 else tensor
+                 for key, tensor in state.items()}
     content = {"format": FORMAT, **dataclasses.asdict(card)}
     if validation is not None:
         content["validation"] = {name: _to_lists(values)
@@ -104,23 +113,17 @@ def read_validation(path: Path) -> Validation | None:
                         for values in (validation.logits, validation.labels)))
 
 
-def read(path: Path, kind: str | None = None) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
+def read(path: Path) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
     """Read card and tensors.
 
-    Args:
-        path: the file.
-        kind: the only kind to accept; None for any.
-
     Raises:
-        UserError: missing, truncated, not a checkpoint of this project, of another kind, of a newer
-            version, or with an impossible header or numbers.
+        UserError: missing, truncated, not a checkpoint of this project, of a newer version, or with
+            an impossible header or numbers.
     """
     with _opened(path) as file:
         header = _read_header(path, file)
         card = CheckpointHeader(**{field.name: getattr(header, field.name)
                                    for field in dataclasses.fields(CheckpointHeader)})
-        if kind is not None and card.kind != kind:
-            raise UserError(f"{path}: is a {card.kind} checkpoint, expected a {kind} checkpoint")
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     check_tensors(path, state.items(), NOT_FINITE)
     return card, state

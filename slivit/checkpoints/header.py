@@ -139,6 +139,8 @@ class CheckpointHeader:
         training: of model_card.training_facts; empty in files of earlier versions.
         temperature: by which logits are divided where calibrated predictions are asked for; None
             where there is none.
+        intended_use: for what the model may be used, and for what not; None for research in
+            general.
     """
 
     __pydantic_config__ = STRICT
@@ -155,6 +157,7 @@ class CheckpointHeader:
     versions: dict[Text, Text] = dataclasses.field(default_factory=dict)
     training: TrainingFacts = dataclasses.field(default_factory=dict)
     temperature: Annotated[float, Ge(1e-3), Le(1e3)] | None = None
+    intended_use: Text | None = None
 
 
 @dataclasses.dataclass(frozen=True)

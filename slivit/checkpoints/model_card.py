@@ -22,6 +22,10 @@ OPTIONS = ("lr", "bb_lr", "b_size", "accumulate", "n_epochs", "weight_decay", "w
            "unfreeze_after", "feature_augments", "auxiliary", "weights")
 
 
+RESEARCH = ("Research. Not a medical device; its scores hold for scans like those it was evaluated "
+            "on.")
+
+
 def training_facts(scans: ScanTable, target: Target, augmentation: Augmentation, options: dict,
                    starts_from: str | None = None) -> dict:
     """Return what a checkpoint says of its training, JSON-serialisable.
@@ -104,8 +108,7 @@ def card_rows(card: CheckpointHeader) -> tuple[tuple[str, str], ...]:
         rows.append(("Temperature", f"{card.temperature:.4g} (used with --calibrate)"))
     rows += [("Seed", str(card.seed)),
              ("Made with", ", ".join(f"{name} {value}" for name, value in card.versions.items())),
-             ("Intended use", "Research. Not a medical device; its scores hold for scans like "
-                              "those it was evaluated on.")]
+             ("Intended use", card.intended_use or RESEARCH)]
     return tuple(rows)
 
 

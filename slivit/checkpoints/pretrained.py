@@ -30,6 +30,7 @@ from slivit.utils.log import LOG
 
 HUB_TIMEOUT = 10  # seconds
 DEFAULT = "convnext_tiny"
+PART = "backbone."  # before the names of a SLIViT's tensors that are its backbone's
 AGAIN = "Copy or download it again"
 ADVICE = ("Expected only tensors, in a safetensors file or as torch.save(model.state_dict()) "
           "writes them")
@@ -99,7 +100,8 @@ def read_start(path: Path, name: str | None = None) -> PretrainedBackbone:
     """Read a backbone from a file, and log what it was recognised as.
 
     Args:
-        path: a backbone.safetensors of this project, or a file of convnext_formats.
+        path: a backbone.safetensors or slivit.safetensors of this project, or a file of
+            convnext_formats.
         name: the only architecture to accept, with or without a tag; None for any.
 
     Raises:
@@ -109,9 +111,13 @@ def read_start(path: Path, name: str | None = None) -> PretrainedBackbone:
         check_name(name)
     check_file(path, "weights")
     if _has_card(path):
-        card, state = checkpoint.read(path, "backbone")
+        card, state = checkpoint.read(path)
         backbone, title, trained_on = card.backbone, "backbone of this project", card.data["name"]
         mean, std, n_classes = card.preprocess.mean, card.preprocess.std, len(card.target.labels)
+        if card.kind == "slivit":
+            title, n_classes = "a SLIViT of this project, of which the backbone is taken", 0
+            state = {key.removeprefix(PART): tensor for key, tensor in state.items()
+                     if key.startswith(PART)}
     else:
         one = recognise(read_tensors(path), str(path))
         backbone, state, n_classes = one.architecture, one.state, one.n_classes
@@ -225,7 +231,7 @@ def load_into(backbone: nn.Module, state: dict[str, torch.Tensor], what: str) ->
     if "head.norm.weight" not in own:
         state = {key: tensor for key, tensor in state.items() if not key.startswith("head.")}
     elif "head.norm.weight" not in state:
-        heads += ("head.norm.weight", "head.norm.bias")
+        heads += tuple(key for key in own if key.startswith("head.norm."))
     bad = [f"missing: {key}" for key in own if key not in state and key not in heads]
     bad += [f"unknown: {key}" for key in state if key not in own]
     bad += [f"{key}: found {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"

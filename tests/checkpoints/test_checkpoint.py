@@ -11,8 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from slivit.checkpoints import checkpoint
 from slivit.checkpoints.checkpoint import CheckpointHeader
+from slivit.checkpoints.pretrained import read_start
 from slivit.config import Target
 from slivit.data.batch import Batch
+from slivit.models.backbone import create_backbone
 from slivit.prediction import run_model
 from slivit.utils.errors import UserError
 
@@ -62,12 +64,20 @@ def test_backbone_file_has_the_names_of_timm(tmp_path):
     state = load_file(tmp_path / "backbone.safetensors")
     assert set(state) == set(model.backbone.state_dict())
     assert "stem.0.weight" in state
-    assert checkpoint.read(tmp_path / "backbone.safetensors", "backbone")[0] == BACKBONE_CARD
+    assert checkpoint.read(tmp_path / "backbone.safetensors")[0] == BACKBONE_CARD
 
 
-def test_other_kind_is_refused(saved):
-    with pytest.raises(UserError, match="is a slivit checkpoint, expected a backbone"):
-        checkpoint.read(saved[1], "backbone")
+def test_half_precision_halves_the_file_and_keeps_what_is_one_number_a_channel(saved, tmp_path):
+    card, model = checkpoint.load(saved[1])
+    checkpoint.save(tmp_path / "half.safetensors", model, card, half=True)
+    whole, half = load_file(saved[1]), load_file(tmp_path / "half.safetensors")
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.6 * saved[1].stat().st_size
+    assert {key for key in half if half[key].dtype == torch.float16} == {
+        key for key in whole if whole[key].ndim > 1}
+    again = checkpoint.load(tmp_path / "half.safetensors")[1]
+    for key, tensor in again.state_dict().items():
+        assert tensor.dtype == whole[key].dtype
+        torch.testing.assert_close(tensor, whole[key], rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(("damage", "message"), [
@@ -90,3 +100,11 @@ def test_tensors_that_do_not_fit_the_header_are_refused(saved):
     checkpoint.save(saved[1], saved[0], card)
     with pytest.raises(UserError, match=r"(?s)tensors do not match the header.*pos_embed"):
         checkpoint.load(saved[1])
+
+
+def test_the_backbone_of_a_slivit_with_batch_norm_starts_an_image_model(tmp_path):
+    card = dataclasses.replace(CARD, backbone=f"{BACKBONE}_bn")
+    checkpoint.save(tmp_path / "slivit.safetensors", model := checkpoint.build(card), card)
+    start = read_start(tmp_path / "slivit.safetensors")
+    start.load_into(backbone := create_backbone(start.backbone, 3))
+    assert (backbone.stem[0].weight == model.backbone.stem[0].weight).all()

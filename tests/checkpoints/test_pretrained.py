@@ -254,3 +254,15 @@ def test_backbone_without_imagenet_weights_is_refused():
 def test_errors_without_a_text_are_called_by_their_kind():
     assert first_line(TimeoutError()) == "TimeoutError"
     assert first_line(ValueError("one\ntwo")) == "one"
+
+
+@pytest.mark.parametrize("head", [0, 7])
+def test_the_backbone_of_a_slivit_is_a_start(binary_run, head, messages):
+    path = binary_run / "slivit.safetensors"
+    start = read_start(path)
+    assert (start.backbone, start.n_classes, start.trained_on) == (BACKBONE, 0, "volumes.csv")
+    start.load_into(backbone := create_backbone(BACKBONE, head))
+    state = load_file(path)
+    for key, tensor in backbone.state_dict().items():
+        assert key.startswith("head.") or (tensor == state[f"backbone.{key}"]).all()
+    assert "a SLIViT of this project, of which the backbone is taken" in messages[0]

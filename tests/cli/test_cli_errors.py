@@ -73,10 +73,10 @@ def test_bad_values_are_refused_by_the_parser(options, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_wrong_kinds_of_checkpoint_are_refused(binary_run, backbone_run, tmp_path):
-    with pytest.raises(UserError, match="is a slivit checkpoint, expected a backbone"):
-        finetune.main(["--bb_path", str(binary_run / "slivit.safetensors"), "--out_dir",
-                       str(tmp_path / "out")])
+def test_scans_without_a_model_are_refused(backbone_run, image_csv, tmp_path):
+    for flag, value in (("--meta_csv", str(image_csv)), ("--volume", "x"), ("--dataset", "y")):
+        with pytest.raises(UserError, match=f"{flag} needs --checkpoint, the model to evaluate"):
+            evaluate.main([flag, value, "--out_dir", str(tmp_path / "out")])
     with pytest.raises(UserError, match="was trained on the table images.csv; give it"):
         run_evaluate(backbone_run / "backbone.safetensors", tmp_path / "out")
     assert not (tmp_path / "out").exists()

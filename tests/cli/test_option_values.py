@@ -18,13 +18,15 @@ from slivit.cli import types
 
 sys.path.insert(0, str(DATA))  # where the converters find meta_table
 
+import build_model
 import build_nodule_shapes
 import export_medmnist_nifti
 import make_echonet_meta
 import make_folder_meta
 import make_kermany_meta
 
-PROGRAMS = (bb_train, finetune, evaluate, check, convert, demo, nodule_tables, build_nodule_shapes,
+PROGRAMS = (bb_train, finetune, evaluate, check, convert, demo, nodule_tables, build_model,
+            build_nodule_shapes,
             export_medmnist_nifti, make_echonet_meta, make_folder_meta, make_kermany_meta)
 HUGE = ("99999999999999999999", "-99999999999999999999", "1e400", "9" * 5000)
 
