@@ -24,8 +24,10 @@ def explain(error: BaseException, settings: Mapping[str, object]) -> RunError | 
         return NotWritten(error.path, error.reason, error.full, again)
     if "DataLoader worker" in text:
         n_cpu = settings.get("n_cpu")
+        if not getattr(error, "can_resume", False):  # an --out_dir of an earlier run is as it was
+            again = "run the command again"
         return RunError(f"a data-loading process died ({first_line(error)}), perhaps because the "
-                        f"machine ran out of memory. {again.capitalize()}, and with a lower --n_cpu"
+                        f"machine ran out of memory. {again.capitalize()}, and lower --n_cpu"
                         + (f": {n_cpu // 2} instead of {n_cpu}" if n_cpu else ""))
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
             sign in text for sign in OUT_OF_MEMORY):

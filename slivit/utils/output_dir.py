@@ -12,7 +12,6 @@ from slivit.utils.errors import UserError, listing
 from slivit.utils.files import kind_of_file, recorded
 from slivit.utils.manifest import MANIFEST, Manifest, is_plain, read_manifest, written_by_runs
 from slivit.utils.records import Misfit, check, parse_object
-from slivit.utils.signals import Stopped
 
 MAY_CHANGE = {"resume", "overwrite", "out_dir", "gpu_id", "n_cpu", "n_epochs", "patience",
               "data_root", "cache_dir", "check_scans", "versions", "quiet", "tensorboard", "wandb"}
@@ -201,8 +200,8 @@ def open_out_dir(out_dir: Path, resume: bool = False, overwrite: bool = False,
         with recorded(manifest.record):
             try:
                 yield
-            except Stopped as stop:
-                stop.can_resume = True
+            except BaseException as error:
+                error.can_resume = True  # for what is said of it: see Stopped, and failures
                 raise
 
 

@@ -52,6 +52,28 @@ def test_a_loading_process_that_is_killed_is_one_message(volume_csv, tmp_path, m
     assert not (tmp_path / "out/slivit.safetensors").exists()
 
 
+@pytest.mark.parametrize("more", [[], ["--overwrite"]], ids=["new", "overwrite"])
+def test_a_process_that_is_killed_before_anything_is_written_is_no_reason_to_resume(
+        volume_csv, tmp_path, monkeypatch, more):
+    import os
+    out, main = tmp_path / "out", os.getpid()
+    monkeypatch.setattr("slivit.data.parallel.usable_cpus", lambda: 2)
+    monkeypatch.setattr("slivit.data.parallel.FEW", 1)
+    monkeypatch.setattr(FileSource, "__call__", lambda *_: os.getpid() != main and os._exit(9))
+    with pytest.raises(RunError, match="a data-loading process died.* Run the command again, and "
+                                       "lower --n_cpu: 1 instead of 2$"):
+        finetune.main(["--meta_csv", str(volume_csv), "--pathologies", "A", *RUN_3D, "--n_cpu",
+                       "2", "--out_dir", str(out), *more])
+    assert not out.exists()
+
+
+def test_a_process_that_is_killed_later_is_one():
+    error = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    error.can_resume = True
+    assert "Continue with --resume, and lower --n_cpu: 2 instead of 4" in str(
+        explain(error, dict(resume=False, n_cpu=4)))
+
+
 def test_a_full_disk_keeps_the_last_good_files(volume_csv, tmp_path):
     command = ["--meta_csv", str(volume_csv), "--pathologies", "A", *RUN_3D, "--quiet", "--out_dir",
                str(tmp_path / "out")]
