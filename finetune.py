@@ -100,7 +100,8 @@ def load(args: argparse.Namespace) -> ScanTable:
     try:
         return check_headers(scans, views=records.input_options(args).views, n_cpu=args.n_cpu)
     except UserError:
-        together(lambda: check_headers(scans), lambda: resolve(args, scans))  # all in one message
+        together(lambda: check_headers(scans, n_cpu=args.n_cpu),
+                 lambda: resolve(args, scans))  # all in one message
         raise
 
 
