@@ -25,6 +25,7 @@ TOTAL = 4 * 2**30     # bytes, unpacked
 MOST = 20_000         # files and folders
 CHUNK = 2**20         # bytes that are unpacked at a time
 LONGEST = 2**14       # bytes of a header in a tar: of a long name, or of attributes
+MOST_ZEROS = 2 * tarfile.BLOCKSIZE + tarfile.RECORDSIZE  # bytes at the end of a tar
 UNKNOWN = 2**16 - 1   # number of files that a zip gives elsewhere
 ZIP_END = struct.Struct("<10xH10x")  # the last record of a zip, up to its comment
 PACKED_BY = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -163,21 +164,27 @@ def _tar_entries(file: Path, stack: contextlib.ExitStack) -> list[Entry]:
                      "themselves (tar --dereference)")
         entries.append(Entry(tuple(info.name.split("/")), info.size,
                              functools.partial(archive.extractfile, info), fault))
-    _check_end(stream, archive.offset)
+    _check_end(stream, archive.offset, file)
     stream.listing = False
     return entries
 
 
-def _check_end(stream: BinaryIO, place: int) -> None:
-    """Refuse a tar whose files do not end with zeros; tarfile stops at whatever is no header."""
+def _check_end(stream: BinaryIO, place: int, file: Path) -> None:
+    """Refuse a tar whose files do not end with zeros; tarfile stops at whatever is no header.
+
+    Nor may they end with more zeros than a tar does: those of a file that was not copied whole.
+    """
     stream.seek(place)
     length = 0
     while piece := stream.read(LONGEST):
         length += len(piece)
         if piece.strip(b"\0"):
             break
-    if piece or length < tarfile.BLOCKSIZE:
+    if piece or length < tarfile.BLOCKSIZE or length % tarfile.BLOCKSIZE:
         raise tarfile.ReadError(f"at byte {place} the archive does not end, nor is another file")
+    if length > MOST_ZEROS:
+        raise ReadError(f"{file}: its last {length} bytes are zeros, expected at most {MOST_ZEROS}:"
+                        " it was probably not copied whole. Copy it again, or pack it again")
 
 
 def _unpacked(packed: BinaryIO, file: Path) -> BinaryIO:

@@ -36,6 +36,21 @@ def test_a_tar_that_ends_between_two_files_is_refused(tmp_path):
         refused(path, rf"{DAMAGED} .at byte {size} the archive does not end, nor is another file")
 
 
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_a_tar_that_was_not_copied_whole_is_refused(tmp_path, suffix):
+    stack = np.random.default_rng(0).integers(0, 255, (4, 90, 120), dtype=np.uint8)
+    whole = pack(tmp_path / "x.tar", slices_of(stack)).read_bytes()
+    second = 512 * (1 + -(-len(png(stack[3])) // 512))  # the last slice comes first
+    damaged = whole[:second] + bytes(len(whole) - second)
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(damaged if suffix == ".tar" else gzip.compress(damaged))
+    refused(path, rf"x{suffix}: its last {len(whole) - second} bytes are zeros, expected at most "
+                  "11264: it was probably not copied whole")
+    path = tmp_path / "y.tar"
+    path.write_bytes(whole[:1000] + whole[1007:])
+    refused(path, DAMAGED)
+
+
 def test_headers_that_were_overwritten_do_not_hide_files(tmp_path):
     path = pack(tmp_path / "x.tar", slices_of())
     whole = path.read_bytes()
