@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGBaseline8Bit, JPEGExtended12Bit
 
 from slivit.data.readers.base import (
     Header,
@@ -49,7 +50,9 @@ def _refuse_damage(look: Callable) -> Callable:
     @functools.wraps(look)
     def guarded(path: Path, *args: object) -> object:
         try:
-            return look(path, *args)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # pydicom's, of odd but readable headers
+                return look(path, *args)
         except ReadError:
             raise
         except Exception as error:  # pydicom raises many kinds for a damaged header
@@ -141,10 +144,8 @@ def _open(path: SliceFile) -> Dataset:
     if not path.exists():
         raise ReadError(f"{path}: does not exist")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd but readable headers
-            forced = path.suffix.lower() in SUFFIXES  # old files have no preamble
-            dataset = read_dicom(path, force=forced)
+        forced = path.suffix.lower() in SUFFIXES  # old files have no preamble
+        dataset = read_dicom(path, force=forced)
     except ReadError:  # of an archive
         raise
     except Exception as error:  # pydicom raises many kinds for a damaged file
@@ -163,9 +164,14 @@ def _has_pixels(dataset: Dataset) -> bool:
 
 
 def _is_something_else(dataset: Dataset) -> bool:
-    """Return whether a file says that it is not an image, as reports and presentation states do."""
+    """Return whether a file says that it is not an image, as reports and presentation states do.
+
+    One of no known kind is a damaged image: only makers' own kinds (private) have no name.
+    """
     kind = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
-    return "Rows" not in dataset and kind is not None and not kind.name.endswith("Image Storage")
+    return ("Rows" not in dataset and kind is not None and kind.is_valid
+            and (kind.is_private or kind.name != str(kind))
+            and not kind.name.endswith("Image Storage"))
 
 
 def _open_frames(path: SliceFile) -> Dataset:
@@ -232,13 +238,25 @@ def _header(dataset: Dataset, count: int, geometry: Geometry) -> Header:
                   str(dataset.get("Modality", "")) or None, geometry.notes)
 
 
+def _plugin(dataset: Dataset) -> str:
+    """Return which of pydicom's decoders is to be used; the empty string for any.
+
+    GDCM, its first, ends the process over some damaged JPEG, and writes to stderr over others.
+    Pillow does not, but cannot decode all that GDCM can.
+    """
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    bits = dataset.get("BitsStored", 0)
+    is_jpeg = syntax in (JPEGBaseline8Bit, JPEGExtended12Bit) and bits == 8
+    is_jpeg2000 = syntax in (JPEG2000Lossless, JPEG2000) and (
+        bits <= 8 or bits <= 16 and dataset.SamplesPerPixel == 1)
+    return "pillow" if is_jpeg or is_jpeg2000 else ""
+
+
 def _pixels(dataset: Dataset) -> np.ndarray:
     """Return stored values, (H, W) or (N, H, W), in colour with a last axis of 3 (RGB)."""
     path = source_of(dataset)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return pixel_array(dataset)
+        return pixel_array(dataset, decoding_plugin=_plugin(dataset))
     except ReadError:  # of an archive
         raise
     except Exception as error:  # pydicom and its codecs raise many kinds
