@@ -8,6 +8,7 @@ import numpy as np
 from slivit.data.readers.base import grey_if_equal
 
 START = b"\xff\x4f\xff\x51"  # of a codestream: its size follows
+END = b"\xff\xd9"
 COMPONENTS = 40              # bytes from there to the number of components, 3 bytes each
 
 
@@ -29,8 +30,19 @@ def deep_type(content: bytes) -> str | None:
     return f"{'' if signed else 'u'}int{next(size for size in (8, 16, 32, 64) if bits <= size)}"
 
 
+def check_end(content: bytes) -> None:
+    """Refuse a stream without its end, which imagecodecs overlooks where zeros are in its place.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if content.rfind(END) < content.find(START):
+        raise ValueError("its end is missing: it was not copied whole")
+
+
 def decode(content: bytes) -> np.ndarray:
     """Return the stored values, (H, W) or in colour (H, W, 3); transparency is dropped."""
+    check_end(content)
     values = imagecodecs.jpeg2k_decode(content)
     if values.ndim == 2:
         return values

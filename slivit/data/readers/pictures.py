@@ -3,6 +3,7 @@
 What it lacks is read by tifffile and imagecodecs.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -25,7 +26,8 @@ from slivit.data.readers.base import (
 )
 from slivit.data.readers.jpeg2000 import decode, deep_type
 from slivit.data.readers.members import SliceFile
-from slivit.data.readers.tiff import TIFF_SUFFIXES, read_pages
+from slivit.data.readers.picture_ends import check_end
+from slivit.data.readers.tiff import TIFF_SUFFIXES, read_pages, silence
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".jp2", ".j2k",
                     *TIFF_SUFFIXES)
@@ -85,31 +87,38 @@ def _guarded(path: SliceFile, look: callable, look_at_pages: callable) -> object
     """Open a picture and look at it; a TIFF that Pillow does not know by tifffile."""
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         raise ReadError(f"{path}: is not one of {', '.join(PICTURE_SUFFIXES)}")
+    silence()
     try:
-        try:
-            # Of a path Pillow maps some TIFFs into memory, and garbles those to be turned.
-            with path.open("rb") as file, Image.open(file) as picture:
-                if picture.format == "TIFF" and _is_garbled(picture):
-                    raise Image.UnidentifiedImageError
-                if getattr(picture, "n_frames", 1) > 1:
-                    what = "pages, expected one picture" if picture.format == "TIFF" else (
-                        "frames, expected one frame")
-                    raise ReadError(f"{path}: has {picture.n_frames} {what}")
-                return look(picture, file)
-        except Image.UnidentifiedImageError:
-            if path.suffix.lower() not in TIFF_SUFFIXES:
-                raise
-            with path.open("rb") as file, tifffile.TiffFile(file) as pages:
-                if len(pages.pages) > 1:
-                    raise ReadError(f"{path}: has {len(pages.pages)} pages, expected one "
-                                    "picture") from None
-                return look_at_pages(pages)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, of odd tags
+            return _opened(path, look, look_at_pages)
     except FileNotFoundError:
         raise ReadError(f"{path}: does not exist") from None
     except ReadError:
         raise
     except Exception as error:  # the libraries raise a dozen kinds for a damaged file
         raise ReadError(f"{path}: cannot be read as an image ({reason(error, path)})") from None
+
+
+def _opened(path: SliceFile, look: callable, look_at_pages: callable) -> object:
+    try:
+        # Of a path Pillow maps some TIFFs into memory, and garbles those to be turned.
+        with path.open("rb") as file, Image.open(file) as picture:
+            if picture.format == "TIFF" and _is_garbled(picture):
+                raise Image.UnidentifiedImageError
+            if getattr(picture, "n_frames", 1) > 1:
+                what = "pages, expected one picture" if picture.format == "TIFF" else (
+                    "frames, expected one frame")
+                raise ReadError(f"{path}: has {picture.n_frames} {what}")
+            return look(picture, file)
+    except Image.UnidentifiedImageError:
+        if path.suffix.lower() not in TIFF_SUFFIXES:
+            raise
+        with path.open("rb") as file, tifffile.TiffFile(file) as pages:
+            if len(pages.pages) > 1:
+                raise ReadError(f"{path}: has {len(pages.pages)} pages, expected one "
+                                "picture") from None
+            return look_at_pages(pages)
 
 
 def _is_garbled(picture: Image.Image) -> bool:
@@ -171,6 +180,7 @@ def _to_array(picture: Image.Image, path: SliceFile, file: BinaryIO) -> np.ndarr
     raw = _raw_pixels(picture, file)
     if raw is not None:
         return raw
+    check_end(picture.format, _content(file))
     if _is_deep(picture):
         if picture.getexif().get(ORIENTATION, 1) != 1:
             raise ReadError(f"{path}: is a 16-bit PNG rotated by its EXIF tag; save it upright")

@@ -1,5 +1,6 @@
 """Multi-page TIFF files, by tifffile."""
 
+import logging
 import struct
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from slivit.data.readers.base import (
 )
 
 TIFF_SUFFIXES = (".tif", ".tiff")
+NEEDED = {259: "Compression", 262: "PhotometricInterpretation"}  # tags that every TIFF has
+PACKED = (5, 7)  # LZW and JPEG, without a checksum, but whose data do not end with zeros
+ZEROS = bytes(4)
 
 
 def read_tiff_volume(path: Path, pick: Pick | None = None) -> Volume:
@@ -47,7 +51,13 @@ def tiff_volume_header(path: Path) -> Header:
     return _with_pages(path, look)
 
 
+def silence() -> None:
+    """Keep tifffile from logging: what it says, messages say here."""
+    tifffile.logger().setLevel(logging.CRITICAL)
+
+
 def _with_pages(path: Path, look: callable) -> object:
+    silence()
     try:
         with tifffile.TiffFile(path) as pages:
             if len(pages.series) != 1:
@@ -68,9 +78,19 @@ def _with_pages(path: Path, look: callable) -> object:
 
 
 def _check_whole(pages: tifffile.TiffFile, path: Path) -> None:
-    """Refuse a file that ends before its pages do, or whose list of pages leads beyond its end."""
+    """Refuse a file that ends before its pages do, or whose list of pages leads beyond its end.
+
+    And one of which tags are missing, or the last packed pixels end with zeros: a part was lost.
+    """
+    page = pages.pages[0]
+    if missing := [name for tag, name in NEEDED.items() if tag not in page.tags]:
+        raise ReadError(f"{path}: its header is damaged: it does not contain {', '.join(missing)}")
     ends = [start + count for page in pages.pages for start, count
             in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    if page.compression in PACKED and ends:
+        pages.filehandle.seek(max(0, max(ends) - len(ZEROS)))
+        if pages.filehandle.read(len(ZEROS)) == ZEROS:
+            raise ReadError(f"{path}: its last pixels end with zeros: it was not copied whole")
     ends += [one.dataoffset + one.nbytes for one in pages.series if one.dataoffset is not None]
     last, layout, file = pages.pages[-1], pages.tiff, pages.filehandle
     file.seek(last.offset)

@@ -16,6 +16,7 @@ import imagecodecs
 import numpy as np
 from PIL import Image
 
+from slivit.data.readers import jpeg2000, picture_ends
 from slivit.data.readers.base import (
     Header,
     Pick,
@@ -206,8 +207,10 @@ def _decode(data: bytes, scan: Scan, number: int, path: Path) -> np.ndarray:
     _check_stream(data, scan, number, path)
     try:
         if CODESTREAM in data:
+            jpeg2000.check_end(data)
             values = imagecodecs.jpeg2k_decode(data)
         else:  # imagecodecs takes a truncated JPEG for whole
+            picture_ends.check_end("JPEG", data)
             values = np.asarray(Image.open(BytesIO(data)))
     except Exception as error:  # imagecodecs raises several kinds for a damaged stream
         raise ReadError(f"{path}: B-scan {number + 1} cannot be decoded ({reason(error, path)})"

@@ -152,3 +152,27 @@ def test_pictures_are_read_as_pages_are(tmp_path, values, options, expected):
     assert (found == expected.reshape(4, 4)).all() and found.dtype == values.dtype
     assert (read_volume(tmp_path / "b.tif").slices == found).all()
     assert image_header(tmp_path / "a.tif").dtype == str(values.dtype)
+
+
+@pytest.mark.parametrize("compression", ["lzw", "jpeg"])
+def test_zeros_in_place_of_the_end_of_packed_pages_are_refused(tmp_path, compression):
+    path = tmp_path / "x.tif"
+    values = np.random.default_rng(0).integers(1, 255, (4, 24, 32), dtype=np.uint8)
+    tifffile.imwrite(path, values, photometric="minisblack", compression=compression)
+    whole = path.read_bytes()
+    for lost in (5, 50):
+        path.write_bytes(whole[:-lost] + bytes(lost))
+        refused(path, "x.tif: its last pixels end with zeros: it was not copied whole")
+
+
+@pytest.mark.parametrize(("tag", "name"), [(259, "Compression"),
+                                           (262, "PhotometricInterpretation")])
+def test_tags_that_were_lost_are_named_and_nothing_is_said_on_the_way(tmp_path, capfd, tag, name):
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, STACK, photometric="minisblack", compression="zlib")
+    with tifffile.TiffFile(path) as pages:
+        place = pages.pages[0].tags[tag].offset
+    whole = path.read_bytes()
+    path.write_bytes(whole[:place + 2] + b"\xff\xff" + whole[place + 4:])
+    refused(path, f"x.tif: its header is damaged: it does not contain {name}")
+    assert capfd.readouterr() == ("", "")

@@ -144,3 +144,12 @@ def test_the_patient_is_in_no_message(tmp_path):
     path = write_topcon(tmp_path / "x.fds", raw_chunk(mode=3))
     assert NAME in path.read_bytes()
     refused(path, "^(?!.*Muster).*radial")
+
+
+@pytest.mark.parametrize("codec", ["jpeg2000", "jpeg"])
+def test_zeros_in_place_of_the_end_of_a_b_scan_are_refused(tmp_path, codec):
+    streams = jpeg2000(GREY) if codec == "jpeg2000" else list(map(imagecodecs.jpeg8_encode, GREY))
+    for lost in (3, 20, len(streams[3]) // 3):
+        cut = streams[3][:-lost] + bytes(lost)
+        path = write_topcon(tmp_path / "x.fda", jpeg_chunk([*streams[:3], cut]), sides_chunk())
+        refused(path, "x.fda: B-scan 4 cannot be decoded .*not copied whole", both=False)
