@@ -28,6 +28,7 @@ from slivit.data.readers.base import (
     reason,
 )
 from slivit.data.readers.orientation import axes_of, reorient
+from slivit.data.readers.text_header import shown
 from slivit.data.readers.voxel_grid import Grid
 
 COLOURS = (3, 4)           # numbers per voxel: red, green, blue, and opacity
@@ -198,8 +199,12 @@ def _check_numbers(path: Path, stored: Stored) -> None:
 
 def _check_length(path: Path, stored: Stored) -> Stored:
     """Return it with the place of its voxels; refuse a file that is missing, or too short."""
-    name = "" if stored.data == path else f" in {stored.data.name}"
-    kind = kind_at(stored.data)
+    name = "" if stored.data == path else f" in {shown(stored.data.name)}"
+    try:
+        kind = kind_at(stored.data)
+    except ReadError as error:  # which does not name the header
+        what = str(error).removeprefix(f"{stored.data}: ")
+        raise ReadError(f"{path}: its voxels are{name}, which {what}") from None
     if kind != "file":
         what = "is a folder" if kind else "does not exist"
         raise ReadError(f"{path}: its voxels are{name}, which {what}; copy that file next to it")
