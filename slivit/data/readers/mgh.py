@@ -40,6 +40,8 @@ def header(path: Path) -> Header:
     more = bytes_after(layout, path)
     if is_packed(path) and (more is None or more > TAGS):
         read(path)  # truncated, packed in several parts, or large
+    elif more is not None and more > TAGS:
+        notes += (f"{more} bytes follow its last voxel",)
     return header_of("mgh", layout, notes)
 
 

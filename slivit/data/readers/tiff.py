@@ -52,8 +52,9 @@ def tiff_volume_header(path: Path) -> Header:
 
 
 def silence() -> None:
-    """Keep tifffile from logging: what it says, messages say here."""
-    tifffile.logger().setLevel(logging.CRITICAL)
+    """Keep tifffile and Pillow from logging: what they say, messages say here."""
+    for name in ("tifffile", "PIL"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _with_pages(path: Path, look: callable) -> object:

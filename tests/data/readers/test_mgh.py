@@ -35,6 +35,16 @@ def test_tags_and_no_footer_are_as_good(tmp_path, suffix, tags):
     assert (read_both(tmp_path / f"y{suffix}").slices == AXIAL).all()
 
 
+def test_many_bytes_after_the_last_voxel_are_a_note(tmp_path):
+    values = np.zeros((70, 60, 50), np.int16)
+    path = write_mgh(tmp_path / "x.mgh", values)
+    assert volume_header(path).notes == ()
+    content = bytearray(path.read_bytes())
+    content[4:16] = struct.pack(">3i", 70, 60, 20)  # of 50 slices
+    path.write_bytes(content)
+    assert volume_header(path).notes == ("252020 bytes follow its last voxel",)
+
+
 def test_a_file_packed_in_several_parts_is_whole(tmp_path):
     content = write_mgh(tmp_path / "x.mgh", VALUES).read_bytes()
     path = tmp_path / "x.mgz"

@@ -6,6 +6,7 @@ import io
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from scan_files import STACK
 
@@ -53,7 +54,7 @@ def test_a_wrong_checksum_of_a_png_is_noticed(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("place", [4, 12, 14, 26])
-def test_nothing_is_said_of_damaged_tags(tmp_path, capfd, recwarn, place):
+def test_nothing_is_said_of_damaged_tags(tmp_path, caplog, recwarn, place):
     for k, pixels in enumerate(STACK):
         Image.fromarray(pixels).save(tmp_path / f"{k}.tif")
     whole = (tmp_path / "2.tif").read_bytes()
@@ -61,4 +62,14 @@ def test_nothing_is_said_of_damaged_tags(tmp_path, capfd, recwarn, place):
     for look in (volume_header, read_volume):
         with contextlib.suppress(ReadError):
             look(tmp_path)
-    assert capfd.readouterr() == ("", "") and not recwarn.list
+    assert not caplog.records and not recwarn.list
+
+
+def test_nothing_is_said_of_more_samples_than_can_be(tmp_path, caplog):
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, STACK[0], photometric="minisblack")
+    with tifffile.TiffFile(path, mode="r+") as pages:
+        pages.pages[0].tags["SamplesPerPixel"].overwrite(122)
+    with pytest.raises(ReadError, match="x.tif: cannot be read as an image"):
+        read_image(path)
+    assert not caplog.records
