@@ -32,6 +32,7 @@ from slivit.data.readers.dicom_geometry import Geometry, frame_geometry, slice_g
 from slivit.data.readers.members import SliceFile, head_of, read_dicom, source_of
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
+DICOM_ROOT = "1.2.840.10008."  # of all its UIDs, which a truncated one may be the beginning of
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
@@ -170,7 +171,7 @@ def _is_something_else(dataset: Dataset) -> bool:
     """
     kind = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
     return ("Rows" not in dataset and kind is not None and kind.is_valid
-            and (kind.is_private or kind.name != str(kind))
+            and (kind.type == "SOP Class" or kind.is_private and not DICOM_ROOT.startswith(kind))
             and not kind.name.endswith("Image Storage"))
 
 

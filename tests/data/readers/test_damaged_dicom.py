@@ -46,7 +46,8 @@ def test_other_files_beside_a_series_are_left_out(tmp_path):
     assert (read_both(folder).slices == STORED).all()
 
 
-@pytest.mark.parametrize("kind", ["1.2.840.10008.5.1.4.1", "1.2.840.1000<.5.1.4.1.1.2"])
+@pytest.mark.parametrize("kind", [
+    "1.2.840.10008.5.1.4.1", "1.2.840.1000<.5.1.4.1.1.2", "1.2.840.10008.1.2", "1.2.840", "1"])
 @pytest.mark.filterwarnings("ignore")  # pydicom's, of the very values
 def test_an_image_whose_kind_is_damaged_is_not_left_out(tmp_path, kind):
     def change(dataset, k):
