@@ -193,4 +193,5 @@ def check_same_size(shapes: Sequence[tuple[int, ...]], path: Path) -> None:
 def reason(error: Exception, path: Path) -> str:
     """Return what a library says of a damaged file, in one line without the file's name."""
     text = " ".join(str(error).replace(f"'{path}'", "").replace(str(path), "").split())
+    text = re.sub(r" ?<_io\.[^>]*>", "", text)  # an open file, as Pillow shows it
     return text.strip(": ")[:200] or type(error).__name__

@@ -125,6 +125,8 @@ def _choose(path: Path) -> Series:
         if not series:
             raise ReadError(f"{path}: contains no B-scans")
         listed = "; ".join(map(str, known_ones[:MOST_LISTED]))
+        if not key and not volumes:
+            raise ReadError(f"{path}: contains no volume scan, expected one; it contains {listed}")
         what = "no such series" if key else f"contains {len(volumes)} volumes"
         raise ReadError(f"{path}: {what}, expected one, or its number as in {file.name}:"
                         f"{known_ones[0].key}: {listed}"

@@ -129,7 +129,8 @@ def _chunks(path: Path) -> dict[str, list[tuple[int, int]]]:
     with path.open("rb") as file:
         start = file.read(START)
         if start[:7] not in (b"FOCTFDA", b"FOCTFAA"):
-            raise ReadError(f"{path}: is not a file of Topcon's OCT (it does not begin with FOCT)")
+            raise ReadError(f"{path}: is not a file of Topcon's OCT (it does not begin with "
+                            "FOCTFDA or FOCTFAA)")
         for _ in range(MOST_CHUNKS):
             length = file.read(1)
             if length in (b"", b"\0"):

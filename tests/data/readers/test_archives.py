@@ -146,7 +146,8 @@ def test_what_a_folder_refuses_an_archive_does(tmp_path):
                  r"contains no slices \(neither pictures nor DICOM files\): a.txt, c.nii"),
                 ({}, "contains no slices .*: it is empty"),
                 (two, r"slices differ in size \(9x12, 20x31\)"),
-                ({"v/1.png": b"no picture"}, rf"x{suffix}:v/1.png: cannot be read as an image"),
+                ({"v/1.png": b"no picture"}, rf"x{suffix}:v/1.png: cannot be read as an image "
+                                             r"\(cannot identify image file\)$"),
                 ({"v/1.dcm": b"no DICOM"}, rf"x{suffix}:v/1.dcm: cannot be read as DICOM|"
                                            rf"x{suffix}:v/1.dcm: contains no pixels"),
                 ({"1.png": png(PIXELS)[:-30]}, "x.*:1.png: cannot be read as an image"),

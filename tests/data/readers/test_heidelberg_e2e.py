@@ -73,8 +73,8 @@ def test_scans_that_are_no_volume_do_not_stand_in_the_way(tmp_path):
     assert read_both(path).slices.shape == STORED.shape
     refused(Path(f"{path}:9"), "x.e2e:9: is a circle scan, expected a volume scan")
     write_e2e(path, circle, series(5, STORED, b"?", pattern=5))
-    refused(path, r"contains 0 volumes.*: 5 \(unknown eye, 4 B-scans, a radial \(star\) scan\); "
-                  r"9 \(right eye, 1 B-scans, a circle scan\)")
+    refused(path, r"contains no volume scan, expected one; it contains 5 \(unknown eye, 4 "
+                  r"B-scans, a radial \(star\) scan\); 9 \(right eye, 1 B-scans, a circle scan\)")
     write_e2e(path, series(5, STORED, turn=45))
     refused(path, "its B-scans are not parallel, as in a radial scan")
 

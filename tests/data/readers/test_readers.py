@@ -108,7 +108,7 @@ def damaged(path, kind):
 
 @pytest.mark.parametrize(("name", "kind", "message"), [
     ("a.png", "absent", "a.png: does not exist"),
-    ("a.png", "text", "a.png: cannot be read as an image"),
+    ("a.png", "text", r"a.png: cannot be read as an image \(cannot identify image file\)$"),
     ("a.tif", "pages", "has 2 pages"),
     ("a.tif", "nan", "contains NaN"),
     ("a.tif", "tags", "a.tif: cannot be read as an image"),
