@@ -181,7 +181,7 @@ def _check_end(stream: BinaryIO, place: int, file: Path) -> None:
         if piece.strip(b"\0"):
             break
     if piece or length < tarfile.BLOCKSIZE or length % tarfile.BLOCKSIZE:
-        raise tarfile.ReadError(f"at byte {place} the archive does not end, nor is another file")
+        raise tarfile.ReadError(f"at byte {place} is neither another file nor the end")
     if length > MOST_ZEROS:
         raise ReadError(f"{file}: its last {length} bytes are zeros, expected at most {MOST_ZEROS}:"
                         " it was probably not copied whole. Copy it again, or pack it again")

@@ -148,7 +148,7 @@ def check_size(shape: tuple[int, ...], dtype: np.dtype, there: int, path: Path) 
     wanted = math.prod(shape) * dtype.itemsize
     if wanted > there:
         raise ReadError(f"{path}: is truncated, or its header is damaged: an array of {shape} "
-                        f"takes {wanted} bytes, but the file contains at most {there}")
+                        f"takes {wanted} bytes, but the file contains at most {max(there, 0)}")
 
 
 def picked(count: int, pick: Pick | None) -> np.ndarray:

@@ -33,7 +33,7 @@ def test_a_tar_that_ends_between_two_files_is_refused(tmp_path):
     size = 512 * (1 + -(-len(png(STACK[0])) // 512))
     for end in (b"", b"\0" * 100, b"x" * 512):
         path.write_bytes(whole[:size] + end)
-        refused(path, rf"{DAMAGED} .at byte {size} the archive does not end, nor is another file")
+        refused(path, rf"{DAMAGED} .at byte {size} is neither another file nor the end")
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
@@ -55,7 +55,7 @@ def test_headers_that_were_overwritten_do_not_hide_files(tmp_path):
     path = pack(tmp_path / "x.tar", slices_of())
     whole = path.read_bytes()
     path.write_bytes(whole[:1024] + bytes(512) + whole[1536:])
-    refused(path, f"{DAMAGED} .at byte 1024 the archive does not end")
+    refused(path, f"{DAMAGED} .at byte 1024 is neither another file nor the end")
     path = pack(tmp_path / "x.zip", slices_of())
     whole = bytearray(path.read_bytes())
     second = whole.index(b"PK\1\2", whole.index(b"PK\1\2") + 1)

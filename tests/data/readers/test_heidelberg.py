@@ -110,6 +110,8 @@ def test_what_is_cut_or_not_heidelbergs_or_not_a_number_is_refused(tmp_path):
     refused(path, "is truncated or damaged: .* for B-scan 4 of 4")
     path.write_bytes(whole[:500])
     refused(path, "is truncated: 500 bytes, expected 2048 or more")
+    path.write_bytes(whole[:2048])
+    refused(path, "is truncated, .* but the file contains at most 0$")
     path.write_bytes(b"VOL" + whole[3:])
     refused(path, "is not a Heidelberg .vol file")
     refused(tmp_path / "absent.vol", "does not exist")
