@@ -110,7 +110,7 @@ def _draw_slices(figure: SubFigure, shown: list[tuple[ViewSaliency, int]]) -> No
             f"{rank}: {where}slice {look.numbers[i] + 1}, weight {look.relevance[i]:.2f}",
             fontsize=10)
         _draw_pair(grid[:, rank - 1], look, i, look.relevance[i] / most)
-    _colour_bar(figure, list(grid[1]), "weight × Grad-CAM\n(fraction of the maximum)")
+    _colour_bar(figure, list(grid[1]), "weight × Grad-CAM\n(fraction of\nthe maximum)")
 
 
 def _draw_image(figure: SubFigure, look: ViewSaliency) -> None:
@@ -118,7 +118,7 @@ def _draw_image(figure: SubFigure, look: ViewSaliency) -> None:
     for axes in pair:
         axes.axis("off")
     _draw_pair(pair, look, 0, 1.0)
-    _colour_bar(figure, list(pair), "Grad-CAM\n(fraction of the maximum)")
+    _colour_bar(figure, list(pair), "Grad-CAM\n(fraction of\nthe maximum)")
 
 
 def _draw_pair(pair: np.ndarray, look: ViewSaliency, i: int, share: float) -> None:
@@ -144,7 +144,7 @@ def _proportion(look: ViewSaliency) -> float:
 
 def _colour_bar(figure: SubFigure, beside: list[Axes], label: str) -> None:
     bar = figure.colorbar(ScalarMappable(cmap=COLOURS), ax=beside, pad=0.02)
-    bar.set_label(label, fontsize=9)
+    bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=8)
 
 
