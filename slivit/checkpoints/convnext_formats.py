@@ -22,29 +22,38 @@ no classifier. `feature_extractor.pth` of the original SLIViT is such a model af
 `head` is absent. Nothing is transposed; axes of length 1 come or go where timm has another shape:
 torchvision's layer scale, GRN, and the MLPs that timm makes of 1x1 convolutions. The LayerNorms'
 epsilon is in no file: it is 1e-6, but for transformers' last norm, 1e-12.
+
+transformers' DINOv3ConvNextModel has names of its own, and no classifier. `K` is `stages` in its
+files and `model.stages` in its state dict (since version 5):
+
+    timm                       transformers' DINOv3ConvNextModel
+    stem.{0,1}                 K.0.downsample_layers.{0,1}
+    stages.S.downsample.{0,1}  K.S.downsample_layers.{0,1}
+    stages.S.blocks.L          K.S.layers.L
+      .conv_dw, .norm            .depthwise_conv, .layer_norm
+      .mlp.fc1, .mlp.fc2         .pointwise_conv1, .pointwise_conv2
+      .gamma (layer scale)       .gamma
+    head.norm                  layer_norm
+
+Its last norm is where timm's is, after the pooling (transformers applies it to single cells too),
+and its input has ImageNet's mean and deviation. Meta's own DINOv3 files have the names of
+facebookresearch's ConvNeXt and the last norm once more, as `norms.3`; files of EUPE have further
+norms and projectors. (Sources: transformers' convert_dinov3_convnext_to_hf.py and
+modeling_dinov3_convnext.py, timm's convnext.checkpoint_filter_fn.)
 """
 
 import functools
-from collections import Counter
 from dataclasses import dataclass
 
-import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from slivit.models.backbone import SCRATCH
+from slivit.checkpoints.convnext_sizes import STAGES, architecture_of, shapes_of, squeezed
 from slivit.utils.errors import UserError, listing
 
-STAGES, MOST_BLOCKS = 4, 64
+MOST_BLOCKS = 64
 MOST_LISTED = 10
 Rows = tuple[tuple[str, str], ...]  # name in the file, name in timm; `*`: weight and bias
-
-# Depths of the stages and width of the first, which doubles from stage to stage.
-SIZES = {
-    "zepto": ((2, 2, 4, 2), 32), "atto": ((2, 2, 6, 2), 40), "femto": ((2, 2, 6, 2), 48),
-    "pico": ((2, 2, 6, 2), 64), "nano": ((2, 2, 8, 2), 80), "tiny": ((3, 3, 9, 3), 96),
-    "small": ((3, 3, 27, 3), 96), "base": ((3, 3, 27, 3), 128), "large": ((3, 3, 27, 3), 192),
-    "xlarge": ((3, 3, 27, 3), 256), "huge": ((3, 3, 27, 3), 352), "xxlarge": ((3, 4, 30, 3), 384)}
 
 TIMM: Rows = tuple((name, name) for name in (
     "stem.0.*", "stem.1.*", "stem.2.*", "stem.3.*", "stages.{s}.downsample.0.*",
@@ -78,6 +87,22 @@ FACEBOOK: Rows = (
     ("stages.{s}.{l}.grn.beta", "stages.{s}.blocks.{l}.mlp.grn.bias"),
     ("norm.*", "head.norm.*"),
     ("head.*", "head.fc.*"))
+
+
+def _dinov3(stages: str) -> Rows:
+    """Return all rows of a DINOv3 model of transformers, whose stages come after `stages`."""
+    layer, block = f"{stages}.{{s}}.layers.{{l}}", "stages.{s}.blocks.{l}"
+    return (
+        (f"{stages}.0.downsample_layers.0.*", "stem.0.*"),
+        (f"{stages}.0.downsample_layers.1.*", "stem.1.*"),
+        (f"{stages}.{{s}}.downsample_layers.0.*", "stages.{s}.downsample.0.*"),
+        (f"{stages}.{{s}}.downsample_layers.1.*", "stages.{s}.downsample.1.*"),
+        (f"{layer}.depthwise_conv.*", f"{block}.conv_dw.*"),
+        (f"{layer}.layer_norm.*", f"{block}.norm.*"),
+        (f"{layer}.pointwise_conv1.*", f"{block}.mlp.fc1.*"),
+        (f"{layer}.pointwise_conv2.*", f"{block}.mlp.fc2.*"),
+        (f"{layer}.gamma", f"{block}.gamma"),
+        ("layer_norm.*", "head.norm.*"))
 
 
 def transformers_rows(embeddings: str, encoder: str) -> Rows:
@@ -129,7 +154,10 @@ FORMATS = (
     WeightFormat("Hugging Face transformers' ConvNextV2ForImageClassification",
                  _transformers("convnextv2.")),
     WeightFormat("Hugging Face transformers' ConvNextModel", _transformers("")),
-    WeightFormat("facebookresearch's ConvNeXt", FACEBOOK),
+    WeightFormat("Hugging Face transformers' DINOv3ConvNextModel", _dinov3("stages")),
+    WeightFormat("the state dict of Hugging Face transformers' DINOv3ConvNextModel",
+                 _dinov3("model.stages")),
+    WeightFormat("facebookresearch's ConvNeXt", FACEBOOK, ignored=("norms.", "projectors.")),
     WeightFormat("feature_extractor.pth of the original SLIViT",
                  _transformers("model.convnext.", "model."), **NO_SHIFT),
     WeightFormat("slivit.pth of the original SLIViT, of which only the backbone is taken",
@@ -186,7 +214,7 @@ def recognise(state: dict[str, torch.Tensor], what: str) -> Recognised:
     bad += [f"unknown: {theirs[key]}" for key in mapped if key not in expected]
     bad += [f"{theirs[key]}: found {tuple(tensor.shape)}, expected {expected[key]}"
             for key, tensor in mapped.items()
-            if key in expected and _squeezed(tensor.shape) != _squeezed(expected[key])]
+            if key in expected and squeezed(tensor.shape) != squeezed(expected[key])]
     bad += [f"{theirs[key]}: found {tensor.dtype}, expected floating-point numbers"
             for key, tensor in mapped.items() if not tensor.is_floating_point()]
     if bad:
@@ -225,63 +253,6 @@ def names_of(rows: Rows) -> dict[str, str]:
     return names
 
 
-def architecture_of(state: dict[str, torch.Tensor]) -> str:
-    """Return the timm name, without a tag, of the ConvNeXt whose tensors these most likely are.
-
-    Depths, widths and kind (V2 or not) decide; among models alike in these, the fewest differences.
-
-    Raises:
-        UserError: none has these depths and widths.
-    """
-    depths, widths, v2 = _sizes(state)
-    sizes = [size for size, (depth, width) in SIZES.items()
-             if depth == depths and tuple(width * 2 ** s for s in range(STAGES)) == widths]
-    names = [name for size in sizes for stem in [f"convnext{'v2' if v2 else ''}_{size}"]
-             for name in timm.list_models([stem, f"{stem}_*"])]
-    if not names:
-        known = ", ".join(f"{size} {'-'.join(map(str, depth))} from {width}"
-                          for size, (depth, width) in SIZES.items())
-        raise UserError(
-            f"its size is not known: found blocks {'-'.join(map(str, depths)) or 'none'} of widths"
-            f" {'-'.join(map(str, widths)) or 'none'}{', of V2' if v2 else ''}; expected blocks in "
-            f"four stages, each twice as wide as the one before, as in one of: {known}. An "
-            "incomplete file is refused too; give a complete one")
-    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    return min(names, key=lambda name: (
-        len(body(shapes).items() ^ body(shapes_of(name)).items()),
-        len(shapes.items() ^ shapes_of(name).items())))
-
-
-@functools.cache
-def shapes_of(name: str) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor of timm's model, with its classifier.
-
-    A tag, and the `_bn` of create_backbone, are passed over: they change no shape.
-    """
-    with torch.device("meta"):
-        model = timm.create_model(name.partition(".")[0].removesuffix(SCRATCH), pretrained=False)
-    return {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
-
-
-def body(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of what is not head, without axes of length 1."""
-    return {key: _squeezed(shape) for key, shape in shapes.items() if not key.startswith("head.")}
-
-
-def _sizes(state: dict[str, torch.Tensor]) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
-    """Return depths, widths, and whether it is a V2."""
-    blocks, widths = {}, {}
-    for key, tensor in state.items():
-        parts = key.split(".")
-        if parts[0] == "stages" and parts[2] == "blocks":
-            blocks.setdefault(int(parts[1]), set()).add(int(parts[3]))
-            if parts[4] in ("conv_dw", "norm") and tensor.ndim:
-                widths.setdefault(int(parts[1]), Counter())[len(tensor)] += 1
-    return (tuple(len(blocks[s]) for s in sorted(blocks)),
-            tuple(widths[s].most_common(1)[0][0] for s in sorted(widths)),
-            any(".mlp.grn." in key for key in state))
-
-
 def _expected(name: str, mapped: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
     """Return the shapes that a file of this architecture has; a head, or a part, may be absent."""
     expected = dict(shapes_of(name))
@@ -293,7 +264,3 @@ def _expected(name: str, mapped: dict[str, torch.Tensor]) -> dict[str, tuple[int
         expected |= {key: (n_classes, *shape[1:]) for key, shape in expected.items()
                      if key.startswith("head.fc.")}
     return expected
-
-
-def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(n for n in shape if n != 1)

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from slivit.checkpoints import checkpoint
-from slivit.checkpoints.convnext_formats import body, recognise, shapes_of
+from slivit.checkpoints.convnext_formats import recognise
+from slivit.checkpoints.convnext_sizes import body, shapes_of
 from slivit.checkpoints.tensor_files import (
     PICKLE,
     ZIP,

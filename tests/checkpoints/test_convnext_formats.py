@@ -17,9 +17,14 @@ from transformers import (
     ConvNextModel,
     ConvNextV2Config,
     ConvNextV2ForImageClassification,
+    DINOv3ConvNextBackbone,
+    DINOv3ConvNextConfig,
+    DINOv3ConvNextModel,
 )
 
-from slivit.checkpoints.convnext_formats import architecture_of, recognise, shapes_of
+from slivit.checkpoints.convnext_formats import recognise
+from slivit.checkpoints.convnext_sizes import SIZES, architecture_of, shapes_of
+from slivit.checkpoints.pretrained import read_tensors
 from slivit.models.backbone import check_name, create_backbone
 from slivit.utils.errors import UserError
 
@@ -103,6 +108,54 @@ def test_models_of_transformers_without_a_classifier_give_the_same_features():
     assert torch.allclose(pooled, model(x).pooler_output, rtol=0, atol=TOLERANCE)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("saved", ["file", "state dict"])
+def test_dinov3_of_transformers_gives_the_same_numbers(saved, tmp_path):
+    model = randomise(DINOv3ConvNextModel(DINOv3ConvNextConfig(**ATTO)))
+    x = torch.rand(2, 3, 64, 64)
+    model.save_pretrained(tmp_path)  # under other names than those of the state dict
+    file = tmp_path / "model.safetensors"
+    state = read_tensors(file) if saved == "file" else model.state_dict()
+    assert ("stages.0.downsample_layers.0.weight" in state) == (saved == "file")
+    found = recognise(state, "file")
+    assert (found.architecture, found.n_classes, found.format.mean) == ("convnext_atto", 0,
+                                                                        IMAGENET)
+    assert found.format.title.endswith("transformers' DINOv3ConvNextModel")
+    ours = create_backbone("convnext_atto", 5).eval()
+    missing = ours.load_state_dict(found.state, strict=False).missing_keys
+    assert missing == ["head.fc.weight", "head.fc.bias"]
+    theirs, maps = model(x), ours.forward_features(x)
+    cells = maps.flatten(2).transpose(1, 2)
+    assert theirs.pooler_output.std() > 0.1
+    assert torch.allclose(ours.forward_head(maps, pre_logits=True), theirs.pooler_output, rtol=0,
+                          atol=TOLERANCE)  # the last norm after the pooling
+    assert torch.allclose(ours.head.norm(cells.mT[..., None])[..., 0].mT,
+                          theirs.last_hidden_state[:, 1:], rtol=0, atol=TOLERANCE)
+
+
+@torch.no_grad()
+def test_dinov3_backbone_of_transformers_has_no_last_norm():
+    model = randomise(DINOv3ConvNextBackbone(DINOv3ConvNextConfig(**ATTO)))
+    x = torch.rand(1, 3, 64, 64)
+    found = recognise(model.state_dict(), "file")
+    assert "head.norm.weight" not in found.state
+    ours = create_backbone(found.architecture).eval()
+    ours.load_state_dict(found.state)
+    assert torch.allclose(ours.forward_features(x), model(x).feature_maps[-1], rtol=0,
+                          atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("size", ["tiny", "small", "base", "large"])
+def test_every_size_of_dinov3_is_recognised(size):
+    depths, width = SIZES[size]
+    with torch.device("meta"):
+        model = DINOv3ConvNextModel(DINOv3ConvNextConfig(
+            depths=list(depths), hidden_sizes=[width * 2 ** s for s in range(4)]))
+    found = recognise(model.state_dict(), "file")
+    assert found.architecture == f"convnext_{size}"
+    assert f"{found.architecture}.dinov3_lvd1689m" in timm.list_pretrained("*.dinov3_lvd1689m")
+
+
 FACEBOOK = (("stem.", "downsample_layers.0."), (".downsample.", "@"), (".blocks", ""),
             ("conv_dw", "dwconv"), ("mlp.grn.weight", "grn.gamma"), ("mlp.grn.bias", "grn.beta"),
             ("mlp.fc", "pwconv"), ("head.norm", "norm"), ("head.fc", "head"))
@@ -132,6 +185,18 @@ def test_facebook_releases_are_mapped_as_timm_does(name):
     expected = checkpoint_filter_fn(release, model)
     assert set(found.state) == set(expected) == set(model.state_dict())
     assert all(torch.equal(found.state[key], expected[key]) for key in expected)
+
+
+def test_dinov3_release_of_facebook_is_mapped_as_timm_does():
+    model = randomise(timm.create_model("convnext_atto", num_classes=0))
+    release = facebook_release(model.state_dict())
+    release |= {f"norms.3.{part}": release[f"norm.{part}"] for part in ("weight", "bias")}
+    found = recognise(release, "file")
+    assert (found.architecture, found.n_classes, found.format.mean) == ("convnext_atto", 0,
+                                                                        IMAGENET)
+    expected = checkpoint_filter_fn(release, model)
+    assert set(found.state) == set(model.state_dict())
+    assert all(torch.equal(found.state[key], expected[key]) for key in found.state)
 
 
 class Original(nn.Module):

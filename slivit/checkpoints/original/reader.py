@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from slivit.checkpoints.checkpoint import CheckpointHeader
-from slivit.checkpoints.convnext_formats import architecture_of, hf_to_timm
+from slivit.checkpoints.convnext_formats import hf_to_timm
+from slivit.checkpoints.convnext_sizes import architecture_of
 from slivit.checkpoints.original.options_file import OPTIONS_FILE, find_hints
 from slivit.checkpoints.pretrained import read_tensors
 from slivit.config import TILINGS, IntegratorConfig, Preprocess, Target
