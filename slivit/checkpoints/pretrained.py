@@ -1,4 +1,4 @@
-"""Weights that a backbone starts from: ImageNet's from timm, or from a file."""
+"""Weights that a backbone starts from: timm's, or those of a file."""
 
 import contextlib
 import urllib.error
@@ -25,6 +25,7 @@ from slivit.checkpoints.tensor_files import (
     is_safetensors,
     load_torch,
 )
+from slivit.checkpoints.timm_weights import find_timm_weights
 from slivit.models.backbone import check_name, for_scratch, input_statistics
 from slivit.utils.errors import UserError, first_line, listing
 from slivit.utils.log import LOG
@@ -44,10 +45,10 @@ class PretrainedBackbone:
     Attributes:
         backbone: timm's name.
         mean, std: per channel (0..1 scale), of the input that the weights expect.
-        source: `imagenet`, `none`, or the file.
+        source: `imagenet` (timm's weights of that name), `none`, or the file.
         state: tensors in timm's names, of a file.
         n_classes: outputs of the file's classifier; 0 for none.
-        trained_on: what the file was trained on, as reports say it; None without a file.
+        trained_on: what the weights were trained on, as reports say it; None for random ones.
     """
 
     backbone: str
@@ -62,11 +63,11 @@ class PretrainedBackbone:
         """Give the weights to a backbone of `create_backbone`; log what becomes of a classifier.
 
         Raises:
-            UserError: see load_imagenet and load_into.
+            UserError: see load_from_timm and load_into.
         """
         if self.state is None:
             if self.source == "imagenet":
-                load_imagenet(backbone, self.backbone)
+                load_from_timm(backbone, self.backbone)
             return
         load_into(backbone, self.state, self.source)
         own = backbone.state_dict()
@@ -85,7 +86,7 @@ def choose_start(source: str, name: str | None) -> PretrainedBackbone:
     """Return what `--weights` and `--backbone` name.
 
     Args:
-        source: `imagenet`, `none` (random weights) or a file.
+        source: `imagenet` (timm's weights of the name), `none` (random weights) or a file.
         name: timm's name; None for what the file holds, else convnext_tiny.
 
     Raises:
@@ -93,7 +94,10 @@ def choose_start(source: str, name: str | None) -> PretrainedBackbone:
     """
     if source in ("imagenet", "none"):
         name = name or DEFAULT
-        return PretrainedBackbone(name, *input_statistics(name), source)
+        statistics = input_statistics(name)
+        known = find_timm_weights(name) if source == "imagenet" else None
+        return PretrainedBackbone(name, *statistics, source,
+                                  trained_on=known.trained_on if known else None)
     return read_start(Path(source), name)
 
 
@@ -131,9 +135,8 @@ def read_start(path: Path, name: str | None = None) -> PretrainedBackbone:
                         "from the file")
     if mean is None:
         mean, std = input_statistics(name or backbone)
-    LOG.info("%s: %s, %s, %s, for input of mean %s and std %s", path, title, name or backbone,
-             f"{n_classes} classes" if n_classes else "no classifier",
-             *(" ".join(f"{value:.3g}" for value in values) for values in (mean, std)))
+    LOG.info("%s: %s, %s, %s, %s", path, title, name or backbone,
+             f"{n_classes} classes" if n_classes else "no classifier", _input_text(mean, std))
     return PretrainedBackbone(name or backbone, tuple(mean), tuple(std), str(path), state,
                               n_classes, trained_on)
 
@@ -145,16 +148,25 @@ def _has_card(path: Path) -> bool:
     return False
 
 
-def load_imagenet(backbone: nn.Module, name: str) -> None:
-    """Load timm's ImageNet weights into the backbone, downloading them unless cached.
+def _input_text(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
+    """Return what input weights expect, in words."""
+    return "for input of mean {} and std {}".format(
+        *(" ".join(f"{value:.3g}" for value in values) for values in (mean, std)))
+
+
+def load_from_timm(backbone: nn.Module, name: str) -> None:
+    """Load timm's weights of a name into the backbone, downloading them unless cached.
+
+    What they are follows from the name's tag, and is logged: ImageNet's, DINOv3's, ...
 
     Raises:
         UserError: there are none for this name, or the hub cannot be reached.
     """
-    config = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
-    if config is None or not config.has_weights:
+    weights = find_timm_weights(name)
+    if weights is None:
         raise UserError(f"--weights imagenet: timm has no weights for {name}; use --weights none "
                         "or a file")
+    config = timm.models.get_pretrained_cfg(name)
     hub_id, url = config.hf_hub_id, config.url
     cached = False
     if hub_id:
@@ -174,10 +186,11 @@ def load_imagenet(backbone: nn.Module, name: str) -> None:
     except (OSError, urllib.error.URLError, RuntimeError, ValueError) as error:
         reason = getattr(error, "reason", None) or first_line(error)
         raise UserError(
-            f"--weights imagenet: could not get the weights of {name} from {url} ({reason}). "
+            f"--weights imagenet: could not get the {weights} from {url} ({reason}). "
             "Fetch that file on a machine with network access and give it as --weights FILE, or "
             "train from random weights with --weights none") from None
-    load_into(backbone, pretrained.state_dict(), f"ImageNet weights of {name}")
+    load_into(backbone, pretrained.state_dict(), f"the {weights}")
+    LOG.info("%s (%s), %s", weights, weights.origin, _input_text(config.mean, config.std))
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -76,9 +76,10 @@ def add_input_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
                             "from random weights (default: that of a --weights file, else "
                             "convnext_tiny)")
     group.add_argument("--weights", type=types.weights, metavar="W",
-                       help="imagenet (default), none, or a file of ConvNeXt weights in the "
-                            "format of timm, torchvision, transformers, facebookresearch or the "
-                            "original SLIViT")
+                       help="imagenet (default): timm's weights of --backbone, of ImageNet or "
+                            "whatever its tag says, as in convnext_tiny.dinov3_lvd1689m; none; or "
+                            "a file of ConvNeXt weights in the format of timm, torchvision, "
+                            "transformers, facebookresearch or the original SLIViT")
     group.add_argument("--img_size", type=types.picture_side, metavar="N",
                        help="side in pixels of the resized slices (default 224 for images, "
                             "256 for volumes, smaller for small data sets)")

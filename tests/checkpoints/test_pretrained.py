@@ -241,12 +241,12 @@ def test_failed_download_is_one_message_at_once(monkeypatch):
     with pytest.raises(UserError) as error:
         choose_start("imagenet", BACKBONE).load_into(create_backbone(BACKBONE))
     assert time.monotonic() - start < 5
-    for text in ("could not get the weights of convnext_zepto_rms from https://", "no route",
-                 "--weights FILE", "--weights none"):
+    for text in ("could not get the ImageNet-1k weights of convnext_zepto_rms from https://",
+                 "no route", "--weights FILE", "--weights none"):
         assert text in str(error.value)
 
 
-def test_backbone_without_imagenet_weights_is_refused():
+def test_backbone_without_weights_of_timm_is_refused():
     with pytest.raises(UserError, match="timm has no weights for convnextv2_small; use --weights"):
         choose_start("imagenet", "convnextv2_small").load_into(torch.nn.Identity())
 
