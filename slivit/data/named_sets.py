@@ -9,7 +9,13 @@ import numpy as np
 import pandas as pd
 
 from slivit.config import Augmentation
-from slivit.data.scan_table import DEFAULT_SIZE, SPLITS, ArraySource, ScanTable
+from slivit.data.scan_table import (
+    DEFAULT_SIZE,
+    SPLITS,
+    ArraySource,
+    PublishedSet,
+    ScanTable,
+)
 from slivit.utils.errors import UserError, listing, nearest
 from slivit.utils.files import scratch_dir
 from slivit.utils.log import LOG
@@ -102,10 +108,11 @@ def _load_medmnist(flag: str, ndim: int, data_root: Path, size: int) -> ScanTabl
         task = "multiclass"
         labels = np.eye(len(names), dtype=np.float32)[labels[:, 0].astype(int)]
     ids = tuple(str(i) for n in counts for i in range(n))  # the index in the split's arrays
-    return ScanTable(name=flag + suffix, ndim=ndim, ids=ids, split=np.repeat(SPLITS, counts),
-                     labels=labels, label_names=tuple(names), patients=None,
-                     read=ArraySource(blocks, ndim), task=task, window="full",
-                     img_size=DEFAULT_SIZE[ndim])
+    split = np.repeat(SPLITS, counts)
+    return ScanTable(name=flag + suffix, ndim=ndim, ids=ids, split=split, labels=labels,
+                     label_names=tuple(names), patients=None, read=ArraySource(blocks, ndim),
+                     task=task, window="full", img_size=DEFAULT_SIZE[ndim],
+                     published=PublishedSet(info["task"], split, tuple(names)))
 
 
 def _read_npz(path: Path, ndim: int, columns: int, values: int

@@ -111,6 +111,21 @@ class ArraySource:
 
 
 @dataclass(frozen=True)
+class PublishedSet:
+    """A set of MedMNIST as it was published, whatever becomes of the splits and labels here.
+
+    Attributes:
+        task: as MedMNIST calls it.
+        split: (n,) of `train`, `val` or `test`.
+        label_names: all of them.
+    """
+
+    task: str
+    split: np.ndarray
+    label_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ScanTable:
     """A table of scans; all sequences are row-aligned.
 
@@ -133,6 +148,7 @@ class ScanTable:
         columns: other columns of the table, as text.
         rounded: of a label whose numbers are all whole as float32, the cells of the table that
             float32 does not hold as they are written.
+        published: of a MedMNIST set.
     """
 
     name: str
@@ -152,6 +168,7 @@ class ScanTable:
     headers: Path | None = None
     columns: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     rounded: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    published: PublishedSet | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -14,6 +14,7 @@ from slivit.data.scan_table import ScanTable, match_names
 from slivit.metrics import operating_point as operating
 from slivit.metrics.comparison import compare
 from slivit.metrics.evaluation import N_BOOT, evaluate
+from slivit.metrics.medmnist_scores import medmnist_scores
 from slivit.metrics.operating_point import Rule, Threshold
 from slivit.models.outputs import to_predictions
 from slivit.prediction import InferenceOptions, Prediction
@@ -101,6 +102,9 @@ def find_scores(measured: EvaluationResult, options: ReportOptions) -> dict:
     split = {"split": measured.split}
     metrics = split | evaluate(truth, predicted.pred, target, groups, options.seed,
                                thresholds=measured.thresholds)
+    if is_published_split(measured):
+        metrics["medmnist"] = {"task": scans.published.task, **medmnist_scores(
+            truth, predicted.pred, scans.published.task)}
     metrics["data"] = scans.name
     metrics["intervals_by"] = "row" if scans.patients is None else "patient"
     metrics["blank_scans"] = [scans.ids[row] for row in measured.rows[predicted.blank]]
@@ -124,6 +128,14 @@ def find_scores(measured: EvaluationResult, options: ReportOptions) -> dict:
                                             thresholds=measured.thresholds)
         metrics["by_group"] = {"column": options.group_by, "groups": parts}
     return metrics
+
+
+def is_published_split(measured: EvaluationResult) -> bool:
+    """Return whether these are all scans and all labels of a split that MedMNIST published."""
+    published, target = measured.scans.published, measured.target
+    return (published is not None and target.task != "regression"
+            and target.labels == published.label_names
+            and np.array_equal(measured.rows, np.flatnonzero(published.split == measured.split)))
 
 
 def keep_labels(measured: EvaluationResult, only: list[str]) -> EvaluationResult:

@@ -13,6 +13,7 @@ NAMES = {  # of the scores in metrics.json
     "ece_top": "ECE of the predicted class", "r2": "R²", "pearson": "Pearson",
     "spearman": "Spearman", "mae": "MAE", "rmse": "RMSE", "bias": "Bias",
     "loa_low": "Lower limit", "loa_high": "Upper limit"}
+MEDMNIST = {"auc": "AUC", "acc": "ACC"}  # as its tables call them
 SHARES = ("roc_auc", "pr_auc")  # whose differences are shares of 1
 OVER_CLASSES = NAMES | {  # where each class has its own too
     "roc_auc": "ROC-AUC, macro (one class against the rest)", "pr_auc": "PR-AUC, macro",

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from slivit.metrics.medmnist_scores import CLASSES as ONE_OF_CLASSES
 from slivit.report.formatting import (
+    MEDMNIST,
     NAMES,
     NONE,
     OVER_CLASSES,
@@ -58,6 +60,8 @@ def score_tables(metrics: dict) -> list[Table]:
     if metrics["task"] == "regression":
         return [_values(labels, mean, level), _agreement(labels, level)]
     tables = [_curves(labels, mean, level, metrics["task"])]
+    if "medmnist" in metrics:
+        tables.append(_medmnist(metrics["medmnist"]))
     if metrics["task"] == "multiclass":
         rows = tuple((text(OVER_CLASSES[key]), score(mean, key)) for key in CLASSES if key in mean)
         note = ("Macro: mean over classes; weighted: by the number of scans of each class. "
@@ -172,6 +176,17 @@ def _curves(labels: dict, mean: dict, level: int, task: str) -> Table:
             "error of the probability. ECE: expected calibration error.")
     return Table(f"Scores ({level} % intervals)", columns, tuple(rows), foot, (note,),
                  _bars(scale))
+
+
+def _medmnist(scores: dict) -> Table:
+    if scores["task"] in ONE_OF_CLASSES:
+        note = "ACC: share of scans whose most probable class is right."
+    else:
+        note = "ACC: share of labels that are right at a probability of 0.5, not at the threshold."
+    return Table("As MedMNIST's Evaluator computes them", ("Score", "Value"),
+                 tuple((text(name), Cell(number(scores[key]), number=True))
+                       for key, name in MEDMNIST.items()),
+                 notes=(f"For comparison with published tables. {note}",))
 
 
 def _decisions(points: dict, level: int) -> Table:

@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 
 from slivit.metrics.comparison import TESTS
-from slivit.report.formatting import NAMES, SHARES, number, p_value, plain_text, score_text
+from slivit.report.formatting import (
+    MEDMNIST,
+    NAMES,
+    SHARES,
+    number,
+    p_value,
+    plain_text,
+    score_text,
+)
 from slivit.utils.log import short
 
 FIRST = ("roc_auc", "pr_auc", "r2", "pearson", "mae")  # those of a task's that there are
@@ -16,8 +24,8 @@ MOST_LABELS, EXTREMES = 6, 3  # of more labels than these, so many best and wors
 def format_scores(metrics: dict) -> str:
     """Return the scores as a table to print, a line per label and one for the mean.
 
-    Below it, where there are any, the scores of the likeliest class and those at the operating
-    points, a line per label. Of many labels the best and the worst are shown.
+    Below it, where there are any, the scores of the likeliest class, MedMNIST's own, and those at
+    the operating points, a line per label. Of many labels the best and the worst are shown.
     """
     rows, hidden = _choose(metrics["labels"])
     if len(metrics["labels"]) > 1:
@@ -28,6 +36,9 @@ def format_scores(metrics: dict) -> str:
     width = _width("label", rows)
     lines += [f"  {NAMES[key]} {score_text(metrics['mean'], key)}" for key in CLASSES
               if key in metrics["mean"]]
+    if "medmnist" in metrics:
+        lines.append("  as MedMNIST's Evaluator computes them: " + ", ".join(
+            f"{name} {score_text(metrics['medmnist'], key)}" for key, name in MEDMNIST.items()))
     points = {name: scores["operating_point"] for name, scores in rows.items()
               if scores.get("operating_point")}
     if points:

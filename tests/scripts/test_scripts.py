@@ -19,6 +19,7 @@ from helpers import (
     write_medmnist,
     write_meta,
 )
+from medmnist import Evaluator
 from safetensors import safe_open
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -209,6 +210,12 @@ def test_medmnist_file_trains_and_gives_a_prediction_a_volume(tmp_path, backbone
     found = pd.read_csv(tmp_path / "run/predictions.csv")
     assert found["id"].tolist() == [0, 1, 2, 3, 4]
     assert found["malignant"].tolist() == [0, 1, 0, 1, 0]
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())["medmnist"]
+    expected = Evaluator("nodulemnist3d", "test", root=str(tmp_path)).evaluate(
+        found[["malignant_pred"]].to_numpy())
+    assert (metrics["auc"], metrics["acc"]) == pytest.approx(tuple(expected))
+    for name in ("report.html", "report.md"):
+        assert "Evaluator computes them" in (tmp_path / "run" / name).read_text()
 
 
 def test_example_table_of_the_slivit_readme_trains(tmp_path):
