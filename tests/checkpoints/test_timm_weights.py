@@ -1,11 +1,15 @@
 """Weights of timm by their tags: what they are called, and DINOv3's as timm's hub has them."""
 
+import re
+
 import huggingface_hub
 import pytest
 import timm
 import torch
+from helpers import ROOT
 from safetensors.torch import save_file
 
+from slivit.checkpoints.convnext_sizes import shapes_of
 from slivit.checkpoints.pretrained import choose_start
 from slivit.checkpoints.timm_weights import find_timm_weights
 from slivit.models.backbone import create_backbone
@@ -40,12 +44,23 @@ def test_every_tag_of_timm_is_understood():
                                                                                              None]
 
 
+def test_table_of_docs_is_that_of_timm():
+    text = (ROOT / "docs/weights.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `--backbone (\S+)`[^|]*\| (.+?) \|.*\| (\S+) \|$", text, re.M)
+    assert len(rows) > 20
+    for name, data, licence in rows:
+        found = find_timm_weights(name)
+        words = ", then ".join((found.data, *found.fine_tuned))
+        assert (name, data, licence) == (
+            found.name, f"{words} ({found.method})" if found.method else words, found.licence)
+
+
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A cache of the hub, with timm's DINOv3 in its own format: no classifier, the last norm."""
-    torch.manual_seed(0)
-    model = timm.create_model("convnext_tiny", num_classes=0)
-    state = {key: torch.rand_like(value).half() / 10 for key, value in model.state_dict().items()}
+    state = {key: torch.full(shape, k / 1024, dtype=torch.float16)
+             for k, (key, shape) in enumerate(shapes_of("convnext_tiny").items())
+             if not key.startswith("head.fc.")}
     folder = tmp_path / f"models--timm--{DINOV3}"
     (folder / "snapshots/abc").mkdir(parents=True)
     (folder / "refs").mkdir()
