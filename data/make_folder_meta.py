@@ -24,7 +24,7 @@ import pandas as pd
 from meta_table import check_out, path_cells, table_parser, write_table
 
 from slivit.cli import types
-from slivit.data.readers import ReadError, is_scan, main_files, scan_ndim
+from slivit.data.readers import ReadError, export_in, is_scan, main_files, scan_ndim
 from slivit.data.splits import SPLIT_NAMES, check_no_overlap
 from slivit.utils.errors import UserError, listing, run_script
 from slivit.utils.log import LOG, setup_logging
@@ -108,6 +108,7 @@ def list_scans(root: Path, classes: list[tuple[str | None, Path]]) -> pd.DataFra
         for entry in sorted(folder.iterdir()):
             if main_files([entry]) != [str(entry)]:
                 continue  # the other file of a scan in two
+            entry = export_in(entry) or entry
             name = entry.relative_to(root).as_posix()
             try:
                 kind = kind_of(entry)

@@ -39,20 +39,21 @@ def check_decoding(scans: ScanTable, preprocess: Preprocess, few: int | None,
     fault = None
     if world.is_main:
         rows = np.concatenate([scans.rows(split)[:few] for split in splits])
-        fault = _first_or_all(scans, preprocess, rows, n_cpu)
+        what = "scans" if few is None else "scans that were tried"
+        fault = _first_or_all(scans, preprocess, rows, n_cpu, what)
     if (fault := world.all_gather(fault)[0]) is not None:
         raise fault
 
 
-def _first_or_all(scans: ScanTable, preprocess: Preprocess, rows: np.ndarray, n_cpu: int | None
-                  ) -> UserError | RunError | None:
+def _first_or_all(scans: ScanTable, preprocess: Preprocess, rows: np.ndarray, n_cpu: int | None,
+                  what: str) -> UserError | RunError | None:
     """Return the first failure to write, else the error that lists all damaged scans, or None."""
     faults = [fault for fault in in_processes(functools.partial(_fault, scans, preprocess), rows,
                                               "scans", n_cpu) if fault is not None]
     failures = [fault for fault in faults if isinstance(fault, RunError)]
     if failures:
         return failures[0]
-    return missing_or_unreadable(faults, len(rows)) if faults else None
+    return missing_or_unreadable(faults, len(rows), what) if faults else None
 
 
 def _fault(scans: ScanTable, preprocess: Preprocess, row: int) -> ReadError | RunError | None:

@@ -113,11 +113,11 @@ def read_headers(scans: ScanTable, rows: np.ndarray, n_cpu: int | None = None
     return answers
 
 
-def missing_or_unreadable(errors: list[ReadError], total: int) -> UserError:
-    """Return the one error that lists every scan that could not be read."""
+def missing_or_unreadable(errors: list[ReadError], total: int, what: str = "scans") -> UserError:
+    """Return the one error that lists every scan, of so many, that could not be read."""
     windows = (" Paths with backslashes are Windows paths: write /, and the paths of this "
                "machine.") * any("\\" in str(error).partition(": ")[0] for error in errors)
-    return UserError(f"{len(errors)} of {total} scans cannot be read:\n"
+    return UserError(f"{len(errors)} of {total} {what} cannot be read:\n"
                      f"{listing(errors)}\nCorrect the paths (column Path, or --volume) or the "
                      f"files.{windows}")
 

@@ -167,7 +167,7 @@ def choose_cases(truth: np.ndarray, pred: np.ndarray, target: Target,
         known, right, size = (part[:, k] for part in (verdict.known, verdict.right, verdict.size))
         if np.isnan(truth[:, k]).all():
             order = ranked(np.ones(len(pred), dtype=bool), pred[:, k])
-            cases += [Case(int(i), k, "highest", rank, f"truth unknown; no. {rank} of the highest")
+            cases += [Case(int(i), k, "highest", rank, f"no. {rank} of the highest")
                       for rank, i in enumerate(order[:n], start=1)]
         elif target.task == "regression":
             cases += _by_error(known, size, k, n)

@@ -39,7 +39,7 @@ def train(table, out, *more):
 @pytest.mark.parametrize("row", [1, 7, 9])
 def test_damage_in_the_first_batch_of_a_split_is_found_before_anything_is_written(tmp_path, row):
     table = write_volumes(tmp_path, [row])
-    with pytest.raises(UserError, match="1 of 6 scans cannot be read") as error:
+    with pytest.raises(UserError, match="1 of 6 scans that were tried cannot be read") as error:
         train(table, tmp_path / "out")
     assert names(error.value) == [row]
     assert not (tmp_path / "out").exists()

@@ -4,6 +4,7 @@ An image: a picture or DICOM file or an array. A volume: a folder of pictures or
 a file of one of the kinds in registry.volume_readers.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,9 @@ from slivit.data.readers.scan_files import files_of, main_files, stats_of
 from slivit.data.readers.slice_files import slices_reader
 from slivit.data.readers.voxel_grid import Grid
 
-__all__ = ["Header", "Pick", "ReadError", "Volume", "files_of", "image_header", "is_scan",
-           "main_files", "read_image", "read_volume", "readable_kinds", "scan_grid", "scan_ndim",
-           "split_key", "stats_of", "volume_header", "volume_suffixes"]
+__all__ = ["Header", "Pick", "ReadError", "Volume", "export_in", "files_of", "image_header",
+           "is_scan", "main_files", "read_image", "read_volume", "readable_kinds", "scan_grid",
+           "scan_ndim", "split_key", "stats_of", "volume_header", "volume_suffixes"]
 
 
 EITHER = ("tiff", "dicom", "array")  # kinds of which a file may be an image or a volume
@@ -137,6 +138,16 @@ def scan_ndim(path: Path) -> int:
     return 3
 
 
+def export_in(path: Path) -> Path | None:
+    """Return the XML file of Heidelberg's export in a folder; None where there is none."""
+    return _export_among(visible_files(path)) if path.is_dir() else None
+
+
+def _export_among(files: Iterable[Path]) -> Path | None:
+    return next((file for file in files if file.name.lower().endswith(heidelberg_xml.SUFFIXES)
+                 and kind_at(file) == "file" and heidelberg_xml.is_export(file)), None)
+
+
 def _is_array(path: Path) -> bool:
     return split_key(path)[0].suffix.lower() in arrays.SUFFIXES
 
@@ -182,5 +193,8 @@ def _reader(path: Path) -> Reader:
 
 def _folder_reader(path: Path) -> Reader:
     there = visible_files(path)
+    if export := _export_among(there):
+        raise ReadError(f"{path}: contains an XML export of Heidelberg's, which gives the order of "
+                        f"the B-scans; name that file, {export}")
     return slices_reader(path, [file for file in there if kind_at(file) != "folder"],
                          [file.name for file in there])

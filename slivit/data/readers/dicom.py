@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
-from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGBaseline8Bit, JPEGExtended12Bit
 
 from slivit.data.readers.base import (
     Header,
@@ -17,8 +15,6 @@ from slivit.data.readers.base import (
     ReadError,
     Volume,
     check_same_size,
-    check_values,
-    grey_if_equal,
     picked,
     reason,
 )
@@ -29,6 +25,7 @@ from slivit.data.readers.dicom_check import (
     image_shape,
 )
 from slivit.data.readers.dicom_geometry import Geometry, frame_geometry, slice_geometry
+from slivit.data.readers.dicom_values import stored_pixels, volume_of
 from slivit.data.readers.members import SliceFile, head_of, read_dicom, source_of
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -89,7 +86,7 @@ def read_folder(path: Path, files: Sequence[SliceFile], pick: Pick | None = None
         return read(source_of(slices[0]), pick)
     geometry = slice_geometry(slices, path)
     slices = [slices[geometry.order[i]] for i in picked(len(slices), pick)]
-    return _volume([_pixels(piece) for piece in slices], slices, geometry, path)
+    return volume_of([stored_pixels(piece) for piece in slices], slices, geometry, path)
 
 
 @_refuse_damage
@@ -115,9 +112,9 @@ def read(path: SliceFile, pick: Pick | None = None) -> Volume:
     dataset = _open_frames(path)
     geometry = frame_geometry(dataset, path)
     order = geometry.order[picked(count_frames(dataset), pick)]
-    frames = _pixels(dataset)[order]
+    frames = stored_pixels(dataset)[order]
     scales = [(geometry.scales or [dataset] * count_frames(dataset))[i] for i in order]
-    return _volume(list(frames), scales, geometry, path, dataset)
+    return volume_of(list(frames), scales, geometry, path, dataset)
 
 
 @_refuse_damage
@@ -128,7 +125,7 @@ def read_image(path: Path) -> np.ndarray:
         ReadError: as `read`; or of several frames.
     """
     dataset = _open_image(path)
-    return _volume([_pixels(dataset).reshape(image_shape(dataset))], [dataset], Geometry(),
+    return volume_of([stored_pixels(dataset).reshape(image_shape(dataset))], [dataset], Geometry(),
                    path).slices[0]
 
 
@@ -237,73 +234,3 @@ def _header(dataset: Dataset, count: int, geometry: Geometry) -> Header:
         shape, dtype = (*shape[:2], 3), "uint8"
     return Header("dicom", (count, *shape), dtype, geometry.spacing, geometry.axes,
                   str(dataset.get("Modality", "")) or None, geometry.notes)
-
-
-def _plugin(dataset: Dataset) -> str:
-    """Return which of pydicom's decoders is to be used; the empty string for any.
-
-    GDCM, its first, ends the process over some damaged JPEG, and writes to stderr over others.
-    Pillow does not, but cannot decode all that GDCM can.
-    """
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
-    bits = dataset.get("BitsStored", 0)
-    is_jpeg = syntax in (JPEGBaseline8Bit, JPEGExtended12Bit) and bits == 8
-    is_jpeg2000 = syntax in (JPEG2000Lossless, JPEG2000) and (
-        bits <= 8 or bits <= 16 and dataset.SamplesPerPixel == 1)
-    return "pillow" if is_jpeg or is_jpeg2000 else ""
-
-
-def _pixels(dataset: Dataset) -> np.ndarray:
-    """Return stored values, (H, W) or (N, H, W), in colour with a last axis of 3 (RGB)."""
-    path = source_of(dataset)
-    try:
-        return pixel_array(dataset, decoding_plugin=_plugin(dataset))
-    except ReadError:  # of an archive
-        raise
-    except Exception as error:  # pydicom and its codecs raise many kinds
-        raise ReadError(f"{path}: its pixels cannot be decoded ({reason(error, path)})") from None
-
-
-def _volume(frames: list[np.ndarray], headers: Sequence[Dataset], geometry: Geometry,
-            path: Path, about: Dataset | None = None) -> Volume:
-    """Rescale stored values, each frame by its own header; `about` says what they are."""
-    first = headers[0] if about is None else about
-    kind = str(first.get("PhotometricInterpretation", "MONOCHROME2"))
-    if kind == "PALETTE COLOR":
-        frames = [apply_color_lut(frame, first) for frame in frames]
-        return Volume(_colour(np.stack(frames)), geometry.spacing, geometry.axes)
-    values = np.stack(frames)
-    values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    if values.ndim == 4:
-        return Volume(_colour(values), geometry.spacing, geometry.axes)
-    if kind == "MONOCHROME1":
-        bits = int(first.get("BitsStored", 8 * values.dtype.itemsize))
-        top = -1 if values.dtype.kind == "i" else 2 ** bits - 1
-        values = top - values if values.dtype.kind != "f" else -values
-    if any("ModalityLUTSequence" in one for one in headers):
-        values = np.stack([apply_modality_lut(frame, one)
-                           for frame, one in zip(values, headers, strict=True)])
-    else:
-        values = _rescale(values, headers)
-    return Volume(check_values(values, path), geometry.spacing, geometry.axes)
-
-
-def _rescale(values: np.ndarray, headers: Sequence[Dataset]) -> np.ndarray:
-    """Apply slope and intercept; whole numbers stay whole."""
-    slopes, intercepts = (np.array([float(default if one.get(name) in (None, "") else one.get(name))
-                                    for one in headers])
-                          for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0)))
-    if (slopes == 1).all() and (intercepts == 0).all():
-        return values
-    scaled = values * slopes[:, None, None] + intercepts[:, None, None]
-    whole = values.dtype.kind in "iu" and not (slopes % 1).any() and not (intercepts % 1).any()
-    for dtype in (np.int16, np.int32) if whole else ():
-        if np.iinfo(dtype).min <= scaled.min() and scaled.max() <= np.iinfo(dtype).max:
-            return scaled.astype(dtype)
-    return scaled.astype(np.float32)
-
-
-def _colour(values: np.ndarray) -> np.ndarray:
-    if values.dtype != np.uint8:
-        values = (values >> (8 * values.dtype.itemsize - 8)).astype(np.uint8)
-    return grey_if_equal(values)

@@ -28,7 +28,8 @@ from slivit.data.readers import (
     topcon,
     video,
 )
-from slivit.data.readers.base import Reader
+from slivit.data.readers.base import Header, Reader
+from slivit.data.readers.voxel_grid import Grid, plain_grid
 
 
 @functools.cache
@@ -48,12 +49,17 @@ def volume_readers() -> tuple[Reader, ...]:
             Reader("array", arrays.SUFFIXES, arrays.header, arrays.read, keyed=True),
             Reader("archive", archives.SUFFIXES, archives.header, archives.read, archives.grid,
                    keyed=True),
-            Reader("topcon", topcon.SUFFIXES, topcon.header, topcon.read),
-            Reader("vol", heidelberg.SUFFIXES, heidelberg.header, heidelberg.read),
+            Reader("topcon", topcon.SUFFIXES, topcon.header, topcon.read, _by_spacing),
+            Reader("vol", heidelberg.SUFFIXES, heidelberg.header, heidelberg.read, _by_spacing),
             Reader("e2e", heidelberg_e2e.SUFFIXES, heidelberg_e2e.header, heidelberg_e2e.read,
-                   keyed=True),
+                   _by_spacing, keyed=True),
             Reader("xml", heidelberg_xml.SUFFIXES, heidelberg_xml.header, heidelberg_xml.read,
-                   files=heidelberg_xml.files))
+                   _by_spacing, files=heidelberg_xml.files))
+
+
+def _by_spacing(_: Path, header: Header) -> Grid:
+    """Return the grid of an OCT scan, whose file does not say where it is in the patient."""
+    return plain_grid(header.spacing)
 
 
 def volume_suffixes() -> tuple[str, ...]:

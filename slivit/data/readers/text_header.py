@@ -26,6 +26,9 @@ def data_file(path: Path, name: str) -> Path:
     if any(one.is_absolute() or one.anchor or ".." in one.parts for one in both):
         raise ReadError(f"{path}: its voxels are in {shown(name)}, outside its folder; expected a "
                         "file next to it. Move that file there and correct the name")
+    if "\\" in name and not (path.parent / name).exists():
+        raise ReadError(f"{path}: its voxels are in {shown(name)}, with a backslash as on Windows; "
+                        "write / in that name")
     return path.parent / name
 
 

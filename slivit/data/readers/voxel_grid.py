@@ -41,6 +41,19 @@ class Grid:
         return image
 
 
+def plain_grid(spacing: tuple[float, float, float] | None) -> Grid:
+    """Return the grid of slices of which only the spacing is known, not the place in the patient.
+
+    Its axes are columns, rows and slices, taken to run to the left, the back and the head, as ITK
+    takes them; 1 mm per voxel where the spacing is unknown.
+
+    Args:
+        spacing: mm between slices, rows and columns.
+    """
+    affine = np.diag([*(np.array((spacing or (1.0, 1.0, 1.0))[::-1]) * (-1, -1, 1)), 1.0])
+    return Grid(affine, lambda values: values.transpose(2, 1, 0))
+
+
 def uncut(values: np.ndarray, axes: str | None, view: str) -> np.ndarray:
     """Turn values of the slices of a view back into the order of the volume they were cut from.
 

@@ -5,7 +5,7 @@ import pytest
 from oct_files import GREY, NAME, write_export
 from scan_files import read_both, refused
 
-from slivit.data.readers import files_of, is_scan, read_volume, volume_header
+from slivit.data.readers import export_in, files_of, is_scan, read_volume, volume_header
 from slivit.data.readers.heidelberg_xml import _parse
 from slivit.data.scan_table import FileSource
 
@@ -39,6 +39,22 @@ def test_other_xml_files_are_no_scans(tmp_path):
     assert is_scan(write_export(tmp_path / "export"))
     refused(tmp_path / "other.xml",
             "is not an export of Heidelberg's: its first element is annotation, expected HEDX")
+
+
+def test_the_folder_of_an_export_is_refused_with_the_name_of_the_xml(tmp_path):
+    path = write_export(tmp_path / "export")
+    assert export_in(tmp_path / "export") == path
+    assert export_in(tmp_path) is None
+    refused(tmp_path / "export", "contains an XML export of Heidelberg's, .*; name that file, "
+                                 ".*/export/scan.xml")
+
+
+def test_the_grid_of_an_export_has_its_spacing(tmp_path):
+    path = write_export(tmp_path, slices := np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
+    image = FileSource((path,), 3).grid(0).image(slices)
+    assert image.shape == (5, 4, 3)
+    assert image.header.get_zooms() == pytest.approx((0.5, 0.004, 0.25))
+    assert (np.asarray(image.dataobj) == slices.T).all()
 
 
 def test_missing_pictures_are_one_message(tmp_path):
