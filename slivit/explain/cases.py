@@ -1,5 +1,6 @@
 """`--explain N`: pictures and heat maps of where a model looked in the scans it is surest of."""
 
+import dataclasses
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -9,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from slivit.checkpoints.trained import Trained
-from slivit.config import Target
+from slivit.config import Preprocess, Target
 from slivit.data.batch import Batch
+from slivit.data.cache import Prepared
 from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.readers import Volume
 from slivit.data.readers.orientation import cut
@@ -20,6 +22,7 @@ from slivit.data.transforms import pick_slices
 from slivit.explain.figures import draw_explanation
 from slivit.explain.heatmaps import ViewSaliency, heat_volume, save_heat
 from slivit.explain.saliency import Saliency, explain
+from slivit.explain.strips import ScanStrips, make_strips
 from slivit.metrics.confidence import judge, ranked
 from slivit.metrics.operating_point import Threshold
 from slivit.models.slivit import ImageClassifier, SLIViT
@@ -54,7 +57,8 @@ class Explanation:
     Attributes:
         scan: its id.
         label: that is explained.
-        titles: which scan it is, and what was predicted.
+        facts: what was predicted, and the truth.
+        about: why the scan was chosen, in words.
         views: what the model saw of each view, and the weights and Grad-CAM of its slices.
         axes: of the scan; see readers.base.Header.
         grid: the voxel grid of the scan's own file; None where it has none.
@@ -62,10 +66,17 @@ class Explanation:
 
     scan: str
     label: str
-    titles: tuple[str, str]
+    facts: tuple[tuple[str, str], ...]
+    about: str
     views: tuple[ViewSaliency, ...]
     axes: str | None
     grid: Grid | None
+
+    @property
+    def titles(self) -> tuple[str, str]:
+        """The lines above the picture: which scan it is, and what was predicted."""
+        facts = ", ".join(f"{name.lower()} {value}" for name, value in self.facts)
+        return self.scan, f"{self.label}: {facts}" + (f"  ({self.about})" if self.about else "")
 
     @property
     def heat(self) -> np.ndarray:
@@ -97,9 +108,30 @@ class Explanation:
         return folder / f"{name}.png"
 
 
+@dataclass(frozen=True)
+class ExplainedCase:
+    """What a report shows of an explained scan.
+
+    Attributes:
+        row: of the scan in its table.
+        label: name of the output that is explained.
+        title: which scan it is, and why it was chosen.
+        facts: what was predicted, and the truth.
+        picture: a PNG.
+        strips: slices and heat maps, for the report's viewer.
+    """
+
+    row: int
+    label: str
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    picture: Path
+    strips: ScanStrips
+
+
 def write_explanations(trained: Trained, scans: ScanTable, rows: np.ndarray, pred: np.ndarray,
                        thresholds: Sequence[Threshold | None] | None, n: int, out_dir: Path
-                       ) -> list[Path]:
+                       ) -> list[ExplainedCase]:
     """Write a picture of each chosen scan, and a NIfTI heat map beside it where it has a grid.
 
     `explain/LABEL_right_1_ID.png`, and `..._heat.nii.gz` of kinds that have a grid.
@@ -112,21 +144,19 @@ def write_explanations(trained: Trained, scans: ScanTable, rows: np.ndarray, pre
         n: scans of each kind, at most.
         out_dir: gets the folder `explain`.
 
-    Returns:
-        The pictures.
-
     Raises:
         ReadError: a scan cannot be read.
     """
     folder = out_dir / "explain"
-    paths, taken, target = [], set(), trained.card.target
-    for case in choose_cases(scans.labels[rows], pred, target, thresholds, n):
+    explained, taken = [], set()
+    for case in choose_cases(scans.labels[rows], pred, trained.card.target, thresholds, n):
         row = int(rows[case.index])
-        explanation = explain_scan(trained, scans, row, case, pred[case.index])
-        name = _file_name(f"{_plain(explanation.label)}_{case.kind}_{case.rank}", scans.ids[row],
-                          taken)
-        paths.append(explanation.save(folder, name))
-    return paths
+        found = explain_scan(trained, scans, row, case, pred[case.index])
+        name = _file_name(f"{_plain(found.label)}_{case.kind}_{case.rank}", found.scan, taken)
+        title = f"{found.scan}: {found.label}, {case.about}"
+        explained.append(ExplainedCase(row, found.label, title, found.facts,
+                                       found.save(folder, name), make_strips(found.views)))
+    return explained
 
 
 def explain_scan(trained: Trained, scans: ScanTable, row: int, case: Case, pred: np.ndarray
@@ -144,7 +174,7 @@ def explain_scan(trained: Trained, scans: ScanTable, row: int, case: Case, pred:
     """
     volume, target = scans.read(row), trained.card.target
     return Explanation(scans.ids[row], target.labels[case.label],
-                       _titles(case, target, scans, row, pred),
+                       _facts(case, target, scans, row, pred), case.about,
                        tuple(look_at(trained.model, scans, row, volume, case.label)), volume.axes,
                        scans.read.grid(row))
 
@@ -201,28 +231,49 @@ def by_view(batch: Batch, saliency: Saliency, volume: Volume, model: SLIViT | Im
     most = saliency.cams.max(axis=(1, 2), initial=0, keepdims=True)
     cams = saliency.cams / np.where(most > 0, most, 1)
     cell = model.backbone.feature_info[-1]["reduction"] / preprocess.img_size
-    slices = batch.x[batch.mask].numpy()
     counts = batch.mask.view(len(preprocess.views), -1).sum(dim=1).tolist()
     looks, start = [], 0
-    for view, count in zip(preprocess.views, counts, strict=True):
-        shape, spacing = _view_geometry(volume, view)
-        part = slice(start, start + count)
-        looks.append(ViewSaliency(
-            view, shape, pick_slices(shape[0], preprocess.n_slices or 1,
-                                     preprocess.slice_sampling), slices[part],
-            (shape[1] * spacing[1], shape[2] * spacing[2]),
-            None if saliency.rollout is None else saliency.rollout[part],
-            None if saliency.relevance is None else saliency.relevance[part], cams[part], cell))
-        start += count
+    for look in views_seen(Prepared(batch.x[batch.mask].numpy(), tuple(counts)), preprocess,
+                           volume.slices.shape[:3], volume.spacing, volume.axes):
+        part = slice(start, start + len(look.numbers))
+        looks.append(dataclasses.replace(
+            look, rollout=None if saliency.rollout is None else saliency.rollout[part],
+            relevance=None if saliency.relevance is None else saliency.relevance[part],
+            cams=cams[part], cell=cell))
+        start = part.stop
     return looks
 
 
-def _view_geometry(volume: Volume, view: str) -> tuple[tuple[int, int, int], tuple[float, ...]]:
+def views_seen(prepared: Prepared, preprocess: Preprocess, shape: tuple[int, int, int],
+               spacing: tuple[float, float, float] | None, axes: str | None
+               ) -> list[ViewSaliency]:
+    """Return what a model saw of each view of a scan, none of it explained.
+
+    Args:
+        prepared: the scan, as the model gets it.
+        preprocess: of the model.
+        shape: (N, H, W) of the scan.
+        spacing, axes: see readers.base.Header.
+    """
+    views = np.split(prepared.slices, np.cumsum(prepared.counts)[:-1])
+    wanted, looks = preprocess.n_slices or 1, []
+    for view, slices in zip(preprocess.views, views, strict=True):
+        sides, steps = _view_geometry(shape, spacing, axes, view)
+        # A video's header may be some frames off; the slices that were read are not.
+        total = len(slices) if len(slices) < wanted else max(sides[0], wanted)
+        numbers = pick_slices(total, wanted, preprocess.slice_sampling)
+        looks.append(ViewSaliency(view, (total, *sides[1:]), numbers, slices,
+                                  (sides[1] * steps[1], sides[2] * steps[2])))
+    return looks
+
+
+def _view_geometry(shape: tuple[int, int, int], spacing: tuple[float, float, float] | None,
+                   axes: str | None, view: str
+                   ) -> tuple[tuple[int, int, int], tuple[float, ...]]:
     """Return the shape (N, H, W) of a view and its spacing (1 where unknown)."""
-    sides = volume.slices.shape[:3]
-    order = [side - 1 for side in cut(np.empty((1, 2, 3)), volume.axes, view).shape]
-    spacing = volume.spacing or (1.0, 1.0, 1.0)
-    return tuple(sides[i] for i in order), tuple(spacing[i] for i in order)
+    order = [side - 1 for side in cut(np.empty((1, 2, 3)), axes, view).shape]
+    spacing = spacing or (1.0, 1.0, 1.0)
+    return tuple(shape[i] for i in order), tuple(spacing[i] for i in order)
 
 
 def _by_error(known: np.ndarray, size: np.ndarray, k: int, n: int) -> list[Case]:
@@ -235,18 +286,17 @@ def _by_error(known: np.ndarray, size: np.ndarray, k: int, n: int) -> list[Case]
             for rank, i in enumerate(chosen, start=1)]
 
 
-def _titles(case: Case, target: Target, scans: ScanTable, row: int, pred: np.ndarray
-            ) -> tuple[str, str]:
-    """Return the two lines above a picture: which scan, and what was predicted."""
-    label, truth = target.labels[case.label], scans.labels[row]
+def _facts(case: Case, target: Target, scans: ScanTable, row: int, pred: np.ndarray
+           ) -> tuple[tuple[str, str], ...]:
+    """Return what was predicted for a label of a scan, and the truth."""
+    truth = scans.labels[row]
     known = not np.isnan(truth[case.label])
     if target.task == "multiclass" and known:
         text = target.labels[int(np.argmax(truth))]
     else:
         text = f"{truth[case.label]:.4g}" if known else "unknown"
-    about = f"  ({case.about})" if case.about else ""
     value = f"{pred[case.label]:.4g}" if target.task == "regression" else f"{pred[case.label]:.3f}"
-    return scans.ids[row], f"{label}: predicted {value}, truth {text}{about}"
+    return ("Predicted", value), ("Truth", text)
 
 
 def _file_name(about: str, scan: str, taken: set[str]) -> str:

@@ -35,7 +35,7 @@ def draw_explanation(looks: Sequence[ViewSaliency], titles: tuple[str, str], pat
     """
     volume = looks[0].relevance is not None
     shown = top_slices(looks) if volume else [(looks[0], 0)]
-    tallest = max(1 / _proportion(look) for look, _ in shown)
+    tallest = max(1 / proportion(look) for look, _ in shown)
     pictures = 2 * (0.35 + 2.6 * tallest) if volume else 0.2 + 4.0 * tallest  # inches
     heights = ABOVE if volume else TITLES, pictures
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
@@ -47,7 +47,7 @@ def draw_explanation(looks: Sequence[ViewSaliency], titles: tuple[str, str], pat
                    va="top")
     if volume:
         _draw_weights(above, looks, shown)
-        _draw_slices(below, shown)
+        _draw_slices(below, shown, top_weight(looks))
     else:
         _draw_image(below, looks[0])
     with atomic_write(path) as part:
@@ -62,6 +62,17 @@ def top_slices(looks: Sequence[ViewSaliency]) -> list[tuple[ViewSaliency, int]]:
     ordered = [(look, i) for look in looks for i in range(len(look.numbers))]
     ordered.sort(key=lambda one: (-one[0].relevance[one[1]], -one[0].rollout[one[1]]))
     return ordered[:TOP]
+
+
+def proportion(look: ViewSaliency) -> float:
+    """Return width by height of a slice as it is drawn."""
+    return float(np.clip(look.sides[1] / look.sides[0], 1 / SQUEEZED, SQUEEZED))
+
+
+def top_weight(looks: Sequence[ViewSaliency]) -> float:
+    """Return the largest relevance of a slice, by which heat is scaled; 1 where all are 0."""
+    return max((look.relevance.max() for look in looks if look.relevance is not None),
+               default=0) or 1.0
 
 
 def _draw_weights(figure: SubFigure, looks: Sequence[ViewSaliency],
@@ -98,9 +109,8 @@ def _draw_weights(figure: SubFigure, looks: Sequence[ViewSaliency],
                   frameon=False, fontsize=9)
 
 
-def _draw_slices(figure: SubFigure, shown: list[tuple[ViewSaliency, int]]) -> None:
+def _draw_slices(figure: SubFigure, shown: list[tuple[ViewSaliency, int]], most: float) -> None:
     """Draw the top slices, below each its heat: Grad-CAM times its share of the top weight."""
-    most = shown[0][0].relevance[shown[0][1]] or 1
     grid = figure.subplots(2, TOP, squeeze=False)
     for axes in grid.ravel():
         axes.axis("off")
@@ -125,7 +135,7 @@ def _draw_pair(pair: np.ndarray, look: ViewSaliency, i: int, share: float) -> No
     """Draw a slice on the one axes, and with `share` of its Grad-CAM on the other."""
     pixels = look.slices[i].transpose(1, 2, 0)
     pixels = pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels
-    width = _proportion(look)
+    width = proportion(look)
     cam = share * enlarge(look.cams[i:i + 1], pixels.shape[:2], look.cell)[0]
     colours = colormaps[COLOURS](cam)
     colours[..., 3] = OPAQUE * np.clip(cam / FADED, 0, 1)
@@ -135,11 +145,6 @@ def _draw_pair(pair: np.ndarray, look: ViewSaliency, i: int, share: float) -> No
     if cam.max() < 0.01:
         pair[1].text(0.5, 0.03, "0 throughout", transform=pair[1].transAxes, ha="center",
                      fontsize=8, color="white", bbox={"facecolor": "black", "alpha": 0.6})
-
-
-def _proportion(look: ViewSaliency) -> float:
-    """Return width by height of a slice as it is drawn."""
-    return float(np.clip(look.sides[1] / look.sides[0], 1 / SQUEEZED, SQUEEZED))
 
 
 def _colour_bar(figure: SubFigure, beside: list[Axes], label: str) -> None:

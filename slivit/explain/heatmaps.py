@@ -29,7 +29,8 @@ class ViewSaliency:
         slices: uint8 (n, C, h, w), as the model gets them.
         sides: height and width of a slice in mm, or in pixels where spacing is unknown.
         rollout, relevance: (n,), see saliency.Saliency; None for an image.
-        cams: (n, i, j), 0 to 1: Grad-CAM as a share of the slice's largest.
+        cams: (n, i, j), 0 to 1: Grad-CAM as a share of the slice's largest; None, as the two
+            above, where nothing was explained.
         cell: (side of a cell of `cams`) / (side of the slice), the same for both sides.
     """
 
@@ -38,10 +39,10 @@ class ViewSaliency:
     numbers: np.ndarray
     slices: np.ndarray
     sides: tuple[float, float]
-    rollout: np.ndarray | None
-    relevance: np.ndarray | None
-    cams: np.ndarray
-    cell: float
+    rollout: np.ndarray | None = None
+    relevance: np.ndarray | None = None
+    cams: np.ndarray | None = None
+    cell: float = 1.0
 
 
 def heat_volume(looks: Sequence[ViewSaliency], axes: str | None) -> np.ndarray:

@@ -1,6 +1,8 @@
 """report.html and report.md: everything an evaluation found, on one page."""
 
 import base64
+import dataclasses
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ import jinja2
 import pandas as pd
 from PIL import Image
 
+from slivit.explain.strips import ScanStrips, smaller_uri
 from slivit.report.tables import (
     cohort_table,
     comparison_table,
@@ -21,6 +24,7 @@ from slivit.report.tables import (
 from slivit.utils.files import atomic_write
 
 TEMPLATES = Path(__file__).parent / "templates"
+PICTURE_BYTES = 0.12  # a pixel, at most, of the picture of a scan
 MANY_GROUP_TABLES = 4  # more are folded on the page
 PLOTS = {
     "roc": ("ROC curves", "sensitivity against 1 - specificity"),
@@ -40,11 +44,13 @@ class Case:
         title: its id, and what is odd about it.
         facts: such as ("truth", "1"), ("predicted", "0.03"), ("patient", "p7").
         picture: a PNG.
+        strips: slices that the page scrolls through in place of the picture, or None.
     """
 
     title: str
     facts: tuple[tuple[str, str], ...]
     picture: Path
+    strips: ScanStrips | None = None
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,9 @@ class Report:
         about: what was evaluated on what.
         cohort: ready to print, strings and numbers.
         metrics: the content of `metrics.json`.
-        plots, explanations: PNG files.
+        plots: PNG files.
         worst: the worst errors.
+        explanations: the scans that were explained.
         model_card: facts of the checkpoint.
         provenance: hashes, versions, the command.
         notes: warnings.
@@ -69,7 +76,7 @@ class Report:
     metrics: dict
     plots: tuple[Path, ...] = ()
     worst: tuple[Case, ...] = ()
-    explanations: tuple[Path, ...] = ()
+    explanations: tuple[Case, ...] = ()
     model_card: tuple[tuple[str, str], ...] = ()
     provenance: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -89,11 +96,15 @@ class Picture:
 def write_html(report: Report, path: Path) -> None:
     """Write one file that holds everything: style and pictures are in it, nothing is loaded.
 
+    The only script that may run on the page is the viewer's, and only where a scan has strips.
+
     Raises:
         OSError: a picture cannot be read.
     """
     environment = _environment(autoescape=True)
     environment.filters["data_uri"] = _data_uri
+    environment.filters["scan_uri"] = _scan_uri
+    environment.filters["sha256"] = _sha256
     _write(environment.get_template("report.html.j2"), report, path)
 
 
@@ -123,6 +134,8 @@ def _environment(autoescape: bool) -> jinja2.Environment:
 def _write(template: jinja2.Template, report: Report, path: Path) -> None:
     metrics = report.metrics
     groups = metrics.get("by_group")
+    scans = [case.strips for case in (*report.worst, *report.explanations) if case.strips]
+    names = {key: f"scan-{k}" for k, key in enumerate(dict.fromkeys(map(id, scans)), start=1)}
     content = template.render(
         report=report,
         headline=headline(metrics),
@@ -134,13 +147,21 @@ def _write(template: jinja2.Template, report: Report, path: Path) -> None:
         fold_after=MANY_GROUP_TABLES,
         group_column=groups["column"] if groups else "",
         plots=[_plot(file) for file in report.plots],
-        worst=[(case, _picture(case.picture, case.title, f"Slices of {case.title}"))
-               for case in report.worst],
-        explanations=[_picture(file, file.stem.replace("_", " "),
-                               f"Where the model looked: {file.stem.replace('_', ' ')}")
-                      for file in report.explanations])
+        worst=_shown(report.worst, "Slices of", names),
+        explanations=_shown(report.explanations, "Where the model looked:", names),
+        strips={names[id(strips)]: dataclasses.asdict(strips) for strips in scans})
     with atomic_write(path) as part:
         part.write_text(re.sub(r"\n{3,}", "\n\n", content).strip() + "\n", encoding="utf-8")
+
+
+def _shown(cases: tuple[Case, ...], words: str, names: dict[int, str]
+           ) -> list[tuple[Case, Picture, str | None]]:
+    """Return scans with their pictures and the names of their strips, None where there are none.
+
+    A scan that is shown twice has its strips on the page once.
+    """
+    return [(case, _picture(case.picture, case.title, f"{words} {case.title}"),
+             names.get(id(case.strips))) for case in cases]
 
 
 def _method(metrics: dict) -> str:
@@ -161,6 +182,17 @@ def _plot(path: Path) -> Picture:
 def _picture(path: Path, caption: str, alt: str) -> Picture:
     with Image.open(path) as image:
         return Picture(path, caption, alt, *image.size)
+
+
+def _sha256(script: str) -> str:
+    """Return the hash by which a page's Content-Security-Policy allows a script."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+
+
+def _scan_uri(path: Path) -> str:
+    """Return the picture of a scan as a data URI, as JPEG where that is smaller."""
+    with Image.open(path) as image:
+        return smaller_uri(image.convert("RGB"), PICTURE_BYTES, Path(path).read_bytes())
 
 
 def _data_uri(path: Path) -> str:

@@ -1,5 +1,6 @@
 """The worst errors of an evaluation, with pictures of what the model saw."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,9 +8,12 @@ import numpy as np
 from PIL import Image
 
 from slivit.config import Preprocess, Target
+from slivit.data.cache import Prepared
 from slivit.data.datasets import prepare
 from slivit.data.scan_table import ScanTable
 from slivit.data.transforms import pick_slices
+from slivit.explain.cases import ExplainedCase, views_seen
+from slivit.explain.strips import ScanStrips, make_strips
 from slivit.metrics.confidence import judge, limits, ranked
 from slivit.report.contact_sheet import GAP, GREY, place_slice
 from slivit.report.evaluation import EvaluationResult
@@ -24,17 +28,21 @@ ALONE = 320     # pixels of an image that is one slice
 
 @dataclass(frozen=True)
 class Miss:
-    """An error: position in `rows`, its description, and how bad it is among its label's."""
+    """An error: position in `rows`, its description, and how bad it is among its label's.
+
+    `output` is the name of the label that the model predicts wrongly.
+    """
 
     at: int
     label: int
+    output: str
     size: float
     words: str
     facts: tuple[tuple[str, str], ...]
 
 
 def worst_cases(measured: EvaluationResult, preprocess: Preprocess, folder: Path,
-                count: int = 5) -> list[Case]:
+                count: int = 5, explained: Sequence[ExplainedCase] = ()) -> list[Case]:
     """Find the most confident errors and draw them.
 
     Of each label the worst is taken first, then the second of each, and so on; a scan stands for
@@ -46,6 +54,7 @@ def worst_cases(measured: EvaluationResult, preprocess: Preprocess, folder: Path
         preprocess: of the model; the pictures are in its grey values.
         folder: gets worst_1.png, ...; is made.
         count: at most so many in total.
+        explained: what was explained; an error among it is shown with its heat map and weights.
 
     Returns:
         The cases, the worst first.
@@ -54,21 +63,23 @@ def worst_cases(measured: EvaluationResult, preprocess: Preprocess, folder: Path
         ReadError: a scan cannot be read any more.
     """
     scans, cases = measured.scans, []
+    known = {(one.row, one.label): one.strips for one in explained}
     for miss in _by_rank(_misses(measured), count):
         row = int(measured.rows[miss.at])
         folder.mkdir(parents=True, exist_ok=True)
         picture = folder / f"worst_{len(cases) + 1}.png"
-        draw_scan(scans, row, preprocess, picture)
+        prepared = prepare(scans, row, preprocess)
+        draw_scan(prepared, picture)
+        strips = known.get((row, miss.output)) or _plain_strips(scans, row, prepared, preprocess)
         facts = miss.facts
         if scans.patients is not None:
             facts += (("Patient", scans.patients[row]),)
-        cases.append(Case(f"{scans.ids[row]}: {miss.words}", facts, picture))
+        cases.append(Case(f"{scans.ids[row]}: {miss.words}", facts, picture, strips))
     return cases
 
 
-def draw_scan(scans: ScanTable, row: int, preprocess: Preprocess, path: Path) -> None:
+def draw_scan(prepared: Prepared, path: Path) -> None:
     """Write a PNG of slices of a scan, spread over it, in the grey values that the model sees."""
-    prepared = prepare(scans, row, preprocess)
     views = np.split(prepared.slices, np.cumsum(prepared.counts)[:-1])
     wanted = ACROSS * ROWS if len(views) == 1 else ACROSS
     shown = []
@@ -84,6 +95,14 @@ def draw_scan(scans: ScanTable, row: int, preprocess: Preprocess, path: Path) ->
             place_slice(sheet, pixels, across * (side + GAP), down * (side + GAP), side)
     with atomic_write(path) as part:
         sheet.save(part)
+
+
+def _plain_strips(scans: ScanTable, row: int, prepared: Prepared, preprocess: Preprocess
+                  ) -> ScanStrips:
+    """Return all slices of a scan that is not explained."""
+    header = scans.read.header(row)
+    shape = (1, *header.shape[:2]) if scans.ndim == 2 else header.shape[:3]
+    return make_strips(views_seen(prepared, preprocess, shape, header.spacing, header.axes))
 
 
 def _misses(measured: EvaluationResult) -> list[Miss]:
@@ -104,8 +123,10 @@ def _misses(measured: EvaluationResult) -> list[Miss]:
                 words = f"false {'negative' if true else 'positive'} for {name}"
                 facts = (("Truth", f"{true:g}"), ("Predicted", f"{value:.3f}"),
                          ("Threshold", f"{limit[k]:.3f}"))
-            label = 0 if target.task == "multiclass" else k  # of classes, the worst of all first
-            misses.append(Miss(int(at), label, float(verdict.size[at, k]), words, facts))
+            classes = target.task == "multiclass"  # of which the worst of all is first
+            misses.append(Miss(
+                int(at), 0 if classes else k, target.labels[pred[at].argmax()] if classes else name,
+                float(verdict.size[at, k]), words, facts))
     return misses
 
 

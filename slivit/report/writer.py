@@ -9,7 +9,7 @@ from slivit.checkpoints import model_card
 from slivit.checkpoints.trained import Trained
 from slivit.config import Target
 from slivit.data.scan_table import ScanTable
-from slivit.explain.cases import write_explanations
+from slivit.explain.cases import ExplainedCase, write_explanations
 from slivit.prediction import average, predict_scans
 from slivit.report.evaluation import (
     EvaluationResult,
@@ -19,7 +19,7 @@ from slivit.report.evaluation import (
     keep_labels,
     short_names,
 )
-from slivit.report.html import Report, write_html, write_markdown
+from slivit.report.html import Case, Report, write_html, write_markdown
 from slivit.report.plots.draw import plot_scores
 from slivit.report.terminal import (
     EXTREMES,
@@ -116,15 +116,16 @@ def write_report(measured: EvaluationResult, trained: list[Trained], out_dir: Pa
         columns = {f"{name}_std": std[:, k] for k, name in enumerate(target.labels)
                    } | (columns or {})
     write_table(out_dir / "predictions.csv", table.assign(**columns or {}))
-    explanations = []
+    explained = []
     if options.explain:
-        explanations = write_explanations(
+        explained = write_explanations(
             trained[0], measured.scans, measured.rows, measured.predicted.pred,
             measured.thresholds, options.explain, out_dir)
+    pictures = [one.picture for one in explained]
     unknown = np.isnan(kept.truth).all()
     if unknown:
         LOG.info("%s: no labels, so no scores\n%s", scans.name, _listed(kept))
-        written = [out_dir / "predictions.csv", *explanations]
+        written = [out_dir / "predictions.csv", *pictures]
     else:
         metrics = find_scores(kept, options) | (facts or {})
         metrics["models"] = len(trained)
@@ -137,18 +138,18 @@ def write_report(measured: EvaluationResult, trained: list[Trained], out_dir: Pa
             LOG.info(format_comparison(metrics["comparison"]))
         if options.group_by:
             LOG.info(format_groups(metrics["by_group"]))
-        report = _assemble(kept, trained, metrics, plots, explanations, out_dir)
+        report = _assemble(kept, trained, metrics, plots, explained, out_dir)
         write_html(report, out_dir / "report.html")
         write_markdown(report, out_dir / "report.md")
-        written = [out_dir / name for name in WRITTEN] + plots + explanations
+        written = [out_dir / name for name in WRITTEN] + plots + pictures
     names = [path.name for path in written if path.parent == out_dir]
-    more = f", {len(explanations)} explanations" * bool(explanations)
+    more = f", {len(pictures)} explanations" * bool(pictures)
     LOG.info("written to %s: %s%s", out_dir, ", ".join(names), more)
     LOG.info("%s", out_dir / ("predictions.csv" if unknown else "report.html"))
 
 
 def _assemble(measured: EvaluationResult, trained: list[Trained], metrics: dict, plots: list[Path],
-              explanations: list[Path], out_dir: Path) -> Report:
+              explained: list[ExplainedCase], out_dir: Path) -> Report:
     """Gather what the report shows."""
     scans, target, card = measured.scans, measured.target, trained[0].card
     split = SPLIT_WORDS.get(measured.split, measured.split)
@@ -178,10 +179,10 @@ def _assemble(measured: EvaluationResult, trained: list[Trained], metrics: dict,
     if target.task != "regression" and not any(measured.thresholds):
         notes.append("No operating point: the checkpoint contains no validation predictions, or "
                      "they lack a class.")
-    worst = worst_cases(measured, card.preprocess, out_dir / "worst")
+    worst = worst_cases(measured, card.preprocess, out_dir / "worst", explained=explained)
     return Report(f"SLIViT: {', '.join(target.labels)}", tuple(about),
                   model_card.cohort_table(cohorts, target), metrics, tuple(plots), tuple(worst),
-                  tuple(path for path in explanations if path.suffix == ".png"),
+                  tuple(Case(one.title, one.facts, one.picture, one.strips) for one in explained),
                   model_card.card_rows(card),
                   model_card.provenance([one.path for one in trained], scans.fingerprint()),
                   tuple(notes))

@@ -78,14 +78,17 @@ def test_a_picture_of_each_scan_and_a_heat_map_in_its_grid(model, tmp_path):
                         ids=("study/1 é" + 40 * " long", "$b$"))
     found = write_explanations(trained(model, Target("binary", ("tumour / any",))), scans,
                                np.array([0, 1]), np.array([[0.7], [0.1]]), None, 5, tmp_path)
-    right, wrong = (path.name for path in found)
+    right, wrong = (one.picture.name for one in found)
     assert right.startswith("tumour_any_right_1_study_1_e_long_long") and len(right) < 100
     assert wrong == "tumour_any_wrong_1_b.png"
+    assert found[1].title == "$b$: tumour / any, wrong; no. 1 by confidence"
+    assert found[1].facts == (("Predicted", "0.100"), ("Truth", "1"))
     heat = f"{right[:-4]}_heat.nii.gz"
     assert {path.name for path in (tmp_path / "explain").iterdir()} == {right, wrong, heat}
-    for path in found:
-        with Image.open(path) as picture:
+    for one in found:
+        with Image.open(one.picture) as picture:
             assert picture.width == 1080 and np.ptp(np.asarray(picture)) > 200
+        assert [view.name for view in one.strips.views] == ["axial", "coronal", "sagittal"]
     heat = nib.load(tmp_path / "explain" / heat)
     assert heat.shape == (9, 20, 31)
     assert np.array_equal(heat.affine, nib.load(paths[0]).affine)
@@ -97,7 +100,7 @@ def test_names_stay_apart(tmp_path):
     scans = array_scans(RNG.integers(0, 255, (1, 3, 20, 24), dtype=np.uint8), [[np.nan, np.nan]])
     found = write_explanations(trained(tiny_slivit(), target), scans, np.array([0]),
                                np.array([[0.1, 0.2]]), None, 1, tmp_path)
-    assert [path.name for path in found] == ["A_b_highest_1_r0.png", "a_b_highest_1_r0-2.png"]
+    assert [one.picture.name for one in found] == ["A_b_highest_1_r0.png", "a_b_highest_1_r0-2.png"]
 
 
 def test_an_image_gets_its_grad_cam(tmp_path):
@@ -110,6 +113,6 @@ def test_an_image_gets_its_grad_cam(tmp_path):
     target = Target("regression", ("grade",), None, (0.0,), (1.0,))
     found, = write_explanations(trained(model, target), scans, np.array([0]), np.array([[2.0]]),
                                 None, 1, tmp_path)
-    heat = nib.load(found.with_name("grade_right_1_r0_heat.nii.gz"))
+    heat = nib.load(found.picture.with_name("grade_right_1_r0_heat.nii.gz"))
     assert heat.shape == (60, 48, 1) and heat.get_fdata().max() == 1
     assert np.allclose(heat.affine[:3], [[-0.25, 0, 0, -1], [0, -0.5, 0, -2], [0, 0, 1, 3]])

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from helpers import array_scans, preprocess
 from PIL import Image
+from report_samples import sample_strips
 
 from slivit.config import Target
+from slivit.explain.cases import ExplainedCase
 from slivit.metrics.operating_point import Threshold
 from slivit.prediction import Prediction
 from slivit.report.evaluation import EvaluationResult
@@ -17,7 +19,7 @@ NAN = np.nan
 @pytest.fixture
 def find(tmp_path):
     """Return the cases of labels and predictions; the scans get brighter from row to row."""
-    def call(task, labels, pred, thresholds=None, count=5, rows=None):
+    def call(task, labels, pred, thresholds=None, count=5, rows=None, explained=()):
         labels = np.array(labels, dtype=np.float32)
         volumes = np.zeros((len(labels), 10, 8, 8), np.uint8)
         volumes += (20 * np.arange(len(labels), dtype=np.uint8))[:, None, None, None]
@@ -26,7 +28,8 @@ def find(tmp_path):
         rows = np.arange(len(labels)) if rows is None else np.array(rows)
         predicted = Prediction(np.array(pred, dtype=float)[rows], np.zeros(len(rows), dtype=bool))
         measured = EvaluationResult(scans, rows, target, "test", predicted, thresholds)
-        return worst_cases(measured, preprocess(8), tmp_path / "worst", count)
+        return worst_cases(measured, preprocess(8), tmp_path / "worst", count,
+                           explained)
     return call
 
 
@@ -63,3 +66,20 @@ def test_the_picture_shows_the_named_scan_in_the_grey_values_of_the_model(find):
     with Image.open(case.picture) as picture:
         assert picture.size == (4 * 164 - 4, 2 * 164 - 4)  # 8 slices in two rows
         assert picture.convert("L").getpixel((80, 80)) == 20
+
+
+def test_all_slices_that_the_model_saw_can_be_scrolled(find):
+    case, = find("binary", [[1]], [[0.1]])
+    view, = case.strips.views
+    assert view.numbers == (1, 2, 4, 5, 6, 7, 9, 10) and view.count == 10
+    assert view.heats == () and view.weights == ()
+
+
+def test_an_error_that_is_explained_has_its_heat_map(find, tmp_path):
+    strips = sample_strips()
+    explained = [ExplainedCase(row, label, "", (), tmp_path, strips) for row, label in
+                 ((0, "b"), (1, "a"), (2, "c"))]
+    cases = find("multiclass", np.eye(3)[[0, 1, 0]], [[.3, .4, .3], [.1, .2, .7], [.1, .2, .7]],
+                 explained=explained)
+    assert [(case.title[:2], case.strips is strips) for case in cases] == [
+        ("r1", False), ("r2", True), ("r0", True)]  # r1 is explained for another class

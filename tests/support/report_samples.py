@@ -1,5 +1,6 @@
 """Made-up metrics in the form of metrics.json, and reports that show them."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from slivit.config import Target
+from slivit.explain.heatmaps import ViewSaliency
+from slivit.explain.strips import ScanStrips, make_strips
 from slivit.report.html import Case, Report
 from slivit.report.plots.draw import plot_scores
 
@@ -121,6 +124,27 @@ def scan_picture(path: Path, width: int = 656, height: int = 328, seed: int = 0)
     return path
 
 
+def sample_look(view: str = "acquisition", count: int = 5, explained: bool = True
+                ) -> ViewSaliency:
+    """Return slices of 48 x 32 pixels, each of one grey, 20 brighter than the one before.
+
+    The model looked at the left half of them, most at the last slice.
+    """
+    slices = np.zeros((count, 1, 48, 32), np.uint8)
+    slices += (20 + 20 * np.arange(count, dtype=np.uint8))[:, None, None, None]
+    look = ViewSaliency(view, (2 * count, 96, 64), 2 * np.arange(count), slices, (96.0, 64.0))
+    if not explained:
+        return look
+    weights = np.arange(1, count + 1) / np.arange(1, count + 1).sum()
+    cams = np.zeros((count, 2, 2)) + (1, 0)
+    return dataclasses.replace(look, rollout=weights[::-1], relevance=weights, cams=cams, cell=0.5)
+
+
+def sample_strips(explained: bool = True) -> ScanStrips:
+    """Return the strips of a scan of two views, of 5 and of 3 slices."""
+    return make_strips([sample_look("axial", 5, explained), sample_look("coronal", 3, explained)])
+
+
 def sample_report(folder: Path, target: Target, groups: list[str], title: str,
                   point: bool = True, column: str = "site", plots: bool = True) -> Report:
     """Return a report with something in every section, its pictures in `folder`."""
@@ -149,7 +173,8 @@ def sample_report(folder: Path, target: Target, groups: list[str], title: str,
             ("Labels", ", ".join(target.labels)), ("Task", target.task),
             ("Checkpoint", "runs/kermany_pretrained_seed_1/slivit.safetensors")),
         cohort, metrics, tuple(files), worst,
-        tuple(scan_picture(folder / "explain" / f"right_{i}_volume_{i}.png", 1200, 500, i)
+        tuple(Case(f"volume_{i}: {target.labels[0]}, right", (("Predicted", "0.9"),),
+                   scan_picture(folder / "explain" / f"right_{i}.png", 1200, 500, i))
               for i in range(2)),
         (("Intended use", "Research on macular volumes of adults; not for the care of patients."),
          ("Trained on", "1,204 volumes of 611 patients, seed 1"),
