@@ -26,7 +26,7 @@ from slivit.data.given_scans import Scan, given_scans
 from slivit.data.header_check import check_headers
 from slivit.data.scan_table import ScanTable, match_names
 from slivit.embedding import embed_scans, embed_slices
-from slivit.explain.cases import Case, Explanation, explain_scan
+from slivit.explain.explanation import Explanation, explain_scan
 from slivit.metrics.operating_point import Threshold, parse_rule
 from slivit.models.slivit import require_slice_tokens
 from slivit.prediction import InferenceOptions, average, check_test_time, predict_scans
@@ -157,7 +157,7 @@ class Model:
             raise UserError(f"explain takes one scan, found {len(table)}")
         pred = predict_scans(first, table, np.arange(1), self._run, 1, "").pred[0]
         column = int(np.argmax(pred)) if column is None else column
-        return explain_scan(first, table, 0, Case(0, column, "highest", 1, ""), pred)
+        return explain_scan(first, table, 0, column, pred)
 
     def embed(self, scans: Scan | Iterable[Scan], *, per_slice: bool = False,
               b_size: int = B_SIZE) -> np.ndarray | list[np.ndarray]:

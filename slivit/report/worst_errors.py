@@ -12,7 +12,8 @@ from slivit.data.cache import Prepared
 from slivit.data.datasets import prepare
 from slivit.data.scan_table import ScanTable
 from slivit.data.transforms import pick_slices
-from slivit.explain.cases import ExplainedCase, views_seen
+from slivit.explain.cases import ExplainedCase
+from slivit.explain.explanation import views_seen
 from slivit.explain.strips import ScanStrips, make_strips
 from slivit.metrics.confidence import judge, limits, ranked
 from slivit.report.contact_sheet import GAP, GREY, place_slice

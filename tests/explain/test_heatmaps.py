@@ -10,7 +10,7 @@ from scan_files import DIRECTIONS, dicom_of, write_dicom, write_dicom_series, wr
 from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.readers import scan_grid
 from slivit.data.scan_table import FileSource
-from slivit.explain.cases import by_view
+from slivit.explain.explanation import by_view
 from slivit.explain.heatmaps import enlarge, heat_volume, save_heat
 from slivit.explain.saliency import Saliency
 from slivit.models.slivit import SLIViT
