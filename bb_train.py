@@ -45,8 +45,9 @@ def main(argv: list[str] | None = None) -> None:
     args = build_parser(__doc__).parse_args(argv)
     trackers = records.tracker_options(args)
     check_trackers(trackers)
-    inputs = (args.meta_csv, records.weights_file(args))
+    inputs = (args.meta_csv, *records.on_disk(args.weights))
     with open_session(records.session_options(args), inputs) as run:
+        records.fetch_weights(args)
         records.check_training_options(args, run)
         scans, target = load(args)
         records.check_decoding(args, scans, run)

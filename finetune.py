@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from slivit.checkpoints.hub import local_file
 from slivit.checkpoints.pretrained import choose_start, read_start
 from slivit.cli import records
 from slivit.cli.finetune import build_parser, check_args
@@ -55,8 +56,9 @@ def main(argv: list[str] | None = None) -> None:
     args = build_parser(__doc__).parse_args(argv)
     check_args(args)
     check_trackers(records.tracker_options(args))
-    inputs = (args.meta_csv, args.bb_path, records.weights_file(args))
+    inputs = (args.meta_csv, *records.on_disk(args.bb_path, args.weights))
     with open_session(records.session_options(args), inputs) as run:
+        records.fetch_weights(args)
         records.check_training_options(args, run)
         scans = load(args)
         records.check_decoding(args, scans, run)
@@ -118,7 +120,7 @@ def resolve(args: argparse.Namespace, scans: ScanTable) -> tuple[ScanTable, Targ
 def make_model(args: argparse.Namespace, scans: ScanTable, target: Target
                ) -> tuple[SLIViT, str | None]:
     """Return the model with the weights it starts from, and what its backbone was trained on."""
-    start = (read_start(args.bb_path) if args.bb_path else
+    start = (read_start(local_file(args.bb_path)) if args.bb_path else
              choose_start(args.weights or "imagenet", args.backbone))
     if for_scratch(start.backbone) and start.source == "none":
         raise UserError(f"--backbone {start.backbone}: its BatchNorm has no running statistics "

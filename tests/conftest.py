@@ -13,6 +13,8 @@ import pytest
 import torch
 from converters import DATA, NAMES
 from helpers import RUN_2D, RUN_3D, write_image_table, write_volume_table
+from hub_server import running_hub
+from huggingface_hub import constants, file_download
 
 import bb_train
 import finetune
@@ -31,6 +33,23 @@ def pytest_collection_modifyitems(items):
 def user_cache(tmp_path_factory):
     """Keep what runs remember, here and in processes that tests start, out of the user's folder."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """An empty Hugging Face Hub on this machine, an empty cache, and no token."""
+    with running_hub() as server:
+        template = "HUGGINGFACE_CO_URL_TEMPLATE"  # huggingface_hub 0.25 has it in two places
+        where = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        for module, name, value in (
+                (constants, "ENDPOINT", server.url),
+                (constants, template, where), (file_download, template, where),
+                (constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache")),
+                (constants, "HF_TOKEN_PATH", str(tmp_path / "no_token")),
+                (constants, "HF_HUB_DISABLE_XET", True)):
+            monkeypatch.setattr(module, name, value, raising=False)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield server
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from torch import nn
 from slivit.checkpoints import checkpoint
 from slivit.checkpoints.convnext_formats import recognise
 from slivit.checkpoints.convnext_sizes import body, shapes_of
+from slivit.checkpoints.hub import TIMEOUT, local_file, title_of
 from slivit.checkpoints.tensor_files import (
     PICKLE,
     ZIP,
@@ -30,7 +31,6 @@ from slivit.models.backbone import check_name, for_scratch, input_statistics
 from slivit.utils.errors import UserError, first_line, listing
 from slivit.utils.log import LOG
 
-HUB_TIMEOUT = 10  # seconds
 DEFAULT = "convnext_tiny"
 PART = "backbone."  # before the names of a SLIViT's tensors that are its backbone's
 AGAIN = "Copy or download it again"
@@ -86,7 +86,8 @@ def choose_start(source: str, name: str | None) -> PretrainedBackbone:
     """Return what `--weights` and `--backbone` name.
 
     Args:
-        source: `imagenet` (timm's weights of the name), `none` (random weights) or a file.
+        source: `imagenet` (timm's weights of the name), `none` (random weights) or a file, of the
+            Hub too.
         name: timm's name; None for what the file holds, else convnext_tiny.
 
     Raises:
@@ -98,7 +99,7 @@ def choose_start(source: str, name: str | None) -> PretrainedBackbone:
         known = find_timm_weights(name) if source == "imagenet" else None
         return PretrainedBackbone(name, *statistics, source,
                                   trained_on=known.trained_on if known else None)
-    return read_start(Path(source), name)
+    return read_start(local_file(source), name)
 
 
 def read_start(path: Path, name: str | None = None) -> PretrainedBackbone:
@@ -118,6 +119,8 @@ def read_start(path: Path, name: str | None = None) -> PretrainedBackbone:
     if _has_card(path):
         card, state = checkpoint.read(path)
         backbone, title, trained_on = card.backbone, "backbone of this project", card.data["name"]
+        if (named := title_of(path)) != str(path):
+            trained_on += f" ({named})"
         mean, std, n_classes = card.preprocess.mean, card.preprocess.std, len(card.target.labels)
         if card.kind == "slivit":
             title, n_classes = "a SLIViT of this project, of which the backbone is taken", 0
@@ -180,7 +183,7 @@ def load_from_timm(backbone: nn.Module, name: str) -> None:
     try:
         if not cached:  # a quick look first: the hub's client tries again for a minute
             with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"),
-                                        timeout=HUB_TIMEOUT):
+                                        timeout=TIMEOUT):
                 pass
         pretrained = timm.create_model(name, pretrained=True, num_classes=0)
     except (OSError, urllib.error.URLError, RuntimeError, ValueError) as error:

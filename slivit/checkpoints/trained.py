@@ -10,6 +10,7 @@ from torch import nn
 
 from slivit.checkpoints import checkpoint
 from slivit.checkpoints.header import CheckpointHeader, Validation
+from slivit.checkpoints.hub import local_file
 from slivit.checkpoints.original.reader import read_original
 from slivit.checkpoints.tensor_files import is_safetensors
 from slivit.utils.errors import UserError, listing
@@ -34,12 +35,12 @@ def load_trained(path: Path, device: torch.device) -> Trained:
     return _restore(path, *checkpoint.read(path), device)
 
 
-def load_models(paths: Sequence[Path], device: torch.device, label: str | None = None
+def load_models(paths: Sequence[Path | str], device: torch.device, label: str | None = None
                 ) -> list[Trained]:
     """Load the checkpoints of a model, or of several whose predictions are to be averaged.
 
     Args:
-        paths: files of ours, or of the original SLIViT.
+        paths: files of ours, or of the original SLIViT, on this machine or the Hub.
         device: where the models are to run.
         label: what the model predicts, for the message on a file that does not say it.
 
@@ -47,6 +48,7 @@ def load_models(paths: Sequence[Path], device: torch.device, label: str | None =
         UserError: a file that is not a checkpoint, or does not state what it predicts; models that
             cannot be averaged.
     """
+    paths = [local_file(path) for path in paths]
     read = [read_any(path) for path in paths]
     for path, (card, _) in zip(paths, read, strict=True):
         if unsaid := card.data.get("assumed"):

@@ -79,7 +79,8 @@ def add_input_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
                        help="imagenet (default): timm's weights of --backbone, of ImageNet or "
                             "whatever its tag says, as in convnext_tiny.dinov3_lvd1689m; none; or "
                             "a file of ConvNeXt weights in the format of timm, torchvision, "
-                            "transformers, facebookresearch or the original SLIViT")
+                            "transformers, facebookresearch or the original SLIViT, on this "
+                            "machine or as hf://owner/name")
     group.add_argument("--img_size", type=types.picture_side, metavar="N",
                        help="side in pixels of the resized slices (default 224 for images, "
                             "256 for volumes, smaller for small data sets)")

@@ -13,9 +13,10 @@ SHIPPED = Path(__file__).resolve().parents[2] / "data/models/noduleshapes.safete
 def build_parser(text: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of evaluate.py; `text` describes it."""
     parser = Parser(text)
-    parser.add_argument("--checkpoint", type=types.path, nargs="+", metavar="FILE",
+    parser.add_argument("--checkpoint", type=types.weights_file, nargs="+", metavar="FILE",
                         help="slivit.safetensors of finetune.py, backbone.safetensors of "
-                             "bb_train.py, or slivit.pth of the original SLIViT; with several, "
+                             "bb_train.py, slivit.pth of the original SLIViT, or one of the "
+                             "Hugging Face Hub as hf://owner/name; with several, "
                              "their predictions are averaged and the models are compared (without "
                              "any scans given, the default is the model that ships, of the "
                              "embedded nodules)")

@@ -25,10 +25,10 @@ def build_parser(text: str | None = None) -> argparse.ArgumentParser:
                         help="auto (default): what the data set specifies; else 0/1 labels are "
                              "binary or multilabel, other numbers regression")
     group = arguments.add_input_options(parser)
-    group.add_argument("--bb_path", type=types.path, metavar="FILE",
+    group.add_argument("--bb_path", type=types.weights_file, metavar="FILE",
                        help="a backbone.safetensors of bb_train.py, a feature_extractor.pth of the "
-                            "original SLIViT, or another file of ConvNeXt weights; gives "
-                            "architecture and weights")
+                            "original SLIViT, another file of ConvNeXt weights, or one of the "
+                            "Hugging Face Hub as hf://owner/name; gives architecture and weights")
     arguments.add_slice_options(group)
     training_arguments.add_integrator_options(parser)
     group = training_arguments.add_training_options(parser, b_size=4, n_epochs=20, lr=1e-4,

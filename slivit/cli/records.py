@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from slivit.checkpoints.hub import is_hub_name, pinned
+from slivit.cli import types
 from slivit.config import Augmentation, FitOptions, IntegratorConfig
 from slivit.data import decode_check
 from slivit.data.load import DataOptions, InputOptions, make_preprocess
@@ -46,9 +48,24 @@ def session_options(args: argparse.Namespace) -> SessionOptions:
                           args.overwrite, getattr(args, "quiet", False), vars(args))
 
 
-def weights_file(args: argparse.Namespace) -> Path | None:
-    """Return the file that --weights names, None where it names none."""
-    return None if args.weights in (None, "imagenet", "none") else Path(args.weights)
+def on_disk(*names: str | Path | None) -> list[Path]:
+    """Return those of --weights, --bb_path and --checkpoint that name files of this machine."""
+    return [Path(name) for name in names if name not in (None, *types.STARTS)
+            and not is_hub_name(name)]
+
+
+def fetch_weights(args: argparse.Namespace) -> None:
+    """Fetch what --weights, --bb_path and --checkpoint name on the Hub, and note the commits.
+
+    Raises:
+        UserError: see hub.local_file.
+    """
+    for flag in ("weights", "bb_path", "checkpoint"):
+        given = getattr(args, flag, None)
+        if isinstance(given, list):
+            setattr(args, flag, [pinned(name) for name in given])
+        elif given not in (None, *types.STARTS):
+            setattr(args, flag, pinned(given))
 
 
 def integrator_config(args: argparse.Namespace) -> IntegratorConfig:

@@ -1,15 +1,20 @@
 """Types of command-line options: text in, value out, or a message that says what was expected."""
 
 import argparse
+import re
 from collections.abc import Callable
+from pathlib import Path
 
+from slivit.checkpoints.hub import is_hub_name, parse_hub_name, repo_fault
 from slivit.cli.paths import path
 from slivit.config import PLANES, VIEWS
 from slivit.data.ratio import parse_ratio
 from slivit.data.window import parse_window
 from slivit.metrics.operating_point import Rule, parse_rule
+from slivit.utils.errors import UserError
 
 MILLION = 1_000_000
+STARTS = ("imagenet", "none")  # --weights that are no files
 
 
 def positive_int(text: str) -> int:
@@ -77,7 +82,32 @@ def text(given: str) -> str:
 
 def weights(given: str) -> str:
     """Parse `imagenet`, `none` or the name of a file, of which `~` is expanded."""
-    return text(given) if given in ("imagenet", "none", "") else str(path(given))
+    return text(given) if given in (*STARTS, "") else str(weights_file(given))
+
+
+def weights_file(given: str) -> Path | str:
+    """Parse the name of a file of weights, or one of the Hub, which no Path can hold."""
+    if not is_hub_name(given):
+        return path(given)
+    try:
+        return str(parse_hub_name(given))
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def hub_repository(given: str) -> str:
+    """Parse `owner/name`, a repository of the Hub."""
+    if fault := repo_fault(given):
+        raise argparse.ArgumentTypeError(fault)
+    return given
+
+
+def licence(given: str) -> str:
+    """Parse the Hub's identifier of a licence, such as `cc-by-4.0`."""
+    if not re.fullmatch(r"[a-z][a-z0-9.-]{1,39}", given):
+        raise argparse.ArgumentTypeError(f"{_short(given)}: expected an identifier of the Hub, "
+                                         "such as apache-2.0 or cc-by-nc-4.0")
+    return given
 
 
 def gpu(given: str) -> str:

@@ -38,6 +38,18 @@ def known_sets() -> dict[str, int]:
     return EMBEDDED | {key: 3 if key.endswith("3d") else 2 for key in INFO}
 
 
+def set_and_size(name: str) -> tuple[str, int | None] | None:
+    """Return the set that a ScanTable of `load_named` is called by, and MedMNIST's size if told.
+
+    None where it is called by no data set: a table.
+    """
+    flag, _, size = name.partition("_")
+    ndim = known_sets().get(flag)
+    if ndim is None or size not in ("", *map(str, MEDMNIST_SIZES[ndim])):
+        return None
+    return flag, int(size) if size else None
+
+
 def load_named(name: str, ndim: int, data_root: Path, size: int = 28) -> ScanTable:
     """Load an embedded or a MedMNIST data set.
 
