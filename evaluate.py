@@ -23,7 +23,9 @@ if __name__ == "__main__":  # before the imports, which take seconds
 import numpy as np
 
 from slivit.checkpoints.checkpoint import CheckpointHeader
+from slivit.checkpoints.hub import title_of
 from slivit.checkpoints.patient_key import KEY_FILE, known_patients
+from slivit.checkpoints.sharing import UNNAMED, patients_removed
 from slivit.checkpoints.trained import Trained, load_models
 from slivit.cli import records
 from slivit.cli.evaluate import build_parser, complete
@@ -31,7 +33,7 @@ from slivit.data.decode_check import check_decoding
 from slivit.data.given_scans import given_scans
 from slivit.data.header_check import check_headers
 from slivit.data.load import load_scans
-from slivit.data.named_sets import MEDMNIST_SIZES, known_sets
+from slivit.data.named_sets import known_sets, set_and_size
 from slivit.data.scan_table import ScanTable, match_names
 from slivit.data.targets import check_splits, describe_task, fit_to_target
 from slivit.embedding import check_features_file, embed_scans, save_features
@@ -51,7 +53,9 @@ def main(argv: list[str] | None = None) -> None:
     """Options, models, data, report."""
     args = build_parser(__doc__).parse_args(argv)
     complete(args)
-    with open_session(records.session_options(args), (args.meta_csv, *args.checkpoint)) as run:
+    inputs = (args.meta_csv, *records.on_disk(*args.checkpoint))
+    with open_session(records.session_options(args), inputs) as run:
+        records.fetch_weights(args)
         evaluate(args, run)
 
 
@@ -77,9 +81,9 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
     rows = scans.rows(args.split)
     fingerprint = scans.fingerprint()
     if scans.drawn and args.split != "all" and fingerprint != card.data["fingerprint"]:
-        LOG.warning("warning: %s has no splits and is not the table used in training; its %s rows "
-                    "were drawn at random and may include scans the model was trained on. Evaluate "
-                    "an external table with --split all", scans.name, args.split)
+        LOG.warning("warning: %s has no splits and is not known to be the table used in training; "
+                    "its %s rows were drawn at random and may include scans the model was trained "
+                    "on. Evaluate an external table with --split all", scans.name, args.split)
     warn_of_training_patients(scans, rows, trained)
     if args.features is not None and run.world.is_main:
         check_features_file(args.features, args.overwrite,
@@ -154,15 +158,16 @@ def named_training_set(card: CheckpointHeader) -> tuple[str, int | None]:
     Raises:
         UserError: it was trained on a table, or is a model of the original SLIViT.
     """
-    ndim = 2 if card.kind == "backbone" else 3
-    flag, _, size = card.data["name"].partition("_")
-    if known_sets().get(flag) == ndim and size in ("", *map(str, MEDMNIST_SIZES[ndim])):
-        return flag, int(size) if size else None
+    known = set_and_size(card.data["name"])
+    if known and known_sets()[known[0]] == (2 if card.kind == "backbone" else 3):
+        return known
     if card.integrator and not card.integrator.tokens_are_slices:
         raise UserError("--checkpoint: a model of the original SLIViT does not record what it was "
                         "trained on; give the scans with --meta_csv, --dataset or --volume")
-    raise UserError(f"--checkpoint: was trained on the table {card.data['name']}; give it, or the "
-                    "table to evaluate, with --meta_csv")
+    name = card.data["name"]
+    raise UserError("--checkpoint: was trained on " + (
+        f"{name}; give the table to evaluate with --meta_csv" if name == UNNAMED else
+        f"the table {name}; give it, or the table to evaluate, with --meta_csv"))
 
 
 def warn_of_training_patients(scans: ScanTable, rows: np.ndarray, trained: list[Trained]) -> None:
@@ -185,6 +190,10 @@ def warn_of_training_patients(scans: ScanTable, rows: np.ndarray, trained: list[
                     "validation data of the checkpoint; if they are the same people, these scores "
                     "are too optimistic", len(seen), len(patients))
     untold = [str(one.path) for one, ids in zip(trained, known, strict=True) if ids is None]
+    for one in trained:
+        if patients and patients_removed(one.card):
+            LOG.info("cannot tell whether any of these patients were in training: %s was shared "
+                     "without anything about its patients", title_of(one.path))
     if untold:
         LOG.info("cannot tell whether any of these patients were in training: the %s of the "
                  "training run is not in the folder of %s", KEY_FILE, ", ".join(untold))

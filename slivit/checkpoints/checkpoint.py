@@ -79,6 +79,12 @@ def save(path: Path, model: nn.Module, card: CheckpointHeader,
     if half:
         state = {key: tensor.half() if tensor.ndim > 1 else tensor
                  for key, tensor in state.items()}
+    write(path, state, card, validation)
+
+
+def write(path: Path, state: dict[str, torch.Tensor], card: CheckpointHeader,
+          validation: Validation | None = None) -> None:
+    """Write tensors as they are, card and outputs on validation, whole or not at all."""
     content = {"format": FORMAT, **dataclasses.asdict(card)}
     if validation is not None:
         content["validation"] = {name: _to_lists(values)

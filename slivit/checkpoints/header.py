@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, NotRequired
 
 import numpy as np
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, MaxLen
 from pydantic import AfterValidator, FailFast
 from typing_extensions import TypedDict
 
 from slivit.config import (
+    MOST_LABELS,
     PLANES,
     STRICT,
     VIEWS,
@@ -141,6 +142,8 @@ class CheckpointHeader:
             where there is none.
         intended_use: for what the model may be used, and for what not; None for research in
             general.
+        thresholds: of each label, by Youden's index on validation, in a file that was shared and
+            has no validation outputs; None in others.
     """
 
     __pydantic_config__ = STRICT
@@ -158,6 +161,7 @@ class CheckpointHeader:
     training: TrainingFacts = dataclasses.field(default_factory=dict)
     temperature: Annotated[float, Ge(1e-3), Le(1e3)] | None = None
     intended_use: Text | None = None
+    thresholds: Annotated[tuple[Number | None, ...], MaxLen(MOST_LABELS)] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,6 +198,9 @@ def _faults(header: _Fields) -> list[str]:
                     facts.get(key) is None for key in wanted))]
     if header.validation is not None:
         bad += _outputs_faults(header.validation, header.target)
+    labels = len(header.target.labels)
+    if header.thresholds is not None and len(header.thresholds) != labels:
+        bad.append(f"thresholds: found {len(header.thresholds)}, expected {labels}, one per label")
     return bad
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from slivit.checkpoints.checkpoint import CheckpointHeader
+from slivit.checkpoints.hub import title_of
 from slivit.config import Augmentation, Target
 from slivit.data.scan_table import SPLITS, ScanTable
 from slivit.utils.log import counted
@@ -106,6 +107,11 @@ def card_rows(card: CheckpointHeader) -> tuple[tuple[str, str], ...]:
                                           training["options"].items() if value is not None)))
     if card.temperature is not None:
         rows.append(("Temperature", f"{card.temperature:.4g} (used with --calibrate)"))
+    if card.thresholds is not None:
+        rows.append(("Operating point", ", ".join(
+            f"{name} {value:.4g}" for name, value in zip(card.target.labels, card.thresholds,
+                                                         strict=True) if value is not None)
+            + " (Youden's index on validation)"))
     rows += [("Seed", str(card.seed)),
              ("Made with", ", ".join(f"{name} {value}" for name, value in card.versions.items())),
              ("Intended use", card.intended_use or RESEARCH)]
@@ -130,7 +136,8 @@ def provenance(paths: Sequence[Path], fingerprint: str) -> tuple[tuple[str, str]
     for path in paths:
         with path.open("rb") as file:
             files.append((f"SHA-256 of {path.name}",
-                          f"{hashlib.file_digest(file, 'sha256').hexdigest()} ({path})"))
+                          f"{hashlib.file_digest(file, 'sha256').hexdigest()} "
+                          f"({title_of(path)})"))
     command = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
     return (*files, ("Data fingerprint", fingerprint),
             ("Versions", ", ".join(f"{name} {value}" for name, value in versions().items())),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from slivit.checkpoints.hub import title_of
 from slivit.checkpoints.trained import Trained
 from slivit.config import Target
 from slivit.data.scan_table import ScanTable, match_names
@@ -78,9 +79,14 @@ def choose_thresholds(trained: list[Trained], rule: Rule,
     """Choose the operating point of each label on the models' validation outputs.
 
     Of several models the validation predictions are pooled. No threshold for regression, nor where
-    a checkpoint contains no validation outputs (files of earlier versions).
+    a checkpoint contains no validation outputs (files of earlier versions); but a shared one has
+    the thresholds of Youden's index, for predictions of it alone that are not calibrated.
     """
     target = trained[0].card.target
+    kept = trained[0].card.thresholds
+    if kept and len(trained) == 1 and rule.name == "youden" and not calibrate:
+        return [None if value is None else Threshold(str(rule), value, "validation")
+                for value in kept]
     known = [one for one in trained if one.validation is not None]
     if target.task == "regression" or len(known) < len(trained):
         return [None] * len(target.labels)
@@ -161,8 +167,11 @@ def keep_labels(measured: EvaluationResult, only: list[str]) -> EvaluationResult
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """Return paths without the folders that all of them share."""
+    """Return paths without the folders that all of them share; those of the Hub by its names."""
     if len(paths) < 2:
         return [path.name for path in paths]
+    titles = [title_of(path) for path in paths]
+    if titles != [str(path) for path in paths]:
+        return titles
     shared = os.path.commonpath([path.absolute().parent for path in paths])
     return [str(path.absolute().relative_to(shared)) for path in paths]

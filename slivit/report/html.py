@@ -110,11 +110,17 @@ def write_html(report: Report, path: Path) -> None:
 
 def write_markdown(report: Report, path: Path) -> None:
     """Write the same as GitHub-flavoured Markdown; pictures are named relative to its folder."""
-    environment = _environment(autoescape=False)
-    environment.filters["md"] = escape_markdown
+    environment = markdown_environment()
     environment.filters["link"] = lambda picture: quote(
         Path(os.path.relpath(picture, path.parent)).as_posix())
     _write(environment.get_template("report.md.j2"), report, path)
+
+
+def markdown_environment() -> jinja2.Environment:
+    """Return what renders templates of Markdown; their filter `md` is `escape_markdown`."""
+    environment = _environment(autoescape=False)
+    environment.filters["md"] = escape_markdown
+    return environment
 
 
 def escape_markdown(text: object) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from slivit.checkpoints import model_card
+from slivit.checkpoints.hub import title_of
 from slivit.checkpoints.trained import Trained
 from slivit.config import Target
 from slivit.data.scan_table import ScanTable
@@ -157,7 +158,7 @@ def _assemble(measured: EvaluationResult, trained: list[Trained], metrics: dict,
     cohorts |= {f"model: {SPLIT_WORDS[name]}": facts
                 for name, facts in card.training.get("cohort", {}).items() if name != "test"}
     how = metrics["test_time"]
-    about = [("Models", ", ".join(str(one.path) for one in trained)
+    about = [("Models", ", ".join(title_of(one.path) for one in trained)
               + ("; predictions averaged" if len(trained) > 1 else "")),
              ("Data", f"{scans.name}, {split}: {metrics['n']} scans"),
              ("Task", f"{target.task}: {', '.join(target.labels)}"),
@@ -178,7 +179,9 @@ def _assemble(measured: EvaluationResult, trained: list[Trained], metrics: dict,
                      "chosen on them, so the scores are too optimistic.")
     if target.task != "regression" and not any(measured.thresholds):
         notes.append("No operating point: the checkpoint contains no validation predictions, or "
-                     "they lack a class.")
+                     "they lack a class."
+                     + " A shared checkpoint has one for --operating_point youden alone, without "
+                     "--calibrate and other checkpoints." * (card.thresholds is not None))
     worst = worst_cases(measured, card.preprocess, out_dir / "worst", explained=explained)
     return Report(f"SLIViT: {', '.join(target.labels)}", tuple(about),
                   model_card.cohort_table(cohorts, target), metrics, tuple(plots), tuple(worst),

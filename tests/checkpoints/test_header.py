@@ -84,6 +84,7 @@ def refusal(path):
 @pytest.mark.parametrize(("place", "value", "messages"), [
     ("temperature", 0, ["temperature: found 0, expected greater than or equal to 0.001"]),
     ("temperature", 1e300, ["temperature: found 1e+300, expected less than or equal to 1000"]),
+    ("thresholds", [0.5], ["thresholds: found 1, expected 2, one per label"]),
     ("target.shift", [1e300, 0.0], ["target.shift[0]: found 1e+300, expected less than"]),
     ("preprocess.std", [1e300] * 3, ["preprocess.std[0]: found 1e+300, expected less than"]),
     ("preprocess.std", [1e-30] * 3, ["preprocess.std[0]: found 1e-30, expected greater than"]),

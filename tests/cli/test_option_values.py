@@ -13,7 +13,7 @@ import evaluate
 import finetune
 from demo import __main__ as demo
 from demo import nodule_tables
-from slivit import check, convert
+from slivit import check, convert, share
 from slivit.cli import types
 
 sys.path.insert(0, str(DATA))  # where the converters find meta_table
@@ -25,9 +25,9 @@ import make_echonet_meta
 import make_folder_meta
 import make_kermany_meta
 
-PROGRAMS = (bb_train, finetune, evaluate, check, convert, demo, nodule_tables, build_model,
-            build_nodule_shapes,
-            export_medmnist_nifti, make_echonet_meta, make_folder_meta, make_kermany_meta)
+PROGRAMS = (bb_train, finetune, evaluate, check, convert, share, demo, nodule_tables, build_model,
+            build_nodule_shapes, export_medmnist_nifti, make_echonet_meta, make_folder_meta,
+            make_kermany_meta)
 HUGE = ("99999999999999999999", "-99999999999999999999", "1e400", "9" * 5000)
 
 
@@ -69,7 +69,8 @@ def test_empty_values_are_refused_by_every_option(program, action, capsys):
 
 @pytest.mark.parametrize(("program", "action"), [
     case for case in options() if case.values[1].type not in (None, types.names, types.text,
-                                                             types.weights, types.path)
+                                                             types.weights, types.weights_file,
+                                                             types.path)
     and case.values[1].choices is None])
 def test_huge_numbers_are_refused_by_every_option(program, action, capsys):
     for value in HUGE:
@@ -82,7 +83,8 @@ def test_huge_numbers_are_refused_by_every_option(program, action, capsys):
 
 
 def paths():
-    return [case for case in options() if case.values[1].type in (types.path, types.weights)]
+    return [case for case in options()
+            if case.values[1].type in (types.path, types.weights, types.weights_file)]
 
 
 def test_options_that_name_files_are_known():
@@ -116,8 +118,9 @@ def test_names_that_begin_with_a_tilde_stay_reachable(monkeypatch, tmp_path):
 
 def test_weights_are_names_or_files(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    assert [types.weights(text) for text in ("none", "imagenet", "~/w.pth", "w.pth")] == [
-        "none", "imagenet", "/home/me/w.pth", "w.pth"]
+    names = ("none", "imagenet", "~/w.pth", "w.pth", "hf://lab/model@v1")
+    assert [types.weights(text) for text in names] == [
+        "none", "imagenet", "/home/me/w.pth", "w.pth", "hf://lab/model@v1"]
 
 
 @pytest.mark.parametrize(("option", "message"), [

@@ -13,7 +13,7 @@ import evaluate
 import finetune
 from demo import __main__ as demo
 from demo import nodule_tables
-from slivit import check, convert
+from slivit import check, convert, share
 
 PAGES = [ROOT / "README.md", ROOT / "data/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BENCHMARKS = ("accuracy", "agreement", "intervals", "job_options", "learning_curve", "loading",
@@ -31,7 +31,7 @@ def text_of(page):
 def all_flags():
     """Return every flag of the scripts, commands, converters and benchmarks."""
     sys.path.insert(0, str(DATA))
-    modules = [bb_train, finetune, evaluate, check, convert, demo, nodule_tables]
+    modules = [bb_train, finetune, evaluate, check, convert, share, demo, nodule_tables]
     modules += [importlib.import_module(name) for name in NAMES]
     found = set().union(*(flags_of(module.build_parser()) for module in modules))
     for name in BENCHMARKS:
