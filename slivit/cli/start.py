@@ -2,6 +2,7 @@
 
 import importlib
 
+from slivit.utils.errors import UserError, refuse
 from slivit.utils.signals import end_at_signals
 
 
@@ -13,4 +14,7 @@ def begin(script: str, text: str | None) -> None:
         text: its description.
     """
     end_at_signals()
-    importlib.import_module(f"slivit.cli.{script}").build_parser(text).parse_args()
+    try:
+        importlib.import_module(f"slivit.cli.{script}").build_parser(text).parse_args()
+    except UserError as error:  # of the few options that other code than the parser's reads
+        refuse(error)

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from slivit.utils.log import wrapped
 from slivit.utils.signals import Stopped, ignore_at_end, stop_signals
@@ -95,9 +95,7 @@ def run_script(main: Callable[[], None]) -> None:
         with stop_signals():
             main()
     except UserError as error:
-        if error.by_one or int(os.environ.get("RANK", 0)) == 0:
-            _print_error(str(error))
-        sys.exit(2)
+        refuse(error)
     except PermissionError as error:  # of whatever looks at a file or folder
         _print_error(f"{error.filename}: {error.strerror}; check its permissions, and those of the "
                      "folders above it")
@@ -109,6 +107,13 @@ def run_script(main: Callable[[], None]) -> None:
         _end_stopped(stop)
     finally:
         ignore_at_end()
+
+
+def refuse(error: UserError) -> NoReturn:
+    """End a script over bad input: one message, exit code 2."""
+    if error.by_one or int(os.environ.get("RANK", 0)) == 0:
+        _print_error(str(error))
+    sys.exit(2)
 
 
 def _print_error(message: str) -> None:

@@ -73,6 +73,15 @@ def test_bad_values_are_refused_by_the_parser(options, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--split_ratio=1", "--window=x"])
+def test_a_script_refuses_bad_values_without_a_traceback(option):
+    done = subprocess.run([sys.executable, "finetune.py", option], cwd=ROOT, capture_output=True,
+                          text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {option.replace('=', ' ')}: expected ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_scans_without_a_model_are_refused(backbone_run, image_csv, tmp_path):
     for flag, value in (("--meta_csv", str(image_csv)), ("--volume", "x"), ("--dataset", "y")):
         with pytest.raises(UserError, match=f"{flag} needs --checkpoint, the model to evaluate"):
