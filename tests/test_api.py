@@ -34,15 +34,15 @@ def scans(volume_csv):
 def test_predictions_are_those_of_evaluate_to_the_last_digit(file, model, scans, volume_csv,
                                                              tmp_path):
     metrics, _ = run_evaluate(file, tmp_path / "out", "--meta_csv", volume_csv, "--split", "all")
-    table = pd.read_csv(tmp_path / "out/predictions.csv", float_precision="round_trip")
+    table = pd.read_csv(tmp_path / "out/predictions.csv", dtype=str)
     result = model.predict(scans)
     assert result.labels == model.labels == ("A",)
     assert result.probabilities.shape == (len(scans), 1)
-    assert result.probabilities[:, 0].tolist() == table["A_pred"].tolist()
+    assert result.probabilities[:, 0].tolist() == [float(cell) for cell in table["A_pred"]]
     point = metrics["labels"]["A"]["operating_point"]
     assert result.thresholds.tolist() == [point["threshold"]]
     known = table["A"].notna()
-    assert (result.above_threshold[known, 0] & (table["A"][known] == 1)).sum() == point["tp"]
+    assert (result.above_threshold[known, 0] & (table["A"][known].astype(float) == 1)).sum() == point["tp"]
 
 
 def test_several_models_are_averaged(file, model, scans, tmp_path):
