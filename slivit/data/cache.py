@@ -22,7 +22,7 @@ import numpy as np
 from slivit.config import Preprocess
 from slivit.utils.errors import RunError
 
-FORMAT = 1  # to be raised when the same options give other pixels
+FORMAT = 2  # to be raised when the same options give other pixels
 MAGIC = b"SLIVIT01"
 UNUSED = ("mean", "std")  # of Preprocess: they are applied later
 

@@ -19,7 +19,7 @@ from slivit.data.readers import Header, stats_of
 from slivit.utils.errors import NotWritten, UserError
 from slivit.utils.files import atomic_write
 
-FORMAT = 1  # to be raised when headers of the same files are read differently
+FORMAT = 2  # to be raised when headers of the same files are read differently
 FIELDS = tuple(field.name for field in dataclasses.fields(Header))
 Known = dict[str, tuple[str, Header]]  # of a scan's key: its stamp, and its header
 
