@@ -42,7 +42,8 @@ def test_predictions_are_those_of_evaluate_to_the_last_digit(file, model, scans,
     point = metrics["labels"]["A"]["operating_point"]
     assert result.thresholds.tolist() == [point["threshold"]]
     known = table["A"].notna()
-    assert (result.above_threshold[known, 0] & (table["A"][known].astype(float) == 1)).sum() == point["tp"]
+    positive = table["A"][known].astype(float) == 1
+    assert (result.above_threshold[known, 0] & positive).sum() == point["tp"]
 
 
 def test_several_models_are_averaged(file, model, scans, tmp_path):
