@@ -17,8 +17,8 @@ from slivit.explain.heatmaps import ViewSaliency, enlarge
 
 TALLEST = 8192          # pixels of a strip; some browsers show no taller picture
 BLOCK = 16              # pixels: JPEG mixes neighbours within such squares
-QUALITIES = range(85, 5, -5)  # of JPEG: the first that is small enough, else the last
-SLICE_BYTES = 0.18      # a pixel, at most: noise is packed harder
+QUALITIES = range(85, 0, -5)  # of JPEG: the first that is small enough, else the last
+SLICE_BYTES = 0.14      # a pixel, at most: noise is packed harder
 HEAT_PIXELS = 4         # a side of a cell of Grad-CAM: between cells the browser interpolates
 
 
@@ -89,7 +89,7 @@ def smaller_uri(picture: Image.Image, most: float, png: bytes | None = None) -> 
     """
     png = png or _encoded(picture, "PNG")
     for quality in QUALITIES:
-        jpeg = _encoded(picture, "JPEG", quality=quality)
+        jpeg = _encoded(picture, "JPEG", quality=quality, optimize=True)
         if len(jpeg) <= most * picture.width * picture.height:
             break
     return _uri("jpeg", jpeg) if len(jpeg) < len(png) else _uri("png", png)
