@@ -7,17 +7,19 @@ import time
 
 import numpy as np
 import pytest
-from report_samples import sample_report, sample_strips, scan_picture
+from report_samples import sample_look, sample_report, sample_strips, scan_picture
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from slivit.config import Target
+from slivit.data.cache import Prepared
 from slivit.explain.figures import draw_explanation
 from slivit.explain.heatmaps import ViewSaliency
 from slivit.explain.strips import make_strips
 from slivit.report.html import TEMPLATES, Case, write_html
+from slivit.report.worst_errors import draw_scan
 
 SHOWN = """
 const box = arguments[0], canvas = box.querySelector('canvas');
@@ -147,7 +149,10 @@ def test_the_heat_map_lies_over_the_slice(browser, open_viewer):
     box.find_element(By.CLASS_NAME, "heat").send_keys("h")
     assert left() == over
     set_slider(browser, box, "heat", 100)
-    assert left()[0] > over[0]
+    strong = left()
+    assert strong[0] > over[0]
+    box.find_element(By.CLASS_NAME, "heat").send_keys("hh")  # hidden, then as strong as it was
+    assert left() == strong
     assert not open_viewer("worst").find_elements(By.CSS_SELECTOR, ".heat, .bars")
 
 
@@ -208,18 +213,35 @@ def test_the_viewer_stays_small_and_can_be_read(name, most):
     assert max(map(len, lines)) <= 120
 
 
-def test_ten_explained_scans_fit_into_8_mb(tmp_path):
-    slices = np.random.default_rng(0).integers(0, 256, (28, 1, 256, 256), dtype=np.uint8)
+def test_one_slice_of_several_has_its_number_and_no_bars(browser, tmp_path):
+    report = sample_report(tmp_path, Target("binary", ("a",)), [], "A report", plots=False)
+    case = dataclasses.replace(report.explanations[0], strips=make_strips([sample_look(count=1)]))
+    write_html(dataclasses.replace(report, explanations=(case,)), tmp_path / "report.html")
+    browser.get((tmp_path / "report.html").as_uri())
+    texts = [browser.find_element(By.CSS_SELECTOR, name).text for name in (
+        ".where", ".legend", "section[aria-labelledby=explanations] .help")]
+    assert texts[0] == "Slice 1 of 2, weight 1.000"
+    assert "Bars" not in texts[1] and "Scroll" not in texts[2]
+
+
+def test_ten_explained_scans_and_five_other_errors_fit_into_8_mb(tmp_path):
+    slices = np.random.default_rng(0).integers(0, 96, (28, 1, 256, 256), dtype=np.uint8)
     weights = np.full(28, 1 / 28)
     looks = [ViewSaliency("acquisition", (28, 256, 256), np.arange(28), slices, (1.0, 1.0), weights,
                           weights, slices[:, 0, ::32, ::32] / 255, 0.125)]
+    seen = [ViewSaliency("acquisition", (28, 256, 256), np.arange(28), slices, (1.0, 1.0))]
     draw_explanation(looks, ("noise", "the worst there is"), tmp_path / "scan.png")
+    draw_scan(Prepared(slices, (28,)), tmp_path / "sheet.png")
     report = sample_report(tmp_path, Target("binary", ("a",)), [], "A report", plots=False)
+    explained = Case("noise", (), tmp_path / "scan.png", make_strips(looks))
+    error = Case("noise", (), tmp_path / "sheet.png", make_strips(seen))
     sizes = []
-    for cases in ((), (Case("noise", (), tmp_path / "scan.png", make_strips(looks)),)):
-        write_html(dataclasses.replace(report, explanations=cases), tmp_path / "report.html")
+    for shown in ((), (explained,), (error,)):
+        write_html(dataclasses.replace(report, worst=(), explanations=shown),
+                   tmp_path / "report.html")
         sizes.append((tmp_path / "report.html").stat().st_size)
-    assert 6e6 < sizes[0] + 10 * (sizes[1] - sizes[0]) < 7.5e6
+    empty, one, other = sizes
+    assert 7e6 < empty + 10 * (one - empty) + 5 * (other - empty) < 8e6
 
 
 def test_a_scan_that_is_shown_twice_is_on_the_page_once(tmp_path):

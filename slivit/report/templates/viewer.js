@@ -17,9 +17,11 @@ function openViewer(box) {
   const pen = canvas.getContext("2d", { willReadFrequently: true });
   const [slider, heat, width, level] = ["slice", "heat", "window", "level"].map(
     name => box.querySelector("input." + name));
+  const where = box.querySelector(".where");  // none of a scan of one slice
   const settings = [heat, width, level].filter(Boolean);
   const pictures = new Map();  // of the strips, while the viewer is near the window
   let at = scan.start;
+  let opacity = heat?.defaultValue;  // at which H shows the heat map again
   let near = false;
 
   // Drawing
@@ -83,10 +85,8 @@ function openViewer(box) {
 
   function show(index) {
     at = Math.min(Math.max(Math.round(index), 0), slices.length - 1);
-    if (slider) {
-      slider.value = at;
-      slider.ariaValueText = box.querySelector(".where").textContent = describe();
-    }
+    if (where) where.textContent = describe();
+    if (slider) [slider.value, slider.ariaValueText] = [at, describe()];
     draw();
   }
 
@@ -157,7 +157,8 @@ function openViewer(box) {
     if (event.ctrlKey || event.altKey || event.metaKey) return;  // keys of the browser
     if (event.key.toLowerCase() === "r") reset();
     if (event.key.toLowerCase() === "h" && heat) {
-      heat.value = heat.valueAsNumber ? 0 : heat.defaultValue;
+      if (heat.valueAsNumber) opacity = heat.value;
+      heat.value = heat.valueAsNumber ? 0 : opacity;
       update();
     }
   }
