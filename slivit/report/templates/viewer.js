@@ -7,7 +7,7 @@ const NOTCH = 40;     // pixels of scrolling that make a step; a wheel's notch i
 const PAUSE = 400;    // milliseconds without the wheel, after which the page may scroll again
 const RANGE = 255;    // of the grey values of the pictures
 const SWIPE = 6;      // pixels of a swipe that make a step, at least
-let pageMoved = -PAUSE;  // when the wheel last scrolled the page
+let pageMoved = -PAUSE;  // when the wheel last scrolled the page up or down
 
 function openViewer(box) {
   const scan = JSON.parse(document.getElementById(box.dataset.scan).textContent);
@@ -193,7 +193,7 @@ function openViewer(box) {
 }
 
 document.addEventListener("wheel", event => {
-  if (!event.defaultPrevented) pageMoved = event.timeStamp;
+  if (event.deltaY && !event.defaultPrevented) pageMoved = event.timeStamp;
 }, { passive: true });
 document.querySelectorAll(".viewer").forEach(openViewer);
 document.querySelectorAll(".help").forEach(text => { text.hidden = false; });
