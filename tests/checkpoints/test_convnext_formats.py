@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 import torchvision
+import transformers
 from original_files import random_model
 from timm.models.convnext import checkpoint_filter_fn
 from torch import nn
@@ -17,7 +18,6 @@ from transformers import (
     ConvNextModel,
     ConvNextV2Config,
     ConvNextV2ForImageClassification,
-    DINOv3ConvNextBackbone,
     DINOv3ConvNextConfig,
     DINOv3ConvNextModel,
 )
@@ -116,7 +116,7 @@ def test_dinov3_of_transformers_gives_the_same_numbers(saved, tmp_path):
     model.save_pretrained(tmp_path)  # under other names than those of the state dict
     file = tmp_path / "model.safetensors"
     state = read_tensors(file) if saved == "file" else model.state_dict()
-    assert ("stages.0.downsample_layers.0.weight" in state) == (saved == "file")
+    assert saved != "file" or "stages.0.downsample_layers.0.weight" in state
     found = recognise(state, "file")
     assert (found.architecture, found.n_classes, found.format.mean) == ("convnext_atto", 0,
                                                                         IMAGENET)
@@ -134,8 +134,9 @@ def test_dinov3_of_transformers_gives_the_same_numbers(saved, tmp_path):
 
 
 @torch.no_grad()
+@pytest.mark.skipif(not hasattr(transformers, "DINOv3ConvNextBackbone"), reason="since version 5")
 def test_dinov3_backbone_of_transformers_has_no_last_norm():
-    model = randomise(DINOv3ConvNextBackbone(DINOv3ConvNextConfig(**ATTO)))
+    model = randomise(transformers.DINOv3ConvNextBackbone(DINOv3ConvNextConfig(**ATTO)))
     x = torch.rand(1, 3, 64, 64)
     found = recognise(model.state_dict(), "file")
     assert "head.norm.weight" not in found.state

@@ -48,7 +48,11 @@ def test_table_of_docs_is_that_of_timm():
     text = (ROOT / "docs/weights.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `--backbone (\S+)`[^|]*\| (.+?) \|.*\| (\S+) \|$", text, re.M)
     assert len(rows) > 20
+    unknown = [name for name, *_ in rows if name not in timm.list_pretrained()]
+    assert unknown in ([], ["convnext_tiny.eupe_lvd1689m"])  # which earlier versions lack
     for name, data, licence in rows:
+        if name in unknown:
+            continue
         found = find_timm_weights(name)
         words = ", then ".join((found.data, *found.fine_tuned))
         assert (name, data, licence) == (
