@@ -162,8 +162,8 @@ def check_values(values: np.ndarray, path: Path) -> np.ndarray:
     Raises:
         ReadError: there are some.
     """
-    if values.dtype.kind == "f" and not (  # NaN fits nowhere
-            values.min() >= -LARGEST and values.max() <= LARGEST):
+    if values.dtype.kind == "f" and not (  # NaN fits nowhere; float16 would round LARGEST to inf
+            float(values.min()) >= -LARGEST and float(values.max()) <= LARGEST):
         what = "NaN or infinite values" if not np.isfinite(values).all() else (
             f"values beyond {LARGEST:.3g}, expected those of float32")
         raise ReadError(f"{path}: contains {what}")
