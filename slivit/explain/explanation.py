@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from slivit.checkpoints.trained import Trained
 from slivit.config import Preprocess, Target
@@ -106,6 +107,7 @@ def explain_scan(trained: Trained, scans: ScanTable, row: int, label: int, pred:
                        scans.read.grid(row))
 
 
+@torch.inference_mode(False)  # gradients are needed, whatever mode the caller is in
 def look_at(model: SLIViT | ImageClassifier, scans: ScanTable, row: int, volume: Volume,
             output: int) -> list[ViewSaliency]:
     """Return what the model saw of each view of a scan, and how much it made of it for an output.

@@ -10,7 +10,7 @@ from slivit.data.readers.base import Header, visible_files
 from slivit.data.readers.dicom import is_dicom
 from slivit.data.readers.dicom_geometry import frame_geometry, slice_geometry
 from slivit.data.readers.members import SliceFile, read_dicom
-from slivit.data.readers.voxel_grid import Grid
+from slivit.data.readers.voxel_grid import Grid, transposed
 
 TAGS = ("Rows", "Columns", "NumberOfFrames", "InstanceNumber", "ImagePositionPatient",
         "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing", "SliceThickness",
@@ -43,7 +43,7 @@ def grid_of(path: Path, files: Sequence[SliceFile], header: Header) -> Grid:
         step = (places[-1][1] - first) / (count - 1)
     affine = np.eye(4)
     affine[:3] = np.stack([along * spacing[2], down * spacing[1], step, first], axis=1)
-    return Grid(TO_RAS @ affine, lambda values: values.transpose(2, 1, 0))
+    return Grid(TO_RAS @ affine, transposed)
 
 
 def _dicom_places(path: Path, files: Sequence[SliceFile]

@@ -4,6 +4,7 @@ import gzip
 import logging
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -215,7 +216,7 @@ def volume_of_image(image: SpatialImage, name: str) -> tuple[Volume, Grid]:
 def grid_of(layout: Layout, like: nib.Nifti1Image | None = None) -> Grid:
     """Return the grid of a file; see voxel_grid.Grid for `like`."""
     axes = geometry(layout)[0]
-    return Grid(layout.affine, lambda values: reorient(values, axes, layout.codes), like)
+    return Grid(layout.affine, partial(reorient, axes=axes, wanted=layout.codes), like)
 
 
 def geometry(layout: Layout) -> tuple[str, tuple[float, ...], tuple[int, ...]]:

@@ -9,6 +9,7 @@ import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from slivit.data.readers.base import (
 )
 from slivit.data.readers.orientation import axes_of, reorient
 from slivit.data.readers.text_header import shown
-from slivit.data.readers.voxel_grid import Grid
+from slivit.data.readers.voxel_grid import Grid, transposed
 
 COLOURS = (3, 4)           # numbers per voxel: red, green, blue, and opacity
 ANY = zlib.MAX_WBITS + 32  # zlib's sign for data packed as zlib or as gzip
@@ -147,10 +148,7 @@ def grid(stored: Stored, header: Header) -> Grid:
     1 mm per voxel where there is no spacing.
     """
     codes = stored.codes()
-
-    def place(values: np.ndarray) -> np.ndarray:
-        return values.transpose(2, 1, 0) if codes is None else reorient(values, header.axes, codes)
-
+    place = transposed if codes is None else partial(reorient, axes=header.axes, wanted=codes)
     return Grid(TO_RAS @ stored.affine(), place)
 
 

@@ -16,7 +16,8 @@ class Grid:
 
     Attributes:
         affine: (4, 4), from voxel numbers to mm to the right, to the front and to the head.
-        place: turns values (N, H, W), in the order of the slices as read, into this grid.
+        place: turns values (N, H, W), in the order of the slices as read, into this grid; one that
+            can be pickled.
         like: the image whose header a file in this grid is to have; None for a new one.
     """
 
@@ -51,7 +52,12 @@ def plain_grid(spacing: tuple[float, float, float] | None) -> Grid:
         spacing: mm between slices, rows and columns.
     """
     affine = np.diag([*(np.array((spacing or (1.0, 1.0, 1.0))[::-1]) * (-1, -1, 1)), 1.0])
-    return Grid(affine, lambda values: values.transpose(2, 1, 0))
+    return Grid(affine, transposed)
+
+
+def transposed(values: np.ndarray) -> np.ndarray:
+    """Turn slices (N, H, W) into a grid of columns, rows and slices."""
+    return values.transpose(2, 1, 0)
 
 
 def uncut(values: np.ndarray, axes: str | None, view: str) -> np.ndarray:
