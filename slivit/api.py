@@ -13,6 +13,7 @@ width) of any type of number, a nibabel image, or a list of these; for a 2D back
 that the scripts print.
 """
 
+import operator
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from slivit.checkpoints.hub import is_hub_name
 from slivit.checkpoints.trained import Trained, load_models
 from slivit.config import Target
 from slivit.data.given_scans import Scan, given_scans
@@ -126,6 +128,7 @@ class Model:
         """
         if tta not in (None, "flips"):
             raise UserError(f"tta={tta!r}: expected None or 'flips'")
+        b_size = _batch_size(b_size)
         how = InferenceOptions(tta == "flips", 0, calibrate)
         for one in self._trained:
             check_test_time(one, how)
@@ -149,6 +152,8 @@ class Model:
             UserError: see `predict`; an unknown label; several scans; a model of the original
                 SLIViT, whose tokens are not slices.
         """
+        if not (label is None or isinstance(label, str)):
+            raise UserError(f"label={label!r}: expected one of {', '.join(self.labels)}")
         first = self._trained[0]
         require_slice_tokens(first.model, "explanations")
         column = None if label is None else match_names([label], self.labels, "labels")[0]
@@ -177,6 +182,7 @@ class Model:
         if len(self._trained) > 1:
             raise UserError(f"embed takes one model, found {len(self._trained)}; load them one by "
                             "one")
+        b_size = _batch_size(b_size)
         table = self._table(scans)
         embed = embed_slices if per_slice else embed_scans
         return embed(self._trained[0], table, np.arange(len(table)), self._run, b_size)
@@ -189,6 +195,21 @@ class Model:
 
     def _thresholds(self, calibrate: bool) -> list[Threshold | None]:
         return choose_thresholds(list(self._trained), parse_rule("youden"), calibrate)
+
+
+def _batch_size(given: object) -> int:
+    """Return a number of scans; refuse what is none.
+
+    Raises:
+        UserError: not a whole number, or below 1.
+    """
+    try:
+        number = operator.index(given)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise UserError(f"b_size={given!r}: expected a whole number of at least 1")
+    return number
 
 
 def load(*checkpoints: str | os.PathLike, gpu_id: int | str | None = None) -> Model:
@@ -211,6 +232,9 @@ def load(*checkpoints: str | os.PathLike, gpu_id: int | str | None = None) -> Mo
     odd = [one for one in checkpoints if not isinstance(one, (str, os.PathLike))]
     if odd:
         raise UserError(f"found a checkpoint of type {type(odd[0]).__name__}, expected a path")
-    paths = [Path(one) for one in checkpoints]
+    names = [os.fsdecode(one) for one in checkpoints]
+    if not all(names):
+        raise UserError("the name of a checkpoint is empty, expected a path or hf://owner/name")
+    paths = [name if is_hub_name(name) else Path(name) for name in names]
     device = choose_device(None if gpu_id is None else str(gpu_id))
     return Model(load_models(paths, device), Session(device, quiet=True))

@@ -1,5 +1,6 @@
 """SLIViT from Python: the numbers of evaluate.py, and one kind of error."""
 
+import pickle
 import subprocess
 import sys
 
@@ -82,6 +83,15 @@ def test_explanations_are_saved_in_the_grid_of_the_scan(model, scans, tmp_path):
     assert (tmp_path / "new/out/A_scan_1.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_explanations_go_to_other_processes_and_need_no_mode_of_torch(model, tmp_path):
+    image = nib.Nifti1Image(np.arange(480, dtype=np.int16).reshape(8, 10, 6), np.diag([2, 2, 3, 1]))
+    with torch.inference_mode():
+        found = model.explain(image)
+    copy = pickle.loads(pickle.dumps(found))
+    assert (copy.heat == found.heat).all()
+    assert copy.save(tmp_path).is_file()
+
+
 def test_a_vector_a_volume_gives_the_prediction(model, scans):
     vectors = model.embed(scans[:3])
     head = model._trained[0].model.integrator.head
@@ -119,6 +129,11 @@ def test_a_backbone_takes_images(backbone_run, image_csv, tmp_path):
     ([np.zeros((3, 5, 5)), "x"], "type ndarray, str; expected paths, or numpy"),
     (7, "found int, expected a scan"),
     (nib.Nifti1Image(np.zeros((5, 5, 1), np.uint8), np.eye(4)), "which is one slice"),
+    (np.full((3, 5, 5), np.inf, np.float16), "scan_1: contains NaN or infinite values"),
+    (np.ma.masked_less(np.eye(3)[None], 1), "scan_1: is a masked array, expected one with all"),
+    ("", "a path is empty"), (b"a.npy", "found bytes, expected a scan"),
+    ({"a": np.zeros((3, 5, 5))}, "found dict, expected a scan"),
+    (pd.DataFrame({"Path": ["a.npy"]}), "found DataFrame, expected a scan"),
 ])
 def test_what_is_no_scan_is_refused(model, scans, message):
     with pytest.raises(slivit.UserError, match=message):
@@ -135,7 +150,10 @@ def test_a_table_is_no_scan_for_the_scripts_either(file, model, volume_csv, tmp_
 
 @pytest.mark.parametrize(("given", "message"), [
     ((), "no checkpoint is given"), (([],), "no checkpoint is given"),
-    (("absent",), "absent: no such checkpoint file"), ((7,), "of type int, expected a path")])
+    (("absent",), "absent: no such checkpoint file"), ((7,), "of type int, expected a path"),
+    (("",), "the name of a checkpoint is empty"), (("a" * 300,), "cannot be read .File name too"),
+    (("hf://owner",), "^hf://owner: found 'owner/', expected owner/name"),
+    (("https://huggingface.co/owner/name",), "one of the Hugging Face Hub is named hf://owner")])
 def test_what_is_no_checkpoint_is_refused(given, message):
     with pytest.raises(slivit.UserError, match=message):
         slivit.load(*given)
@@ -146,8 +164,18 @@ def test_other_options_are_refused(model, scans):
         model.predict(scans[:1], tta="rotations")
     with pytest.raises(slivit.UserError, match="labels: not found: 'B'"):
         model.explain(scans[0], label="B")
+    with pytest.raises(slivit.UserError, match="label=0: expected one of A"):
+        model.explain(scans[0], label=0)
     with pytest.raises(slivit.UserError, match="explain takes one scan, found 2"):
         model.explain(scans[:2])
+
+
+@pytest.mark.parametrize("b_size", [0, -1, 1.5, "4", None])
+def test_other_batch_sizes_are_refused(model, scans, b_size):
+    for method in (model.predict, model.embed):
+        with pytest.raises(slivit.UserError, match=f"b_size={b_size!r}: expected a whole number"):
+            method(scans[:1], b_size=b_size)
+    assert model.predict(scans[:3], b_size=np.int64(2)).values.shape == (3, 1)
 
 
 def test_the_command_line_is_not_imported():

@@ -221,7 +221,8 @@ def _message(name: HubName, error: Exception) -> str:
 
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, RevisionNotFoundError):
-        what = f"the repository has no revision {name.revision}"
+        what = (f"the repository has no revision {name.revision}" if name.revision else
+                "the repository is empty")
     elif isinstance(error, GatedRepoError):
         what = f"its owner admits those who ask: do so at {repo_url(name.repo)}, then {LOGIN}"
     elif isinstance(error, RepositoryNotFoundError) or status in (401, 403):

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import re
+import stat
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,8 @@ NOT_ALLOWED = re.compile(r"(?:GLOBAL|class) ([\w.]+)")
 ADVICE_TO_RUN = re.compile(r"weights.?only", re.IGNORECASE)  # in texts of torch, never passed on
 CUT = ("PytorchStreamReader", "unexpected EOF")
 MOST_LISTED = 10
+ADDRESSES = ("http:", "https:", "hf:")  # how names begin that are no paths
+ADDRESS_HINT = "; one of the Hugging Face Hub is named hf://owner/name[/file][@revision]"
 
 
 class Unreadable(Exception):
@@ -31,13 +34,20 @@ def check_file(path: Path, what: str = "checkpoint") -> None:
     """Refuse what is not a regular file.
 
     Raises:
-        UserError: there is none, or a folder, a pipe or a device.
+        UserError: there is none, or a folder, a pipe or a device; or the system will not say.
     """
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        hint = ADDRESS_HINT if str(path).lower().startswith(ADDRESSES) else ""
+        raise UserError(f"{path}: no such {what} file{hint}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in it
+        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})"
+                        ) from None
+    if stat.S_ISDIR(mode):
         raise UserError(f"{path}: is a folder, expected a file of weights")
-    if not path.is_file():
-        raise UserError(f"{path}: is not a regular file, expected a {what} file" if path.exists()
-                        else f"{path}: no such {what} file")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path}: is not a regular file, expected a {what} file")
 
 
 def beginning(path: Path) -> bytes:

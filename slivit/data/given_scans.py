@@ -1,11 +1,12 @@
 """Scans that are handed over one by one, without a table: paths, arrays, nibabel images."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from nibabel.spatialimages import SpatialImage
 
 from slivit.data.readers import Header, Pick, ReadError, Volume, split_key
@@ -69,14 +70,14 @@ def given_scans(scans: Scan | Iterable[Scan], ndim: int, labels: Sequence[str]) 
 
     Raises:
         UserError: there are none, or of several kinds; listing paths at which there is nothing, or
-            a table; arrays of another rank or with NaN in them.
+            a table; arrays of another rank, with NaN in them, or masked.
     """
     single = isinstance(scans, (str, os.PathLike, np.ndarray, SpatialImage))
     items = [scans] if single else _listed(scans)
     if not items:
         raise UserError("no scans are given; expected at least one")
     if all(isinstance(one, (str, os.PathLike)) for one in items):
-        paths = tuple(map(Path, items))
+        paths = tuple(map(_path, items))
         names, source = _names(paths), FileSource(paths, ndim)
     elif all(isinstance(one, (np.ndarray, SpatialImage)) for one in items):
         names = tuple(f"scan_{i}" for i in range(1, len(items) + 1))
@@ -94,10 +95,19 @@ def given_scans(scans: Scan | Iterable[Scan], ndim: int, labels: Sequence[str]) 
 
 def _listed(scans: object) -> list:
     try:
+        if isinstance(scans, (bytes, Mapping, pd.DataFrame)):  # lists of numbers, or of names
+            raise TypeError
         return list(scans)
     except TypeError:
         raise UserError(f"found {type(scans).__name__}, expected a scan: a path, a numpy array, a "
                         "nibabel image, or a list of these") from None
+
+
+def _path(given: str | os.PathLike) -> Path:
+    """Return a path; refuse an empty text, which would mean the current folder."""
+    if not (name := os.fsdecode(given)):
+        raise UserError("a path is empty, expected the name of a file or folder")
+    return Path(name)
 
 
 def _names(paths: Sequence[Path]) -> tuple[str, ...]:
@@ -137,7 +147,10 @@ def _in_memory(items: Sequence[np.ndarray | SpatialImage], names: Sequence[str],
 
 def _volume(one: np.ndarray | SpatialImage, name: str, ndim: int) -> tuple[Volume, Grid | None]:
     if isinstance(one, np.ndarray):
-        values = from_memory(one, ndim, name)
+        if np.ma.is_masked(one):
+            raise ReadError(f"{name}: is a masked array, expected one with all values; choose what "
+                            "stands in for the masked ones, as in array.filled(0)")
+        values = from_memory(np.asarray(one), ndim, name)
         return Volume(values if ndim == 3 else values[None]), None
     if ndim == 2:
         raise ReadError(f"{name}: is a volume ({type(one).__name__}), but this model is of images; "
