@@ -86,7 +86,7 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
                     "on. Evaluate an external table with --split all", scans.name, args.split)
     warn_of_training_patients(scans, rows, trained)
     if args.features is not None and run.world.is_main:
-        check_features_file(args.features, args.overwrite,
+        check_features_file(args.features, args.out_dir, args.overwrite,
                             chain(run.inputs, scans.read.files()))
     check_headers(scans, rows, card.preprocess.views, args.n_cpu)
     check_decoding(scans, card.preprocess, None if args.check_scans else args.b_size,

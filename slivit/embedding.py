@@ -83,11 +83,13 @@ def _forward(trained: Trained) -> Callable[[Batch], torch.Tensor]:
     return lambda batch: trained.model.embed(*model_inputs(batch, trained.model.preprocess))
 
 
-def check_features_file(path: Path, overwrite: bool, inputs: Iterable[Path]) -> None:
+def check_features_file(path: Path, out_dir: Path, overwrite: bool, inputs: Iterable[Path]
+                        ) -> None:
     """Refuse a place where the vectors of scans cannot be written.
 
     Args:
         path: of the file.
+        out_dir: of the run, which makes it.
         overwrite: whether one that is there may be replaced.
         inputs: files that the run reads, which must not be.
 
@@ -96,7 +98,7 @@ def check_features_file(path: Path, overwrite: bool, inputs: Iterable[Path]) -> 
     """
     if path.suffix.lower() != SUFFIX:
         raise UserError(f"--features {path}: expected a name that ends with {SUFFIX}")
-    if not path.parent.is_dir():
+    if not path.parent.is_dir() and path.parent.resolve() != out_dir.resolve():
         raise UserError(f"--features {path}: there is no folder {path.parent}; make it first")
     check_replaceable(path, "--features")
     if path.exists() and not overwrite:

@@ -193,9 +193,9 @@ def test_unknown_names_are_no_attributes():
 
 def test_features_have_what_they_are_of(file, model, scans, volume_csv, tmp_path):
     run_evaluate(file, tmp_path / "out", "--meta_csv", volume_csv, "--split", "all", "--features",
-                 tmp_path / "f.npz")
+                 tmp_path / "out/f.npz")
     table = read_table(tmp_path / "out/predictions.csv")
-    with np.load(tmp_path / "f.npz", allow_pickle=False) as found:
+    with np.load(tmp_path / "out/f.npz", allow_pickle=False) as found:
         assert found["features"].tolist() == model.embed(scans).tolist()
         assert found["ids"].tolist() == table["id"].tolist()
         assert found["patients"].tolist() == table["patient"].tolist()
