@@ -95,6 +95,7 @@ def test_what_cannot_be_had_is_one_message_at_once(hub, monkeypatch):
     publish(hub)
     publish(hub, "lab/private", private=True)
     publish(hub, "lab/gated", gated=True)
+    hub.repositories["lab/empty"] = Repository()
     for name, text in (
             ("lab/none", "hf://lab/none: there is no such repository, or it is private and no "
                          "token is set (log in with `hf auth login`, or set HF_TOKEN). Wanted "
@@ -104,6 +105,7 @@ def test_what_cannot_be_had_is_one_message_at_once(hub, monkeypatch):
             ("lab/private", "no such repository, or it is private and no token is set"),
             ("lab/gated", f"its owner admits those who ask: do so at {hub.url}/lab/gated"),
             ("lab/model@v9", "the repository has no revision v9"),
+            ("lab/empty", "hf://lab/empty: the repository is empty. Wanted"),
             ("lab/model/x.pth", "has no x.pth (weights there: slivit.safetensors)")):
         assert text in refusal(f"hf://{name}")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
