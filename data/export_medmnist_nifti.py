@@ -18,9 +18,9 @@ from pathlib import Path
 
 if __name__ == "__main__":  # the packages of the repository are one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from slivit.utils.signals import end_at_signals
+    from slivit.utils.startup import begin_process
 
-    end_at_signals()  # before the imports, which take seconds
+    begin_process()  # before the imports, which take seconds
 
 import nibabel
 import numpy as np

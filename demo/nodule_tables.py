@@ -12,9 +12,9 @@ import argparse
 from pathlib import Path
 
 if __name__ == "__main__":  # before the imports, which take seconds
-    from slivit.utils.signals import end_at_signals
+    from slivit.utils.startup import begin_process
 
-    end_at_signals()
+    begin_process()
 
 import numpy as np
 import pandas as pd

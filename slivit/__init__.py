@@ -23,6 +23,9 @@ def __getattr__(name: str) -> object:
     if name in ("RunError", "UserError"):
         from slivit.utils import errors as module
     elif name in __all__:
+        from slivit.utils.startup import wait_asleep
+
+        wait_asleep()
         from slivit import api as module
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

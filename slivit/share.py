@@ -15,9 +15,9 @@ import tempfile
 from pathlib import Path
 
 if __name__ == "__main__":  # before the imports, which take seconds
-    from slivit.utils.signals import end_at_signals
+    from slivit.utils.startup import begin_process
 
-    end_at_signals()
+    begin_process()
 
 from slivit.checkpoints import checkpoint
 from slivit.checkpoints.checkpoint import CheckpointHeader

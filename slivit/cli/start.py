@@ -3,7 +3,7 @@
 import importlib
 
 from slivit.utils.errors import UserError, refuse
-from slivit.utils.signals import end_at_signals
+from slivit.utils.startup import begin_process
 
 
 def begin(script: str, text: str | None) -> None:
@@ -13,7 +13,7 @@ def begin(script: str, text: str | None) -> None:
         script: its name, which is also that of the module with its parser.
         text: its description.
     """
-    end_at_signals()
+    begin_process()
     try:
         importlib.import_module(f"slivit.cli.{script}").build_parser(text).parse_args()
     except UserError as error:  # of the few options that other code than the parser's reads

@@ -1,0 +1,28 @@
+"""What a process does first, before imports that take seconds.
+
+Imports nothing that takes time.
+"""
+
+import os
+import sys
+
+from slivit.utils.signals import end_at_signals
+
+WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")  # a user's own settings win
+SPINS = "1000"  # of a thread that waits, before it sleeps: microseconds
+
+
+def begin_process() -> None:
+    """Let signals end the process, and threads wait for each other without taking a core."""
+    end_at_signals()
+    wait_asleep()
+
+
+def wait_asleep() -> None:
+    """Have the threads of PyTorch on a CPU sleep soon when they wait for each other.
+
+    By default those of GNU's OpenMP spin for some milliseconds, so that beside another busy process
+    each waits for one that cannot run. It is read when torch is imported, and has no effect later.
+    """
+    if "torch" not in sys.modules and not any(name in os.environ for name in WAITING):
+        os.environ["GOMP_SPINCOUNT"] = SPINS
