@@ -235,6 +235,6 @@ def load(*checkpoints: str | os.PathLike, gpu_id: int | str | None = None) -> Mo
     names = [os.fsdecode(one) for one in checkpoints]
     if not all(names):
         raise UserError("the name of a checkpoint is empty, expected a path or hf://owner/name")
-    paths = [name if is_hub_name(name) else Path(name) for name in names]
+    paths = [name if is_hub_name(name) else Path(os.path.expanduser(name)) for name in names]
     device = choose_device(None if gpu_id is None else str(gpu_id))
     return Model(load_models(paths, device), Session(device, quiet=True))

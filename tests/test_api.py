@@ -214,3 +214,10 @@ def test_features_are_not_written_where_they_cannot_be(file, volume_csv, tmp_pat
                      tmp_path / name)
     assert not (tmp_path / "out").exists()
     assert (tmp_path / "old.npz").read_bytes() == b"mine"
+
+
+def test_a_home_folder_is_expanded(file, scans, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "model.safetensors").symlink_to(file)
+    (tmp_path / "scan.npy").symlink_to(scans[1])
+    assert slivit.load("~/model.safetensors").predict("~/scan.npy").ids == ("scan.npy",)

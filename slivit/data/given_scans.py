@@ -107,7 +107,7 @@ def _path(given: str | os.PathLike) -> Path:
     """Return a path; refuse an empty text, which would mean the current folder."""
     if not (name := os.fsdecode(given)):
         raise UserError("a path is empty, expected the name of a file or folder")
-    return Path(name)
+    return Path(os.path.expanduser(name))
 
 
 def _names(paths: Sequence[Path]) -> tuple[str, ...]:
