@@ -72,6 +72,8 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
     LOG.info("checkpoint: %s, %s, %s, trained on %s%s", card.kind, card.backbone,
              describe_task(card.target), card.data["name"],
              "" if len(trained) == 1 else f"; predictions of {len(trained)} are averaged")
+    if card.intended_use:
+        LOG.info("intended use: %s", card.intended_use)
     match_names(named, card.target.labels, "labels of the checkpoint")
     scans = find_scans(args, card)
     if args.group_by:

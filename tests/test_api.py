@@ -10,9 +10,12 @@ import pandas as pd
 import pytest
 import torch
 from helpers import absolute_table, run_evaluate
+from sklearn.metrics import roc_auc_score
 
 import slivit
 from slivit.checkpoints import checkpoint
+from slivit.cli.evaluate import SHIPPED
+from slivit.data.named_sets import DATA_DIR, load_named
 from slivit.data.readers import read_volume
 from slivit.utils.cells import read_table
 
@@ -221,3 +224,13 @@ def test_a_home_folder_is_expanded(file, scans, tmp_path, monkeypatch):
     (tmp_path / "model.safetensors").symlink_to(file)
     (tmp_path / "scan.npy").symlink_to(scans[1])
     assert slivit.load("~/model.safetensors").predict("~/scan.npy").ids == ("scan.npy",)
+
+
+def test_the_model_that_ships_tells_malignant_outlines_from_benign_ones():
+    model, nodules = slivit.load(SHIPPED), load_named("noduleshapes3d", 3, DATA_DIR)
+    rows = nodules.rows("test")[:40]
+    found = model.predict([nodules.read(row).slices for row in rows]).probabilities[:, 0]
+    assert roc_auc_score(nodules.labels[rows, 0], found) > 0.85
+    assert SHIPPED.stat().st_size < 8e6
+    assert "of no use on CT" in model._trained[0].card.intended_use
+    assert model._trained[0].card.data["fingerprint"] == nodules.fingerprint()

@@ -1,5 +1,6 @@
 """What evaluate.py finds out beside the scores, and scans without labels."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -175,3 +176,12 @@ def test_rule_that_is_none_is_a_bad_option(capsys):
         evaluate.main(["--checkpoint", "x", "--operating_point", "best"])
     assert stop.value.code == 2
     assert "expected youden, sensitivity=VALUE or specificity=VALUE" in capsys.readouterr().err
+
+
+def test_what_a_model_is_for_is_said_first(model, volume_csv, tmp_path, capsys):
+    card, network = checkpoint.load(model)
+    checkpoint.save(path := tmp_path / "slivit.safetensors", network,
+                    dataclasses.replace(card, intended_use="Learning only."))
+    run_evaluate(path, tmp_path / "out", "--meta_csv", volume_csv)
+    assert "\nintended use: Learning only.\n" in capsys.readouterr().out
+    assert "**Intended use**: Learning only." in (tmp_path / "out/report.md").read_text()
