@@ -24,6 +24,7 @@ results: .venv/dev.stamp  # from the finished benchmark jobs
 	$(BIN)/python -m benchmarks.learning_curve --summary
 	$(BIN)/python -m benchmarks.ratings --summary
 	$(BIN)/python -m benchmarks.search --summary
+	$(BIN)/python -m benchmarks.precision --summary --seeds 0,1
 	$(BIN)/python -m benchmarks.results
 
 lint: .venv/dev.stamp

@@ -45,7 +45,8 @@ from slivit.utils.errors import UserError, run_script
 from slivit.utils.files import write_json
 from slivit.utils.log import LOG
 from slivit.utils.output_dir import make_config, open_out_dir
-from slivit.utils.runtime import versions
+from slivit.utils.precision import precision_name
+from slivit.utils.runtime import log_device, versions
 from slivit.utils.session import Session, open_session
 
 
@@ -62,7 +63,9 @@ def main(argv: list[str] | None = None) -> None:
 def evaluate(args: argparse.Namespace, run: Session) -> None:
     """Evaluate the checkpoints on the data."""
     named = args.pathologies or []
-    trained = load_models(args.checkpoint, run.device, named[0] if len(named) == 1 else None)
+    trained = load_models(args.checkpoint, run.device, named[0] if len(named) == 1 else None,
+                          args.amp)
+    log_device(run.device, [one.model.precision for one in trained])
     how = InferenceOptions(args.tta == "flips", args.mc_dropout, args.calibrate, args.seed)
     for one in trained:
         check_test_time(one, how)
@@ -72,6 +75,12 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
     LOG.info("checkpoint: %s, %s, %s, trained on %s%s", card.kind, card.backbone,
              describe_task(card.target), card.data["name"],
              "" if len(trained) == 1 else f"; predictions of {len(trained)} are averaged")
+    for one in trained:
+        if args.amp == "auto" and precision_name(one.model.precision) != one.card.precision:
+            LOG.info("%s: was trained in %s, which this device does not multiply in hardware, and "
+                     "is evaluated in %s; its predictions differ a little from those of its "
+                     "training run", one.path, one.card.precision,
+                     precision_name(one.model.precision))
     if card.intended_use:
         LOG.info("intended use: %s", card.intended_use)
     match_names(named, card.target.labels, "labels of the checkpoint")
@@ -100,6 +109,7 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
                                              chain(run.inputs, scans.read.files())))
             write_json(args.out_dir / "config.json", make_config(
                 vars(args), script="evaluate", card=card, versions=versions(),
+                precision=[precision_name(one.model.precision) for one in trained],
                 data={"name": scans.name, "fingerprint": fingerprint}))
         if args.features is not None:
             write_features(args, trained[0], scans, rows, run)

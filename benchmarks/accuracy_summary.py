@@ -51,13 +51,13 @@ def summarise(jobs: dict[str, list[Done]], results: Path) -> str:
     return "\n".join(lines)
 
 
-def scores(predictions: dict[str, pd.DataFrame]) -> list[dict]:
-    """Return a row of scores per method, best first.
+def scores(predictions: dict[str, pd.DataFrame], reference_name: str = REFERENCE) -> list[dict]:
+    """Return a row of scores per method, best first, compared with the reference where it is there.
 
     A method that was run on some folds alone is compared on their scans. DeLong's p-values are
     Holm-corrected over the methods.
     """
-    reference = predictions.get(REFERENCE)
+    reference = predictions.get(reference_name)
     rows = []
     for method, table in predictions.items():
         measured = evaluate(table[["truth"]], table[["pred"]], TARGET, table["patient"]
@@ -71,11 +71,11 @@ def scores(predictions: dict[str, pd.DataFrame]) -> list[dict]:
                "seeds": len(alone), "seed_mean": float(np.mean(alone)),
                "seed_sd": float(np.std(alone, ddof=1)) if len(alone) > 1 else None,
                "difference": None, "difference_ci": None, "p_delong": None}
-        if reference is not None and method != REFERENCE and table.index.isin(
+        if reference is not None and method != reference_name and table.index.isin(
                 reference.index).all():
             other = reference.loc[table.index]
             gain = compare(table[["truth"]], [other[["pred"]], table[["pred"]]],
-                           [REFERENCE, method], TARGET, table["patient"])[0]
+                           [reference_name, method], TARGET, table["patient"])[0]
             row |= {key: gain[key] for key in ("difference", "difference_ci", "p_delong")}
         rows.append(row)
     adjusted = holm([row["p_delong"] for row in rows])

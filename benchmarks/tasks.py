@@ -42,6 +42,8 @@ class Task:
         name: of the fold, seed and size, in file names.
         stretch: factor on epochs, where there are fewer volumes.
         b_size: largest batch.
+        amp: type of number in which the backbone multiplies, of the scripts' `--amp`; the same on
+            every machine, so that results can be compared.
     """
 
     fold: Fold
@@ -52,6 +54,7 @@ class Task:
     name: str
     stretch: float = 1.0
     b_size: int = 1000
+    amp: str = "off"
 
     def folder(self, method: str) -> Path:
         """Return the method's own folder."""
@@ -103,7 +106,7 @@ def pretrain(task: Task) -> tuple[Path, float]:
     fold = task.pretraining
     name = task.name if fold is task.fold else f"fold_{fold.number}_seed_{task.seed}"
     folder = task.scratch / BACKBONE / name
-    flags = f"{PLAIN_IMAGES} {COMMON} --flips hv --seed {task.seed}"
+    flags = f"{PLAIN_IMAGES} {COMMON} --flips hv --seed {task.seed} --amp {task.amp}"
     flags += f" {SMALLEST} {QUICK}" if task.quick else ""
     path, done = folder / "run" / "backbone.safetensors", folder / "done.json"
     if path.exists() and done.exists():
@@ -127,8 +130,8 @@ def run_script(task: Task, method: str, script: Callable[[list[str]], None], fla
     table = nodule_files.write_scans(fold, folder, task.scratch / "scans")
     usual = _parse(script, flags)
     flags += (f" {COMMON} --flips {'hvz' if fold.ndim == 3 else 'hv'} --seed {task.seed} "
-              f"--task {fold.target.task} --n_epochs {task.epochs(usual.n_epochs)} "
-              f"--b_size {min(task.b_size, usual.b_size)}")
+              f"--amp {task.amp} --task {fold.target.task} "
+              f"--n_epochs {task.epochs(usual.n_epochs)} --b_size {min(task.b_size, usual.b_size)}")
     out = folder / "run"
     start = time.process_time()
     script(["--meta_csv", str(table), *shlex.split(flags), "--out_dir", str(out)])

@@ -122,7 +122,7 @@ def with_target(name: str, fold: Fold) -> Fold:
 def pretrain(name: str, task: Task) -> tuple[Path, float]:
     """Return the backbone of a variant, fold and seed, and the seconds it took; trained once."""
     variant = VARIANTS[name]
-    quick = f" {SMALLEST} {QUICK}" if task.quick else ""
+    quick = f" --amp {task.amp}" + (f" {SMALLEST} {QUICK}" if task.quick else "")
     settings = f"{dataclasses.replace(variant, what='', volumes='', ordinal_volumes=False)}{quick}"
     scans = task.pretraining.scans.table["nodule"].tolist(), task.pretraining.split.tolist()
     digest = hashlib.sha256(f"{settings} {scans[0]} {scans[1]}".encode()).hexdigest()

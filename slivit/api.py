@@ -23,7 +23,7 @@ import numpy as np
 
 from slivit.checkpoints.hub import is_hub_name
 from slivit.checkpoints.trained import Trained, load_models
-from slivit.config import Target
+from slivit.config import PRECISIONS, Target
 from slivit.data.given_scans import Scan, given_scans
 from slivit.data.header_check import check_headers
 from slivit.data.scan_table import ScanTable, match_names
@@ -212,7 +212,8 @@ def _batch_size(given: object) -> int:
     return number
 
 
-def load(*checkpoints: str | os.PathLike, gpu_id: int | str | None = None) -> Model:
+def load(*checkpoints: str | os.PathLike, gpu_id: int | str | None = None, amp: str = "auto"
+         ) -> Model:
     """Load a trained model, or several whose predictions are averaged.
 
     Args:
@@ -221,6 +222,7 @@ def load(*checkpoints: str | os.PathLike, gpu_id: int | str | None = None) -> Mo
         gpu_id: number of a GPU, or `cpu`; default the first GPU where there is one. PyTorch is set
             up as in the scripts, for the whole process: all cores this process may use on a CPU,
             deterministic kernels on a GPU.
+        amp: as evaluate.py's option: `auto`, `off`, `bf16` or `fp16`.
 
     Raises:
         UserError: not a checkpoint of this project; models that cannot be averaged; no such GPU.
@@ -237,4 +239,6 @@ def load(*checkpoints: str | os.PathLike, gpu_id: int | str | None = None) -> Mo
         raise UserError("the name of a checkpoint is empty, expected a path or hf://owner/name")
     paths = [name if is_hub_name(name) else Path(os.path.expanduser(name)) for name in names]
     device = choose_device(None if gpu_id is None else str(gpu_id))
-    return Model(load_models(paths, device), Session(device, quiet=True))
+    if amp not in ("auto", *PRECISIONS):
+        raise UserError(f"amp={amp!r}: expected one of auto, {', '.join(PRECISIONS)}")
+    return Model(load_models(paths, device, amp=amp), Session(device, quiet=True))

@@ -15,6 +15,7 @@ PLANES = {"axial": "SPL", "coronal": "PIL", "sagittal": "RIP"}  # slices, rows, 
 VIEWS = ("acquisition", *PLANES, "0", "1", "2")
 
 Task = Literal["binary", "multilabel", "multiclass", "regression"]
+Precision = Literal["float32", "bfloat16", "float16"]
 Rate = Annotated[float, Ge(0), Lt(1)]
 Count = Annotated[int, Ge(0), Le(2 ** 53)]
 Moderate = Annotated[float, Ge(-1e6), Le(1e6)]
@@ -27,6 +28,7 @@ Text = Annotated[str, MaxLen(1000)]
 STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}  # how pydantic reads a record
 
 TASKS = get_args(Task)
+PRECISIONS = dict(zip(("off", "bf16", "fp16"), get_args(Precision), strict=True))  # of --amp
 COLUMNS = ("id", "patient", "split")  # of predictions.csv, beside the labels
 TILINGS = {"height": "channels_height", "width": "channels_width"}  # as IntegratorConfig.token
 
@@ -189,7 +191,6 @@ class FitOptions:
         select: `score` or `loss`, the measure on validation by which the best epoch is chosen.
         accumulate: batches per step.
         clip_grad: largest norm of a step's gradient.
-        amp: `off`, or the type of autocast, `bf16` or `fp16`.
         compile: whether torch.compile is used.
         ema: decay of the moving average of weights that is validated and kept; 0 for none.
         mixup: alpha of mixup's Beta distribution; 0 for none.
@@ -203,7 +204,6 @@ class FitOptions:
     select: str = "score"
     accumulate: int = 1
     clip_grad: float = 1.0
-    amp: str = "off"
     compile: bool = False
     ema: float = 0.0
     mixup: float = 0.0

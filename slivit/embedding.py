@@ -72,7 +72,7 @@ def embed_slices(trained: Trained, scans: ScanTable, rows: np.ndarray, run: Sess
     found = []
     for batch in loader:
         slices, mask = model_inputs(batch.to(run.device), model.preprocess)
-        features = model.slice_features(slices, mask).float().cpu().numpy()
+        features = model.slice_features(slices, mask).cpu().numpy()
         found += [one[seen] for one, seen in zip(features, mask.cpu().numpy(), strict=True)]
     for row, features in zip(rows, found, strict=True):
         check_finite(features.reshape(1, 1, -1), [scans.ids[row]], trained.path)

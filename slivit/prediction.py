@@ -224,6 +224,6 @@ def predict(forward: Forward, batches: Iterable[Batch], device: torch.device,
     logits, labels = [], []
     for batch in tqdm(batches, desc=progress, total=total, leave=False,
                       disable=progress is None or None):
-        logits.append(forward(batch.to(device)).float().cpu().numpy())
+        logits.append(forward(batch.to(device)).cpu().numpy())
         labels.append(batch.y.numpy())
     return np.concatenate(logits), np.concatenate(labels)

@@ -18,6 +18,7 @@ from slivit.config import (
     Augmentation,
     Count,
     IntegratorConfig,
+    Precision,
     Preprocess,
     Target,
     Text,
@@ -144,6 +145,8 @@ class CheckpointHeader:
             general.
         thresholds: of each label, by Youden's index on validation, in a file that was shared and
             has no validation outputs; None in others.
+        precision: type of number in which the backbone was trained and gave its outputs on
+            validation.
     """
 
     __pydantic_config__ = STRICT
@@ -162,6 +165,7 @@ class CheckpointHeader:
     temperature: Annotated[float, Ge(1e-3), Le(1e3)] | None = None
     intended_use: Text | None = None
     thresholds: Annotated[tuple[Number | None, ...], MaxLen(MOST_LABELS)] | None = None
+    precision: Precision = "float32"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -93,6 +93,7 @@ def card_rows(card: CheckpointHeader) -> tuple[tuple[str, str], ...]:
          + (f", {preprocess.n_slices} slices ({preprocess.slice_sampling}) of "
             f"{', '.join(preprocess.views)}" if preprocess.n_slices else "")
          + (", adjacent slices as channels" if preprocess.channels == "adjacent" else "")),
+        ("Precision", card.precision),
         ("Trained on", card.data["name"]),
         ("Epoch kept", f"{card.epoch}, by validation: " + ", ".join(
             f"{name} {value:.4g}" for name, value in card.score.items() if value is not None)

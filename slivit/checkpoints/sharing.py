@@ -45,7 +45,8 @@ def shared_header(card: CheckpointHeader, validation: Validation | None) -> Chec
         seed=card.seed,
         versions={name: text for name, text in card.versions.items() if name in PACKAGES},
         training=_training(card), temperature=card.temperature, intended_use=card.intended_use,
-        thresholds=card.thresholds if validation is None else _thresholds(card, validation))
+        thresholds=card.thresholds if validation is None else _thresholds(card, validation),
+        precision=card.precision)
 
 
 def removed(card: CheckpointHeader, validation: Validation | None) -> list[str]:

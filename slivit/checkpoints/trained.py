@@ -14,6 +14,7 @@ from slivit.checkpoints.hub import local_file
 from slivit.checkpoints.original.reader import read_original
 from slivit.checkpoints.tensor_files import is_safetensors
 from slivit.utils.errors import UserError, listing
+from slivit.utils.precision import choose_precision
 
 
 @dataclass(frozen=True)
@@ -26,23 +27,25 @@ class Trained:
     validation: Validation | None
 
 
-def load_trained(path: Path, device: torch.device) -> Trained:
-    """Load a checkpoint for prediction.
+def load_trained(path: Path, device: torch.device, amp: str = "auto") -> Trained:
+    """Load a checkpoint for prediction; see load_models.
 
     Raises:
         UserError: see checkpoint.read and checkpoint.restore.
     """
-    return _restore(path, *checkpoint.read(path), device)
+    return _restore(path, *checkpoint.read(path), device, amp)
 
 
-def load_models(paths: Sequence[Path | str], device: torch.device, label: str | None = None
-                ) -> list[Trained]:
+def load_models(paths: Sequence[Path | str], device: torch.device, label: str | None = None,
+                amp: str = "auto") -> list[Trained]:
     """Load the checkpoints of a model, or of several whose predictions are to be averaged.
 
     Args:
         paths: files of ours, or of the original SLIViT, on this machine or the Hub.
         device: where the models are to run.
         label: what the model predicts, for the message on a file that does not say it.
+        amp: type of number in which the backbones multiply; `auto` for that in which each was
+            trained, where the device multiplies it in hardware, else float32.
 
     Raises:
         UserError: a file that is not a checkpoint, or does not state what it predicts; models that
@@ -53,7 +56,7 @@ def load_models(paths: Sequence[Path | str], device: torch.device, label: str | 
     for path, (card, _) in zip(paths, read, strict=True):
         if unsaid := card.data.get("assumed"):
             raise UserError(_say_what_it_is(path, unsaid, label))
-    trained = [_restore(path, card, state, device)
+    trained = [_restore(path, card, state, device, amp)
                for path, (card, state) in zip(paths, read, strict=True)]
     _check_alike(trained)
     return trained
@@ -70,9 +73,10 @@ def read_any(path: Path) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
 
 
 def _restore(path: Path, card: CheckpointHeader, state: dict[str, torch.Tensor],
-             device: torch.device) -> Trained:
+             device: torch.device, amp: str) -> Trained:
     """Make a model of what `read_any` has read; see checkpoint.restore for errors."""
     model = checkpoint.restore(path, card, state).to(device)
+    model.precision = choose_precision(amp, device, card.precision)
     validation = checkpoint.read_validation(path) if is_safetensors(path) else None
     return Trained(path, card, model, validation)
 

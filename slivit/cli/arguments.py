@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from slivit.cli import types
+from slivit.config import PRECISIONS
 from slivit.data.ratio import SPLIT_RATIO
 
 
@@ -48,8 +49,9 @@ def add_split_options(parser: argparse.ArgumentParser) -> None:
                             f"{SPLIT_RATIO})")
 
 
-def add_run_options(parser: argparse.ArgumentParser, out_dir: str, resumable: bool = True) -> None:
-    """Add the options that say where and on what the script runs."""
+def add_run_options(parser: argparse.ArgumentParser, out_dir: str, resumable: bool = True
+                    ) -> argparse._ArgumentGroup:
+    """Add the options that say where and on what the script runs; return their group."""
     group = parser.add_argument_group("run")
     group.add_argument("--out_dir", type=types.path, default=Path(out_dir), metavar="DIR",
                        help="output folder (default %(default)s)")
@@ -65,6 +67,17 @@ def add_run_options(parser: argparse.ArgumentParser, out_dir: str, resumable: bo
                        help="data-loading processes (default: up to 8 with a GPU, 0 on a CPU)")
     group.add_argument("--seed", type=types.seed_number, default=0, metavar="N",
                        help="random seed (default %(default)s)")
+    return group
+
+
+def add_precision_option(group: argparse._ActionsContainer, usual: str) -> None:
+    """Add the type of number in which the backbone multiplies; `auto` takes `usual`, in words."""
+    group.add_argument("--amp", choices=("auto", *PRECISIONS), default="auto",
+                       help="type of number in which the backbone multiplies: off (float32), bf16 "
+                            f"(bfloat16), fp16 (float16, GPUs only), or auto: {usual} where the "
+                            "device multiplies it in hardware (bfloat16: GPUs from compute "
+                            "capability 8.0, CPUs with AMX or AVX512-BF16), else float32 (default "
+                            "%(default)s)")
 
 
 def add_input_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

@@ -32,7 +32,9 @@ def build_parser(text: str | None = None) -> argparse.ArgumentParser:
                              "patients, splits and labels")
     arguments.add_decoding_options(parser)
     arguments.add_report_options(parser)
-    arguments.add_run_options(parser, "runs/evaluate", resumable=False)
+    arguments.add_precision_option(
+        arguments.add_run_options(parser, "runs/evaluate", resumable=False),
+        "the type in which the model was trained,")
     return parser
 
 

@@ -45,7 +45,8 @@ def check_decoding(args: argparse.Namespace, scans: ScanTable, run: Session) -> 
 def session_options(args: argparse.Namespace) -> SessionOptions:
     """Return where and on what the script runs."""
     return SessionOptions(args.out_dir, args.gpu_id, args.n_cpu, getattr(args, "resume", False),
-                          args.overwrite, getattr(args, "quiet", False), vars(args))
+                          args.overwrite, getattr(args, "quiet", False), vars(args),
+                          args.amp if hasattr(args, "n_epochs") else None)
 
 
 def on_disk(*names: str | Path | None) -> list[Path]:
@@ -80,8 +81,8 @@ def fit_options(args: argparse.Namespace) -> FitOptions:
     """Gather the options of the loop."""
     return FitOptions(n_epochs=args.n_epochs, b_size=args.b_size,
                       warmup_epochs=args.warmup_epochs, patience=args.patience, seed=args.seed,
-                      select=args.select, accumulate=args.accumulate, amp=args.amp,
-                      compile=args.compile, ema=args.ema, mixup=args.mixup)
+                      select=args.select, accumulate=args.accumulate, compile=args.compile,
+                      ema=args.ema, mixup=args.mixup)
 
 
 def augmentation(args: argparse.Namespace, scans: ScanTable) -> Augmentation:
@@ -114,5 +115,3 @@ def check_training_options(args: argparse.Namespace, run: Session) -> None:
         raise UserError("--pos_weight auto and --balanced_sampling cannot be combined: each "
                         "balances the classes, and both together would favour the rare one; give "
                         "only one")
-    if args.amp == "fp16" and run.device.type != "cuda":
-        raise UserError("--amp fp16 needs a GPU; use bf16 or off")

@@ -2,7 +2,7 @@
 
 import argparse
 
-from slivit.cli import types
+from slivit.cli import arguments, types
 from slivit.config import IntegratorConfig
 
 
@@ -59,9 +59,7 @@ def add_training_options(parser: argparse.ArgumentParser, *, b_size: int, n_epoc
     group.add_argument("--train_fraction", type=types.share, default=1.0, metavar="X",
                        help="train on only this fraction of the training patients; smaller "
                             "fractions are subsets of larger ones (default %(default)s)")
-    group.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off",
-                       help="mixed precision: bf16 (recent GPUs, CPUs) or fp16 (GPUs) (default "
-                            "%(default)s)")
+    arguments.add_precision_option(group, "bfloat16")
     group.add_argument("--compile", action="store_true", help="use torch.compile")
     group.add_argument("--tensorboard", action="store_true",
                        help="also write the log for TensorBoard, in --out_dir/tensorboard")

@@ -16,7 +16,6 @@ from timm.models.vision_transformer import Attention
 from torch import nn
 
 from slivit.data.batch import Batch, model_slices
-from slivit.data.transforms import to_input
 from slivit.models.integrator import Integrator
 from slivit.models.slivit import ImageClassifier, SLIViT
 
@@ -165,9 +164,7 @@ def _feature_maps(model: SLIViT | ImageClassifier, batch: Batch) -> torch.Tensor
     """Return the backbone's last maps (n, C, h, w) of the real slices."""
     slices = model_slices(batch, model.preprocess)
     step = getattr(model, "slices_per_step", 0) or len(slices)
-    mean, std = model.preprocess.mean, model.preprocess.std
-    return torch.cat([model.backbone.forward_features(to_input(part, mean, std))
-                      for part in slices.split(step)])
+    return torch.cat([model.feature_maps(part) for part in slices.split(step)])
 
 
 def _of_slices(matrix: torch.Tensor, real: torch.Tensor) -> np.ndarray:

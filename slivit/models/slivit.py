@@ -10,29 +10,39 @@ from slivit.data.transforms import to_input
 from slivit.models.backbone import create_backbone, feature_shape, keep_averages
 from slivit.models.integrator import Integrator
 from slivit.utils.errors import UserError
+from slivit.utils.precision import multiplying_in
 
 CPU_PIXELS = 2 ** 18  # of slices at a time on a CPU: larger tensors fall out of its caches
 
 
 class ImageClassifier(nn.Module):
-    """Backbone with its classifier: images -> logits (B, K); `embed_dim` is that of `embed`."""
+    """Backbone with its classifier: images -> logits (B, K).
+
+    Attributes:
+        preprocess: how images become input.
+        precision: type of number in which the backbone multiplies; its classifier takes float32.
+        embed_dim: length of the vectors of `embed`.
+    """
 
     def __init__(self, backbone_name: str, n_outputs: int, preprocess: Preprocess,
                  drop_path: float = 0.0) -> None:
         super().__init__()
         self.preprocess = preprocess
+        self.precision = torch.float32
         self.backbone = create_backbone(backbone_name, n_outputs, drop_path)
         self.embed_dim = self.backbone.head_hidden_size
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits (B, K) of images, uint8 (B, C, img_size, img_size), C 1 or 3."""
-        return self.backbone(to_input(images, self.preprocess.mean, self.preprocess.std))
+        return self.backbone.forward_head(self.feature_maps(images))
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Return the features (B, C) of images, of which the classifier makes the logits."""
-        maps = self.backbone.forward_features(to_input(images, self.preprocess.mean,
-                                                       self.preprocess.std))
-        return self.backbone.forward_head(maps, pre_logits=True)
+        return self.backbone.forward_head(self.feature_maps(images), pre_logits=True)
+
+    def feature_maps(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the backbone's last map of each image, float32 (B, C, h, w)."""
+        return _feature_maps(self, images)
 
 
 class SLIViT(nn.Module):
@@ -47,6 +57,8 @@ class SLIViT(nn.Module):
 
     Attributes:
         backbone_name, preprocess, config: as given.
+        precision: type of number in which the backbone multiplies; the integrator, which takes
+            little time, keeps float32, so that predictions have all digits.
         tokens_are_slices: False of models of the original SLIViT (see IntegratorConfig.token).
         slices_per_step: slices that the backbone takes at a time, so that training needs memory
             for so many only; 0 for all at once (on a CPU: as many as are fastest). The result is
@@ -60,7 +72,7 @@ class SLIViT(nn.Module):
         self.preprocess = preprocess
         self.backbone_name, self.config = backbone_name, config
         self.token, self.tokens_are_slices = config.token, config.tokens_are_slices
-        self.slices_per_step = 0
+        self.slices_per_step, self.precision = 0, torch.float32
         self.backbone = create_backbone(backbone_name, 0, drop_path)
         channels, height, width = feature_shape(self.backbone, preprocess.img_size)
         self.feature_dim = channels * (1 if self.token == "pool" else height * width)
@@ -97,7 +109,8 @@ class SLIViT(nn.Module):
         full = (slices != 0).flatten(1).any(dim=1)
         distinct = torch.cat([slices[full], slices[~full][:1]])
         which = torch.where(full, full.cumsum(0) - 1, full.sum())
-        flat = torch.cat([self._run(part) for part in distinct.split(self._step(distinct))])
+        with multiplying_in(self.precision, slices.device):  # here, it casts the weights only once
+            flat = torch.cat([self._run(part) for part in distinct.split(self._step(distinct))])
         features = flat.new_zeros((*mask.shape, self.feature_dim))
         features[mask] = flat[which]
         return features
@@ -119,9 +132,12 @@ class SLIViT(nn.Module):
         return self._features(slices)
 
     def _features(self, slices: torch.Tensor) -> torch.Tensor:
-        images = to_input(slices, self.preprocess.mean, self.preprocess.std)
-        maps = self.backbone.forward_features(images)  # (n, C, h, w)
+        maps = self.feature_maps(slices)
         return maps.flatten(1) if self.token == "flatten" else maps.mean(dim=(2, 3))
+
+    def feature_maps(self, slices: torch.Tensor) -> torch.Tensor:
+        """Return the backbone's last map of each slice, float32 (n, C, h, w)."""
+        return _feature_maps(self, slices)
 
     def token_features(self, slices: torch.Tensor, mask: torch.Tensor
                        ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -142,9 +158,7 @@ class SLIViT(nn.Module):
             pictures = volumes.transpose(1, 2).flatten(2, 3)  # (B, C, N * H, W)
         else:
             pictures = volumes.permute(0, 2, 3, 1, 4).flatten(3)  # (B, C, H, N * W)
-        maps = [self.backbone.forward_features(to_input(part, self.preprocess.mean,
-                                                        self.preprocess.std))
-                for part in pictures.split(self._step(pictures))]
+        maps = [self.feature_maps(part) for part in pictures.split(self._step(pictures))]
         return torch.cat(maps).reshape(count, wanted, self.feature_dim)
 
     def forward(self, slices: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -161,6 +175,13 @@ class SLIViT(nn.Module):
     def embed(self, slices: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return one vector a volume, (B, dim), see Integrator.encode; arguments as `forward`."""
         return self.integrator.encode(*self.token_features(slices, mask))
+
+
+def _feature_maps(model: ImageClassifier | SLIViT, slices: torch.Tensor) -> torch.Tensor:
+    """Return the last map (n, C, h, w) of a model's backbone, float32, of uint8 (n, C, H, W)."""
+    images = to_input(slices, model.preprocess.mean, model.preprocess.std)
+    with multiplying_in(model.precision, slices.device):
+        return model.backbone.forward_features(images).float()
 
 
 def require_slice_tokens(model: nn.Module, what: str) -> None:

@@ -26,6 +26,7 @@ from slivit.utils.errors import UserError, first_line
 from slivit.utils.files import write_json
 from slivit.utils.log import LOG
 from slivit.utils.output_dir import check_out_dir, check_resume, make_config, open_out_dir
+from slivit.utils.precision import precision_name
 from slivit.utils.records import Misfit, from_values, parse_object
 from slivit.utils.runtime import versions
 from slivit.utils.session import Session
@@ -76,6 +77,7 @@ def cross_validate(options: FoldOptions, scans: ScanTable, run: Session, train: 
     folds = list(make_folds(scans, options.count, options.seed, keep_test and "test" in scans.split,
                             predicted))
     config = make_config(options.settings, script="finetune", versions=versions(),
+                         precision=precision_name(run.precision),
                                  data={"name": scans.name, "fingerprint": scans.fingerprint()})
     folders = [options.out_dir / f"fold_{k}" for k in range(1, options.count + 1)]
     with contextlib.ExitStack() as stack:

@@ -29,6 +29,7 @@ from slivit.training.trainer import Outputs, fit
 from slivit.utils.files import write_json
 from slivit.utils.log import LOG
 from slivit.utils.output_dir import check_resume, make_config, open_out_dir
+from slivit.utils.precision import precision_name
 from slivit.utils.runtime import versions
 from slivit.utils.session import Session
 
@@ -100,7 +101,7 @@ def run_experiment(one: Experiment, run: Session, make_phases: MakePhases) -> No
     scans = one.scored
     data = checkpoint.data_facts(scans, scans.fingerprint(), one.settings["split_ratio"],
                                  one.fit.seed)
-    config = _config(one, data)
+    config = _config(one, data, run)
     key = patient_key(one.out_dir, run.resume)
     patients = checkpoint.patient_facts(scans, key)
     plan = Plan.of(one.scans, one.fit.b_size, one.fit.accumulate, one.starts)
@@ -119,6 +120,7 @@ def run_experiment(one: Experiment, run: Session, make_phases: MakePhases) -> No
             one.scans.save_split(one.out_dir / "split.csv")
             track = stack.enter_context(open_trackers(one.trackers, config, one.out_dir))
         run.world.barrier()
+        one.model.precision = run.precision
         one.model.to(run.device)
         fit(one.model, make_phases(stack), one.objective, one.fit, run,
             Outputs(one.out_dir, save_best, track), start)
@@ -128,12 +130,13 @@ def run_experiment(one: Experiment, run: Session, make_phases: MakePhases) -> No
                 one.fit.b_size, one.out_dir, ReportOptions(one.fit.seed))
 
 
-def _config(one: Experiment, data: dict) -> dict:
+def _config(one: Experiment, data: dict, run: Session) -> dict:
     """Return the content of config.json."""
     integrator = {"integrator": one.model.config} if isinstance(one.model, SLIViT) else {}
     return make_config(one.settings, script=one.script, backbone=one.backbone, target=one.target,
                        preprocess=one.model.preprocess, augmentation=one.augmentation, data=data,
-                       versions=versions(), backbone_data=one.trained_on, **integrator)
+                       versions=versions(), backbone_data=one.trained_on,
+                       precision=precision_name(run.precision), **integrator)
 
 
 def _keep_best(one: Experiment, data: dict, config: dict
@@ -149,7 +152,8 @@ def _keep_best(one: Experiment, data: dict, config: dict
         header = CheckpointHeader(
             "slivit" if volumes else "backbone", one.backbone,
             one.model.config if volumes else None, one.target, one.model.preprocess, data, epoch,
-            scores, one.fit.seed, versions(), facts, temperature_of(validation, one.target))
+            scores, one.fit.seed, versions(), facts, temperature_of(validation, one.target),
+            precision=config["precision"])
         checkpoint.save(one.best, best, header, validation)
 
     return save

@@ -20,6 +20,7 @@ from slivit.models.slivit import SLIViT
 from slivit.training.feature_store import FeatureStore, make_store, open_store
 from slivit.utils.distributed import ProcessGroup
 from slivit.utils.log import LOG
+from slivit.utils.precision import precision_name
 from slivit.utils.runtime import derive_seed
 from slivit.utils.session import Session
 
@@ -85,7 +86,8 @@ def open_stores(model: SLIViT, scans: ScanTable, options: FeatureOptions, folder
 def _key(model: SLIViT, scans: ScanTable) -> str:
     """Return a hash of all that the plain features depend on."""
     digest = hashlib.sha256(json.dumps(
-        [FORMAT, asdict(model.preprocess), model.token, model.feature_dim]).encode())
+        [FORMAT, asdict(model.preprocess), model.token, model.feature_dim,
+         precision_name(model.precision)]).encode())
     for name, tensor in sorted(model.backbone.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
     in_files = isinstance(scans.read, FileSource)
@@ -111,7 +113,7 @@ def fill(store: FeatureStore, rows: np.ndarray, model: SLIViT, b_size: int, run:
               disable=run.quiet or not run.world.is_main or None) as bar:
         for numbers, batch in zip(batches, loader, strict=True):
             inputs = model_inputs(batch.to(run.device), model.preprocess)
-            features = model.slice_features(*inputs).float().cpu().numpy()
+            features = model.slice_features(*inputs).cpu().numpy()
             store.write(numbers, features, batch.mask.numpy())
             bar.update(len(numbers))
     run.world.barrier()

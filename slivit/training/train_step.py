@@ -25,7 +25,6 @@ from slivit.utils.session import Session
 from slivit.utils.signals import Stopped
 
 SAVE_SECONDS = 600  # between two writings of last.pt within an epoch
-AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -65,12 +64,6 @@ class Loop:
         return {"model": self.model, "ema": self.ema, "optimizer": self.optimizer,
                 "scaler": self.scaler}
 
-    def autocast(self) -> contextlib.AbstractContextManager:
-        """Return the context in which the model runs."""
-        if self.options.amp == "off":
-            return contextlib.nullcontext()
-        return torch.autocast(self.run.device.type, AMP_TYPES[self.options.amp])
-
 
 def start_phase(model: nn.Module, ema: nn.Module | None, phase: Phase, objective: Objective,
                 options: FitOptions, run: Session) -> Loop:
@@ -82,7 +75,7 @@ def start_phase(model: nn.Module, ema: nn.Module | None, phase: Phase, objective
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in trained)
     optimizer = torch.optim.AdamW([{**group, "peak": group["lr"]} for group in phase.groups])
-    scaled = options.amp == "fp16" and run.device.type == "cuda"
+    scaled = run.precision == torch.float16
     module = model.get_submodule(phase.part)
     if run.world.size > 1:
         devices = [run.device.index] if run.device.type == "cuda" else None
@@ -198,9 +191,8 @@ def compute_gradient(loop: Loop, group: list[Batch], progress: Progress) -> tupl
         batch = mix(batch.to(loop.run.device), options.mixup, seed)
         later = world.size > 1 and i < len(group) - 1
         with loop.module.no_sync() if later else contextlib.nullcontext():
-            with loop.autocast():
-                logits = loop.module(*loop.phase.data.inputs(batch))
-            loss = loss_sum(logits.float(), batch.y, objective)
+            logits = loop.module(*loop.phase.data.inputs(batch))
+            loss = loss_sum(logits, batch.y, objective)
             summed += float(loss.detach())
             mean = loss / max(1, count) * world.size  # the processes' gradients are averaged
             (mean if loop.scaler is None else loop.scaler.scale(mean)).backward()

@@ -150,7 +150,7 @@ def _validate(loop: Loop, model: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     """Return logits and labels of all validation scans, from all processes, in order."""
     run, phase = loop.run, loop.phase
     module = model.eval().get_submodule(phase.part)
-    with loop.autocast(), run.stop.allowed(run.world):
+    with run.stop.allowed(run.world):
         shares = predict(lambda batch: module(*phase.data.inputs(batch)),
                          phase.data.validation(), run.device,
                          "validation" if run.world.is_main and not run.quiet else None)

@@ -8,12 +8,13 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from slivit.config import PRECISIONS
 from slivit.utils.errors import UserError, listing
 from slivit.utils.files import kind_of_file, recorded
 from slivit.utils.manifest import MANIFEST, Manifest, is_plain, read_manifest, written_by_runs
 from slivit.utils.records import Misfit, check, parse_object
 
-MAY_CHANGE = {"resume", "overwrite", "out_dir", "gpu_id", "n_cpu", "n_epochs", "patience",
+MAY_CHANGE = {"resume", "overwrite", "out_dir", "gpu_id", "n_cpu", "amp", "n_epochs", "patience",
               "data_root", "cache_dir", "check_scans", "versions", "quiet", "tensorboard", "wandb"}
 
 RUN_FILES = ("config.json", "split.csv", "patient_key.txt", "log.csv", "history.png", "last.pt",
@@ -243,7 +244,11 @@ def check_resume(out_dir: Path, config: dict) -> None:
                         ) from None
     if isinstance(before.get("data"), dict):
         before["data"].pop("patients", None)  # stood there in earlier versions
+    if "precision" in config:  # in earlier versions it was --amp alone that told
+        before.setdefault("precision", PRECISIONS.get(before.get("amp")))
+    flags = {name: amp for amp, name in PRECISIONS.items()}
     changed = [f"{key}: was {before.get(key)!r}, now {config.get(key)!r}"
+               + f"; give --amp {flags.get(before.get(key))}" * (key == "precision")
                for key in sorted(set(before) | set(config))
                if key not in MAY_CHANGE and before.get(key) != config.get(key)]
     if changed:

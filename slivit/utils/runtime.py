@@ -2,12 +2,14 @@
 
 import os
 import platform
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 
 from slivit.utils.errors import UserError
 from slivit.utils.log import LOG, counted
+from slivit.utils.precision import precision_name
 from slivit.version import __version__
 
 
@@ -38,7 +40,6 @@ def choose_device(gpu_id: str | None, rank: int | None = None) -> torch.device:
         # More threads than cores make OpenMP threads spin and wait for each other.
         wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
         torch.set_num_threads(int(wanted) if wanted.isdecimal() and int(wanted) else usable_cpus())
-        LOG.info("device: CPU, %s", counted(torch.get_num_threads(), "thread"))
         return torch.device("cpu")
     if not gpu_id.isdecimal():
         raise UserError(f"--gpu_id {gpu_id}: expected a GPU number or 'cpu'")
@@ -51,8 +52,16 @@ def choose_device(gpu_id: str | None, rank: int | None = None) -> torch.device:
     torch.use_deterministic_algorithms(True, warn_only=True)
     device = torch.device("cuda", int(gpu_id))
     torch.cuda.set_device(device)
-    LOG.info("device: GPU %s (%s)", gpu_id, torch.cuda.get_device_name(device))
     return device
+
+
+def log_device(device: torch.device, precisions: Iterable[torch.dtype]) -> None:
+    """Say what the model runs on, and in which type of number: the first line of a script."""
+    where = f"CPU, {counted(torch.get_num_threads(), 'thread')}"
+    if device.type == "cuda":
+        where = f"GPU {device.index} ({torch.cuda.get_device_name(device)})"
+    LOG.info("device: %s, %s", where,
+             " and ".join(dict.fromkeys(precision_name(one) for one in precisions)))
 
 
 def choose_workers(n_cpu: int | None, device: torch.device) -> int:

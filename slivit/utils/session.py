@@ -19,7 +19,8 @@ from slivit.utils.errors import RunError, UserError
 from slivit.utils.failures import explain
 from slivit.utils.log import LOG, setup_logging
 from slivit.utils.output_dir import check_out_dir
-from slivit.utils.runtime import choose_device, choose_workers
+from slivit.utils.precision import choose_precision
+from slivit.utils.runtime import choose_device, choose_workers, log_device
 from slivit.utils.signals import StopSignal, stop_signals
 
 
@@ -34,6 +35,7 @@ class Session:
         stop: whether a signal has come.
         resume, overwrite, quiet: see SessionOptions.
         inputs: files that the script reads, besides its scans.
+        precision: type of number in which a model is trained.
     """
 
     device: torch.device
@@ -44,6 +46,7 @@ class Session:
     overwrite: bool = False
     quiet: bool = False
     inputs: tuple[Path, ...] = ()
+    precision: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class SessionOptions:
         resume, overwrite: what is to be done with an out_dir that is not empty.
         quiet: whether to omit progress bars.
         settings: all options of the script by name, for advice where memory or disk run out.
+        trained_in: `--amp` of a training; None where models are trained already, each of which
+            has a type of its own.
     """
 
     out_dir: Path
@@ -66,6 +71,7 @@ class SessionOptions:
     overwrite: bool
     quiet: bool
     settings: Mapping[str, object]
+    trained_in: str | None = None
 
 
 @contextlib.contextmanager
@@ -88,11 +94,14 @@ def open_session(options: SessionOptions, inputs: Iterable[Path | None]) -> Iter
         LOG.setLevel(logging.ERROR)
     else:
         check_out_dir(options.out_dir, options.resume, options.overwrite, inputs)
-    device = choose_device(options.gpu_id, rank)
+    device, precision = choose_device(options.gpu_id, rank), torch.float32
+    if options.trained_in is not None:
+        precision = choose_precision(options.trained_in, device)
+        log_device(device, [precision])
     with stop_signals() as stop:
         try:
             yield Session(device, choose_workers(options.n_cpu, device), join_world(device), stop,
-                          options.resume, options.overwrite, options.quiet, inputs)
+                          options.resume, options.overwrite, options.quiet, inputs, precision)
         except UserError:
             raise
         except Exception as error:  # of a library that a signal, or the lack of room, came upon

@@ -26,7 +26,8 @@ def command(volume_csv):
     """A training with everything random switched on, which saves after every step."""
     return [sys.executable, "-c", LAUNCH.format(root=str(ROOT)), "--meta_csv", str(volume_csv),
             "--pathologies", "A", *RUN_3D, "--n_epochs", "5", "--b_size", "2", "--dropout", "0.1",
-            "--drop_path", "0.2", "--patience", "0", "--ema", "0.9", "--mixup", "0.2", "--quiet"]
+            "--drop_path", "0.2", "--patience", "0", "--ema", "0.9", "--mixup", "0.2", "--amp",
+            "bf16", "--quiet"]
 
 
 @pytest.fixture(scope="module")
