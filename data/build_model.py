@@ -63,7 +63,8 @@ def main(argv: list[str] | None = None) -> None:
     check_replaceable(args.out, "--out")
     check_writable(args.out.parent, "--out")
     with tempfile.TemporaryDirectory() as folder:
-        card, model = checkpoint.load(train(Path(folder), ["--seed", "0", "--gpu_id", "cpu"]))
+        card, model = checkpoint.load(train(Path(folder), ["--seed", "0", "--gpu_id", "cpu",
+                                                           "--amp", "off"]))
     write(args.out, card, model, load_named(NAME, 3, DATA_DIR))
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
 

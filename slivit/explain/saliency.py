@@ -17,7 +17,7 @@ from torch import nn
 
 from slivit.data.batch import Batch, model_slices
 from slivit.models.integrator import Integrator
-from slivit.models.slivit import ImageClassifier, SLIViT
+from slivit.models.slivit import ImageClassifier, SLIViT, feature_maps
 
 NOISE = 1e-4  # share of its summands' size below which a Grad-CAM counts as 0
 
@@ -162,9 +162,7 @@ def _integrate(model: SLIViT, maps: torch.Tensor, mask: torch.Tensor
 @torch.no_grad()
 def _feature_maps(model: SLIViT | ImageClassifier, batch: Batch) -> torch.Tensor:
     """Return the backbone's last maps (n, C, h, w) of the real slices."""
-    slices = model_slices(batch, model.preprocess)
-    step = getattr(model, "slices_per_step", 0) or len(slices)
-    return torch.cat([model.feature_maps(part) for part in slices.split(step)])
+    return feature_maps(model, model_slices(batch, model.preprocess))
 
 
 def _of_slices(matrix: torch.Tensor, real: torch.Tensor) -> np.ndarray:

@@ -13,6 +13,7 @@ from slivit.utils.errors import UserError
 from slivit.utils.precision import multiplying_in
 
 CPU_PIXELS = 2 ** 18  # of slices at a time on a CPU: larger tensors fall out of its caches
+STEADY = {"cpu": (32, CPU_PIXELS), "cuda": (2048, 2 ** 21)}  # most slices, and pixels, at a time
 
 
 class ImageClassifier(nn.Module):
@@ -34,15 +35,11 @@ class ImageClassifier(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits (B, K) of images, uint8 (B, C, img_size, img_size), C 1 or 3."""
-        return self.backbone.forward_head(self.feature_maps(images))
+        return self.backbone.forward_head(feature_maps(self, images))
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Return the features (B, C) of images, of which the classifier makes the logits."""
-        return self.backbone.forward_head(self.feature_maps(images), pre_logits=True)
-
-    def feature_maps(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the backbone's last map of each image, float32 (B, C, h, w)."""
-        return _feature_maps(self, images)
+        return self.backbone.forward_head(feature_maps(self, images), pre_logits=True)
 
 
 class SLIViT(nn.Module):
@@ -110,7 +107,8 @@ class SLIViT(nn.Module):
         distinct = torch.cat([slices[full], slices[~full][:1]])
         which = torch.where(full, full.cumsum(0) - 1, full.sum())
         with multiplying_in(self.precision, slices.device):  # here, it casts the weights only once
-            flat = torch.cat([self._run(part) for part in distinct.split(self._step(distinct))])
+            parts = _split(distinct, self._step(distinct), self.precision)
+            flat = torch.cat([self._run(part) for part in parts])
         features = flat.new_zeros((*mask.shape, self.feature_dim))
         features[mask] = flat[which]
         return features
@@ -132,12 +130,8 @@ class SLIViT(nn.Module):
         return self._features(slices)
 
     def _features(self, slices: torch.Tensor) -> torch.Tensor:
-        maps = self.feature_maps(slices)
+        maps = _maps(self, slices)
         return maps.flatten(1) if self.token == "flatten" else maps.mean(dim=(2, 3))
-
-    def feature_maps(self, slices: torch.Tensor) -> torch.Tensor:
-        """Return the backbone's last map of each slice, float32 (n, C, h, w)."""
-        return _feature_maps(self, slices)
 
     def token_features(self, slices: torch.Tensor, mask: torch.Tensor
                        ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -158,7 +152,7 @@ class SLIViT(nn.Module):
             pictures = volumes.transpose(1, 2).flatten(2, 3)  # (B, C, N * H, W)
         else:
             pictures = volumes.permute(0, 2, 3, 1, 4).flatten(3)  # (B, C, H, N * W)
-        maps = [self.feature_maps(part) for part in pictures.split(self._step(pictures))]
+        maps = [_maps(self, part) for part in pictures.split(self._step(pictures))]
         return torch.cat(maps).reshape(count, wanted, self.feature_dim)
 
     def forward(self, slices: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -177,8 +171,29 @@ class SLIViT(nn.Module):
         return self.integrator.encode(*self.token_features(slices, mask))
 
 
-def _feature_maps(model: ImageClassifier | SLIViT, slices: torch.Tensor) -> torch.Tensor:
-    """Return the last map (n, C, h, w) of a model's backbone, float32, of uint8 (n, C, H, W)."""
+def feature_maps(model: ImageClassifier | SLIViT, slices: torch.Tensor) -> torch.Tensor:
+    """Return the last map of a model's backbone, float32 (n, C, h, w), of slices (n, C, H, W)."""
+    step = getattr(model, "slices_per_step", 0) or len(slices)
+    parts = [_maps(model, part) for part in _split(slices, step, model.precision)]
+    return torch.cat(parts)[:len(slices)]
+
+
+def _split(slices: torch.Tensor, step: int, precision: torch.dtype) -> tuple[torch.Tensor, ...]:
+    """Return slices in parts of `step`; for predictions in half precision, in equal parts.
+
+    Which kernel multiplies depends on the size of a part, and with it the last digit of a product,
+    which in half precision is seen. So a backbone that predicts always takes as many slices at a
+    time, zeros in the end: the prediction of a scan does not depend on those beside it.
+    """
+    if precision == torch.float32 or torch.is_grad_enabled():
+        return slices.split(step)
+    most, pixels = STEADY[slices.device.type]
+    step = min(most, max(1, pixels // (slices.shape[2] * slices.shape[3])))
+    padding = slices.new_zeros((-len(slices) % step, *slices.shape[1:]))
+    return torch.cat([slices, padding]).split(step)
+
+
+def _maps(model: ImageClassifier | SLIViT, slices: torch.Tensor) -> torch.Tensor:
     images = to_input(slices, model.preprocess.mean, model.preprocess.std)
     with multiplying_in(model.precision, slices.device):
         return model.backbone.forward_features(images).float()

@@ -122,3 +122,38 @@ def test_image_classifier_takes_grey_and_colour():
         colour = run_model(model, batch_of(grey.expand(-1, -1, 3, -1, -1), [1] * 4))
     assert logits.shape == (4, 5)
     assert torch.equal(logits, colour)
+
+
+
+@torch.no_grad()
+def test_in_half_precision_a_volume_does_not_depend_on_those_beside_it():
+    model = tiny_slivit()
+    many = torch.randint(0, 255, (40, 4, 1, 32, 32), dtype=torch.uint8)
+    together = {}
+    for model.precision in (torch.float32, torch.bfloat16):
+        together[model.precision] = features_of(model, batch_of(many, [4] * 40))
+    apart = torch.cat([features_of(model, batch_of(part, [4] * len(part)))
+                       for part in many.split(7)])
+    assert torch.equal(apart, together[torch.bfloat16])
+    assert apart.dtype == torch.float32
+    assert 0 < (apart - together[torch.float32]).abs().max() < 0.1
+
+
+@torch.no_grad()
+def test_in_half_precision_an_image_does_not_depend_on_those_beside_it():
+    model = ImageClassifier(BACKBONE, 3, preprocess()).eval()
+    model.precision = torch.bfloat16
+    images = SLICES.flatten(0, 1)
+    assert torch.allclose(torch.cat([model(images[:3]), model(images[3:])]), model(images),
+                          atol=1e-6)
+
+
+def test_half_precision_leaves_the_gradients_near(model):
+    batch, gradients = batch_of(SLICES, [4, 3]), []
+    for model.precision in (torch.float32, torch.bfloat16):
+        model.zero_grad()
+        run_model(model, batch).sum().backward()
+        gradients.append(model.backbone.stem[0].weight.grad.clone())
+    model.precision = torch.float32
+    assert gradients[1].dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(*(one.flatten() for one in gradients), dim=0) > .99

@@ -30,7 +30,7 @@ def test_batches_are_shared_out_and_rows_come_back_in_order():
 def test_two_processes_train_as_one(volume_csv, backbone_run, tmp_path, port, more):
     command = ["--meta_csv", str(volume_csv), "--pathologies", "A", *RUN_3D[4:], "--bb_path",
                str(backbone_run / "backbone.safetensors"), "--n_epochs", "2", "--b_size", "3",
-               "--drop_path", "0", "--quiet", *more]
+               "--drop_path", "0", "--amp", "off", "--quiet", *more]
     finetune.main([*command, "--out_dir", str(tmp_path / "one")])
     done = subprocess.run([*TWO, str(port), "finetune.py", *command, "--out_dir",
                            str(tmp_path / "two")], cwd=ROOT, capture_output=True, text=True)

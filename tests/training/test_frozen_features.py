@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import finetune
 from slivit.checkpoints import checkpoint
+from slivit.checkpoints.trained import load_trained
 from slivit.config import Augmentation
 from slivit.data.datasets import ScanDataset, make_loader
 from slivit.data.meta_csv import read_meta
@@ -37,7 +38,7 @@ def frozen_run(volume_csv, backbone_run, tmp_path_factory):
 @pytest.fixture
 def frozen(frozen_run, volume_csv):
     """The trained model, and its scans."""
-    _, model = checkpoint.load(frozen_run / "slivit.safetensors")
+    model = load_trained(frozen_run / "slivit.safetensors", CPU).model
     return model, read_meta(volume_csv, 3, ["A"])
 
 
