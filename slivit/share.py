@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     checkpoint.restore(args.checkpoint, card, state)  # no tensor that is not the model's
     validation = checkpoint.read_validation(args.checkpoint)
     shared = shared_header(card, validation)
-    show(args, shared, removed(card, validation))
+    show(args, shared, removed(card, validation), sum(one.nbytes for one in state.values()))
 
     def write(folder: Path) -> None:
         checkpoint.write(folder / NAMES[card.kind], state, shared)
@@ -90,11 +90,11 @@ def main(argv: list[str] | None = None) -> None:
         LOG.info("nothing was uploaded")
 
 
-def show(args: argparse.Namespace, shared: CheckpointHeader, gone: list[str]) -> None:
-    """Print what is removed from the header, and all that stays."""
+def show(args: argparse.Namespace, shared: CheckpointHeader, gone: list[str], size: int) -> None:
+    """Print what is removed from the file, and all that stays beside weights of `size` bytes."""
     LOG.info("%s, to be shared as %s", args.checkpoint, args.to)
     LOG.info("removed:%s", "".join(f"\n  {line}" for line in gone) or " nothing")
-    LOG.info("stays, beside %.1f MB of weights:\n%s", args.checkpoint.stat().st_size / MEGABYTE,
+    LOG.info("stays, beside %.1f MB of weights:\n%s", size / MEGABYTE,
              "\n".join(readable(dataclasses.asdict(shared))))
 
 

@@ -1,4 +1,7 @@
-"""Checkpoints: safetensors weights whose header has everything needed to rebuild the model."""
+"""Checkpoints: safetensors weights whose header has everything needed to rebuild the model.
+
+What the model gave on validation are tensors beside the weights; `read` leaves them out.
+"""
 
 import contextlib
 import dataclasses
@@ -6,15 +9,27 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from slivit.checkpoints.header import FORMAT, CheckpointHeader, Header, Validation
+from slivit.checkpoints.header import (
+    FORMAT,
+    TENSOR_FORMAT,
+    CheckpointHeader,
+    Header,
+    Validation,
+)
 from slivit.checkpoints.patient_key import hashed_patients
 from slivit.checkpoints.tensor_files import check_file, check_tensors
+from slivit.checkpoints.validation import (
+    NAMES,
+    from_header,
+    from_tensors,
+    output_faults,
+    to_tensors,
+)
 from slivit.data.scan_table import ScanTable
 from slivit.models.slivit import ImageClassifier, SLIViT
 from slivit.utils.errors import RunError, UserError, listing
@@ -63,8 +78,9 @@ def save(path: Path, model: nn.Module, card: CheckpointHeader,
          validation: Validation | None = None, half: bool = False) -> None:
     """Write model, card and its outputs on validation, whole or not at all.
 
-    A backbone's tensors have timm's own names, so that timm can load the file as well. Outputs of
-    the integrator beyond the card's labels are left out.
+    A backbone's tensors have timm's own names, so that timm can load the file as well (with
+    strict=False: it does not know the outputs on validation). Outputs of the integrator beyond the
+    card's labels are left out.
 
     Args:
         path: of the file.
@@ -85,52 +101,46 @@ def save(path: Path, model: nn.Module, card: CheckpointHeader,
 def write(path: Path, state: dict[str, torch.Tensor], card: CheckpointHeader,
           validation: Validation | None = None) -> None:
     """Write tensors as they are, card and outputs on validation, whole or not at all."""
-    content = {"format": FORMAT, **dataclasses.asdict(card)}
-    if validation is not None:
-        content["validation"] = {name: _to_lists(values)
-                                 for name, values in vars(validation).items()}
-    text = json.dumps(content, allow_nan=False)
+    extra = {} if validation is None else to_tensors(validation)
+    text = json.dumps({"format": TENSOR_FORMAT if extra else FORMAT, **dataclasses.asdict(card)},
+                      allow_nan=False)
     try:
-        parse(Header, text)
+        faults = output_faults(parse(Header, text), extra)
     except Misfit as error:
+        faults = error.faults
+    if faults:
         raise RunError(f"{path}: was not written, because it could not be read back:\n"
-                       f"{listing(error.faults, MOST_LISTED)}") from None
+                       f"{listing(faults, MOST_LISTED)}")
     with atomic_write(path) as part:
-        save_file(state, part, metadata={KEY: text})
-
-
-def _to_lists(values: np.ndarray) -> list[list[float | None]]:
-    """Return numbers (n, K) to seven digits, None for NaN."""
-    return [[None if np.isnan(value) else float(f"{value:.7g}") for value in row]
-            for row in values]
+        save_file(state | extra, part, metadata={KEY: text})
 
 
 def read_validation(path: Path) -> Validation | None:
-    """Return the model's outputs on validation; None in files of earlier versions.
+    """Return the model's outputs on validation; None where a file has none.
 
     Raises:
         UserError: see `read`.
     """
     with _opened(path) as file:
-        validation = _read_header(path, file).validation
-    if validation is None:
-        return None
-    return Validation(*(np.array(values, dtype=np.float32)
-                        for values in (validation.logits, validation.labels)))
+        header = _read_header(path, file)
+        tensors = _validation_tensors(path, file, header)
+    return from_tensors(tensors) if tensors else from_header(header)
 
 
 def read(path: Path) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
-    """Read card and tensors.
+    """Read card and weights.
 
     Raises:
         UserError: missing, truncated, not a checkpoint of this project, of a newer version, or with
-            an impossible header or numbers.
+            an impossible header, outputs on validation or numbers.
     """
     with _opened(path) as file:
         header = _read_header(path, file)
         card = CheckpointHeader(**{field.name: getattr(header, field.name)
                                    for field in dataclasses.fields(CheckpointHeader)})
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        extra = _validation_tensors(path, file, header)
+        state = {key: file.get_tensor(key) for key in file.keys()  # noqa: SIM118
+                 if key not in extra}
     check_tensors(path, state.items(), NOT_FINITE)
     return card, state
 
@@ -166,15 +176,28 @@ def _read_header(path: Path, file: safe_open) -> Header:
         version = parse_object(text).get("format")
     except Misfit as error:
         raise UserError(foreign.format(f" ({error})")) from None
-    if type(version) is int and version != FORMAT:
-        raise UserError(f"{path}: has format {version}, this version reads {FORMAT}"
-                        + f". {NEWER}" * (version > FORMAT))
+    if type(version) is int and version not in (FORMAT, TENSOR_FORMAT):
+        raise UserError(f"{path}: has format {version}, this version reads {FORMAT} and "
+                        f"{TENSOR_FORMAT}" + f". {NEWER}" * (version > TENSOR_FORMAT))
     try:
         return parse(Header, text)
     except Misfit as error:
         raise UserError(f"{path}: its header is not valid:\n"
                         f"{listing(error.faults, MOST_LISTED)}\n"
                         f"{NEWER if error.unknown else CHANGED}") from None
+
+
+def _validation_tensors(path: Path, file: safe_open, header: Header) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file that are outputs on validation, every number checked.
+
+    Raises:
+        UserError: one message on all that does not fit.
+    """
+    tensors = {name: file.get_tensor(name) for name in file.keys() if name in NAMES}  # noqa: SIM118
+    if bad := output_faults(header, tensors):
+        raise UserError(f"{path}: its outputs on validation are not valid:\n"
+                        f"{listing(bad, MOST_LISTED)}\n{CHANGED}")
+    return tensors
 
 
 def load(path: Path) -> tuple[CheckpointHeader, ImageClassifier | SLIViT]:

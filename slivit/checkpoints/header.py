@@ -30,6 +30,7 @@ from slivit.utils.errors import UserError
 from slivit.utils.records import Plain, rule
 
 FORMAT = 1
+TENSOR_FORMAT = 2  # of a file with outputs on validation: they are tensors, see validation.py
 LARGEST = float(np.finfo(np.float32).max)
 Split = Literal["train", "val", "test"]
 Number = Annotated[float, Ge(-LARGEST), Le(LARGEST)]
@@ -170,7 +171,7 @@ class CheckpointHeader:
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """Validation as JSON has it: rows of K numbers, None for an unknown label."""
+    """Validation as JSON of earlier versions has it: rows of K numbers, None where unknown."""
 
     __pydantic_config__ = STRICT
 
@@ -180,7 +181,7 @@ class Outputs:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Fields(CheckpointHeader):
-    format: Annotated[int, Ge(FORMAT), Le(FORMAT)]
+    format: Annotated[int, Ge(FORMAT), Le(TENSOR_FORMAT)]
     validation: Outputs | None = None
 
 

@@ -62,8 +62,11 @@ def test_nothing_of_people_or_files_is_sent(account, model, volume_csv, capsys):
     secrets = [*card.data["patients"], card.data["patient_key"], card.data["fingerprint"],
                "volumes.csv", "images.csv", str(model.parent), str(volume_csv.parent),
                *table["F_Name"], *table["Path"], *(f'"{pid}"' for pid in table["pid"]),
-               "logits", "validation\"", *(f"{value:.7g}" for value in validation.logits.flat)]
+               "logits", "validation\"", "validation.",
+               *(f"{value:.7g}" for value in validation.logits.flat)]
     assert not [text for text in secrets if text.encode() in sent]
+    assert validation.logits.tobytes() in model.read_bytes()
+    assert validation.logits.tobytes() not in sent and validation.labels.tobytes() not in sent
     out = capsys.readouterr().out
     assert "the name of the table (volumes.csv) and its fingerprint" in out
     assert "hashes of 6 patients" in out and "predictions and labels of 6 scans" in out
