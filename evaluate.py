@@ -46,7 +46,7 @@ from slivit.utils.files import write_json
 from slivit.utils.log import LOG
 from slivit.utils.output_dir import make_config, open_out_dir
 from slivit.utils.precision import precision_name
-from slivit.utils.runtime import log_device, versions
+from slivit.utils.runtime import log_device, set_kernels, versions
 from slivit.utils.session import Session, open_session
 
 
@@ -65,7 +65,9 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
     named = args.pathologies or []
     trained = load_models(args.checkpoint, run.device, named[0] if len(named) == 1 else None,
                           args.amp)
-    log_device(run.device, [one.model.precision for one in trained])
+    precisions = [one.model.precision for one in trained]
+    set_kernels(run.device, precisions, args.deterministic)
+    log_device(run.device, precisions)
     how = InferenceOptions(args.tta == "flips", args.mc_dropout, args.calibrate, args.seed)
     for one in trained:
         check_test_time(one, how)
@@ -109,7 +111,7 @@ def evaluate(args: argparse.Namespace, run: Session) -> None:
                                              chain(run.inputs, scans.read.files())))
             write_json(args.out_dir / "config.json", make_config(
                 vars(args), script="evaluate", card=card, versions=versions(),
-                precision=[precision_name(one.model.precision) for one in trained],
+                precision=[precision_name(one) for one in precisions],
                 data={"name": scans.name, "fingerprint": fingerprint}))
         if args.features is not None:
             write_features(args, trained[0], scans, rows, run)

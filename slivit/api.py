@@ -34,7 +34,7 @@ from slivit.models.slivit import require_slice_tokens
 from slivit.prediction import InferenceOptions, average, check_test_time, predict_scans
 from slivit.report.evaluation import choose_thresholds
 from slivit.utils.errors import UserError
-from slivit.utils.runtime import choose_device
+from slivit.utils.runtime import choose_device, set_kernels
 from slivit.utils.session import Session
 
 B_SIZE = 16  # scans at a time, as in evaluate.py
@@ -221,7 +221,7 @@ def load(*checkpoints: str | os.PathLike, gpu_id: int | str | None = None, amp: 
             `hf://owner/name`; one or several, or a list of them.
         gpu_id: number of a GPU, or `cpu`; default the first GPU where there is one. PyTorch is set
             up as in the scripts, for the whole process: all cores this process may use on a CPU,
-            deterministic kernels on a GPU.
+            and on a GPU TF32 only beside numbers of half the size.
         amp: as evaluate.py's option: `auto`, `off`, `bf16` or `fp16`.
 
     Raises:
@@ -238,7 +238,9 @@ def load(*checkpoints: str | os.PathLike, gpu_id: int | str | None = None, amp: 
     if not all(names):
         raise UserError("the name of a checkpoint is empty, expected a path or hf://owner/name")
     paths = [name if is_hub_name(name) else Path(os.path.expanduser(name)) for name in names]
-    device = choose_device(None if gpu_id is None else str(gpu_id))
     if amp not in ("auto", *PRECISIONS):
         raise UserError(f"amp={amp!r}: expected one of auto, {', '.join(PRECISIONS)}")
-    return Model(load_models(paths, device, amp=amp), Session(device, quiet=True))
+    device = choose_device(None if gpu_id is None else str(gpu_id))
+    trained = load_models(paths, device, amp=amp)
+    set_kernels(device, [one.model.precision for one in trained])
+    return Model(trained, Session(device, quiet=True))

@@ -221,9 +221,12 @@ def predict(forward: Forward, batches: Iterable[Batch], device: torch.device,
     The caller has put the model in evaluation mode. With `progress`, a bar of that name over the
     `total` number of batches is shown.
     """
-    logits, labels = [], []
+    logits, labels, waiting = [], [], []
     for batch in tqdm(batches, desc=progress, total=total, leave=False,
                       disable=progress is None or None):
-        logits.append(forward(batch.to(device)).cpu().numpy())
+        waiting.append(forward(batch.to(device)))
         labels.append(batch.y.numpy())
+        if len(waiting) > 1:  # so that a GPU computes while the next batch is loaded and copied
+            logits.append(waiting.pop(0).cpu().numpy())
+    logits += [one.cpu().numpy() for one in waiting]
     return np.concatenate(logits), np.concatenate(labels)

@@ -65,6 +65,9 @@ def add_run_options(parser: argparse.ArgumentParser, out_dir: str, resumable: bo
                        help="which GPU, or cpu (default: GPU 0 where there is one, else the CPU)")
     group.add_argument("--n_cpu", type=types.natural, metavar="N",
                        help="data-loading processes (default: up to 8 with a GPU, 0 on a CPU)")
+    group.add_argument("--deterministic", action="store_true",
+                       help="on a GPU, the same numbers in each run, as far as PyTorch has kernels "
+                            "for that; slower (a CPU always gives the same)")
     group.add_argument("--seed", type=types.seed_number, default=0, metavar="N",
                        help="random seed (default %(default)s)")
     return group

@@ -45,8 +45,8 @@ def check_decoding(args: argparse.Namespace, scans: ScanTable, run: Session) -> 
 def session_options(args: argparse.Namespace) -> SessionOptions:
     """Return where and on what the script runs."""
     return SessionOptions(args.out_dir, args.gpu_id, args.n_cpu, getattr(args, "resume", False),
-                          args.overwrite, getattr(args, "quiet", False), vars(args),
-                          args.amp if hasattr(args, "n_epochs") else None)
+                          args.overwrite, getattr(args, "quiet", False), args.deterministic,
+                          vars(args), args.amp if hasattr(args, "n_epochs") else None)
 
 
 def on_disk(*names: str | Path | None) -> list[Path]:

@@ -1,5 +1,6 @@
 """A batch of scans as the loader gives it, and the slices of it that a model takes."""
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -27,14 +28,31 @@ class Batch:
     transforms: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        """Return the batch on another device."""
-        return Batch(self.x.to(device, non_blocking=True), self.mask.to(device, non_blocking=True),
-                     self.y.to(device, non_blocking=True), self.transforms)
+        """Return the batch on another device.
+
+        From pinned memory a GPU copies it while it still computes what it was given before.
+        """
+        tensors = (self.x, self.mask, self.y)
+        if device.type != "cuda":
+            return Batch(*(tensor.to(device) for tensor in tensors), self.transforms)
+        computing, copying = torch.cuda.current_stream(device), _copying_stream(device)
+        with torch.cuda.stream(copying):
+            copies = [tensor.to(device, non_blocking=True) for tensor in tensors]
+        computing.wait_stream(copying)
+        for copy in copies:  # its memory is not to be used again before it has been computed with
+            copy.record_stream(computing)
+        return Batch(*copies, self.transforms)
 
     def pin_memory(self) -> "Batch":
         """Return the batch in pinned memory (called by the loader)."""
         return Batch(self.x.pin_memory(), self.mask.pin_memory(), self.y.pin_memory(),
                      self.transforms)
+
+
+@functools.cache
+def _copying_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream of a GPU on which batches are copied to it."""
+    return torch.cuda.Stream(device)
 
 
 def model_inputs(batch: Batch, preprocess: Preprocess) -> tuple[torch.Tensor, ...]:

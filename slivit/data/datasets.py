@@ -1,5 +1,6 @@
 """Scans as a torch Dataset, batches with padded and masked slices, and their loaders."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -23,9 +24,10 @@ from slivit.data.transforms import (
 )
 from slivit.utils.distributed import ProcessGroup
 from slivit.utils.errors import RunError, UserError
-from slivit.utils.runtime import derive_seed
+from slivit.utils.runtime import begin_worker, derive_seed, starting_workers
 from slivit.utils.session import Session
-from slivit.utils.signals import SIGNALS, held, leave_signals
+
+PREFETCH = 2  # batches a loading process is ahead; more of large ones would fill its shared memory
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class Item:
 class ScanDataset(Dataset):
     """Some rows of a table, pre-processed: Item, or the error of a scan that cannot be read.
 
-    The random transform of an item depends on (seed, row) alone, so neither workers nor a restart
-    change it.
+    The random transform of an item depends on (seed, row) alone, so neither loading processes nor
+    a restart change it.
     """
 
     def __init__(self, scans: ScanTable, rows: np.ndarray, preprocess: Preprocess,
@@ -57,6 +59,10 @@ class ScanDataset(Dataset):
 
     def __getitem__(self, index: int) -> Item | UserError | RunError:
         """Return an item; that of ~index is the same without its label."""
+        return self.item(index, self.seed)
+
+    def item(self, index: int, seed: int) -> Item | UserError | RunError:
+        """Return an item with the transform of this seed."""
         row = int(self.rows[index if index >= 0 else ~index])
         try:
             prepared = prepare(self.scans, row, self.preprocess)
@@ -64,7 +70,7 @@ class ScanDataset(Dataset):
             return error
         transform = None
         if self.augmentation is not None:
-            rng = np.random.default_rng(derive_seed(self.seed, row))
+            rng = np.random.default_rng(derive_seed(seed, row))
             transform = draw_transform(rng, self.augmentation)
         label = torch.from_numpy(self.scans.labels[row])
         return Item(prepared, label if index >= 0 else torch.full_like(label, torch.nan), transform)
@@ -142,12 +148,20 @@ class Collate:
 
 @dataclass(frozen=True)
 class Loader:
-    """Batches of a data set; a scan that cannot be read ends them with its error."""
+    """Batches of a data set; a scan that cannot be read ends them with its error.
+
+    Attributes:
+        batches: what loads them.
+        items: those of each batch, put in `batches` before it begins; None where it has its own.
+    """
 
     batches: DataLoader
+    items: list[list] | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        with held(SIGNALS if self.batches.num_workers else ()):
+        if self.items is not None:
+            self.batches.batch_sampler[:] = self.items
+        with starting_workers() if self.batches.num_workers else contextlib.nullcontext():
             batches = iter(self.batches)
         for batch in batches:
             if not isinstance(batch, Batch):
@@ -155,7 +169,49 @@ class Loader:
             yield batch
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.batches if self.items is None else self.items)
+
+
+@dataclass(frozen=True)
+class TrainingScans(Dataset):
+    """The scans of training and of validation, for one set of loading processes.
+
+    An item is named by (seed of the epoch, position in `training`), or (None, position in
+    `validation`), so that what a process gives depends on nothing that happened before.
+    """
+
+    training: ScanDataset
+    validation: ScanDataset
+
+    def __len__(self) -> int:
+        return len(self.training) + len(self.validation)
+
+    def __getitem__(self, name: tuple[int | None, int]) -> Item | UserError | RunError:
+        seed, index = name
+        return self.validation[index] if seed is None else self.training.item(index, seed)
+
+
+class KeptLoader:
+    """Batches from loading processes that are kept: as many passes as wanted, one after another.
+
+    Args:
+        scans: what is loaded.
+        n_workers, device: see make_loader.
+    """
+
+    def __init__(self, scans: TrainingScans, n_workers: int, device: torch.device) -> None:
+        self._loader = _data_loader(scans, [], n_workers, device,
+                                    Collate(scans.training.preprocess), kept=n_workers > 0)
+
+    def load(self, seed: int | None, batches: list[list[int]]) -> Loader:
+        """Return batches of training in the epoch of this seed, or of validation (None)."""
+        return Loader(self._loader, [[(seed, index) for index in batch] for batch in batches])
+
+    def close(self) -> None:
+        """End the loading processes; a later pass has new ones."""
+        if self._loader._iterator is not None:  # there is no public way to end them at once
+            self._loader._iterator._shutdown_workers()
+            self._loader._iterator = None
 
 
 def make_loader(dataset: ScanDataset, batches: list[list[int]] | int, n_workers: int,
@@ -170,10 +226,16 @@ def make_loader(dataset: ScanDataset, batches: list[list[int]] | int, n_workers:
     """
     if isinstance(batches, int):
         batches = make_batches(range(len(dataset)), batches, ProcessGroup())
-    return Loader(DataLoader(dataset, batch_sampler=batches, num_workers=n_workers,
-                             generator=torch.Generator(),  # leaves torch's own one alone
-                             collate_fn=Collate(dataset.preprocess), worker_init_fn=leave_signals,
-                             pin_memory=device.type == "cuda"))
+    return Loader(_data_loader(dataset, batches, n_workers, device, Collate(dataset.preprocess)))
+
+
+def _data_loader(dataset: Dataset, batches: list[list], n_workers: int, device: torch.device,
+                 collate: Collate, kept: bool = False) -> DataLoader:
+    return DataLoader(dataset, batch_sampler=batches, num_workers=n_workers, collate_fn=collate,
+                      generator=torch.Generator(),  # leaves torch's own one alone
+                      worker_init_fn=begin_worker, persistent_workers=kept,
+                      prefetch_factor=PREFETCH if n_workers else None,
+                      pin_memory=device.type == "cuda")
 
 
 @dataclass(frozen=True)
@@ -186,12 +248,15 @@ class TrainingSet:
         count: batches in an epoch.
         validation: this process's share of the validation scans, in order.
         inputs: what the model, or the part of it that is trained, takes of a batch.
+        close: ends the loading processes. Until then `batches` and `validation` share them, so
+            that one of them is gone through at a time.
     """
 
     batches: Callable[[int, int], Iterable[Batch]]
     count: int
     validation: Callable[[], Iterable[Batch]]
     inputs: Callable[[Batch], tuple[torch.Tensor, ...]]
+    close: Callable[[], None] = lambda: None
 
 
 def scan_training_set(scans: ScanTable, preprocess: Preprocess, augmentation: Augmentation,
@@ -201,16 +266,19 @@ def scan_training_set(scans: ScanTable, preprocess: Preprocess, augmentation: Au
 
     With `weights`, of the training scans, as many are drawn with replacement in proportion to them.
     """
-    rows, n_workers, device = scans.rows("train"), run.n_workers, run.device
+    rows = scans.rows("train")
+    training = ScanDataset(scans, rows, preprocess, augmentation)
     validation = ScanDataset(scans, run.world.shard(scans.rows("val")), preprocess)
+    loader = KeptLoader(TrainingScans(training, validation), run.n_workers, run.device)
 
     def batches(epoch: int, done: int) -> Loader:
         epoch_seed = derive_seed(seed, epoch)
         order = (shuffled(len(rows), epoch_seed) if weights is None
                  else balanced(weights, epoch_seed))
-        dataset = ScanDataset(scans, rows, preprocess, augmentation, epoch_seed)
-        return make_loader(dataset, make_batches(order, b_size, run.world, done), n_workers, device)
+        return loader.load(epoch_seed, make_batches(order, b_size, run.world, done))
 
-    return TrainingSet(batches, -(-len(rows) // b_size),
-                       lambda: make_loader(validation, b_size, n_workers, device),
-                       lambda batch: model_inputs(batch, preprocess))
+    def validate() -> Loader:
+        return loader.load(None, make_batches(range(len(validation)), b_size, ProcessGroup()))
+
+    return TrainingSet(batches, -(-len(rows) // b_size), validate,
+                       lambda batch: model_inputs(batch, preprocess), loader.close)

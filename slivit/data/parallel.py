@@ -9,8 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from slivit.utils.log import LOG
-from slivit.utils.runtime import usable_cpus
-from slivit.utils.signals import SIGNALS, held, leave_signals
+from slivit.utils.runtime import begin_worker, starting_workers, usable_cpus
 
 FEW = 64     # rows that are looked at sooner than processes start
 AT_ONCE = 8  # rows that a process looks at before it hands over what it found
@@ -44,8 +43,8 @@ def in_processes(look: Callable[[int], object], rows: Iterable[int], what: str,
     if count < 2 or len(rows) < FEW:
         return in_threads(look, rows, what)
     loader = DataLoader(_Looks(look, rows), batch_size=AT_ONCE, num_workers=count,
-                        collate_fn=list, worker_init_fn=leave_signals)
-    with held(SIGNALS):  # the processes begin so
+                        collate_fn=list, worker_init_fn=begin_worker)
+    with starting_workers():
         parts = iter(loader)
     results = []
     with tqdm(total=len(rows), desc=what, leave=False,

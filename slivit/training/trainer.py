@@ -1,7 +1,8 @@
 """The training loop that both training scripts share."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,12 +91,22 @@ def fit(model: nn.Module, phases: list[Phase], objective: Objective, options: Fi
         if progress.phase != number:
             progress.phase, progress.stale = number, 0
         patience = options.patience if phase is phases[-1] else 0
-        with run.stop.deferred():
+        with run.stop.deferred(), _closing(phase, run):
             while progress.epoch <= phase.last and not (patience and progress.stale >= patience):
                 _epoch(loop, progress, outputs)
     if len(progress.log) < options.n_epochs:
         LOG.info("stopped early: no better validation score in %d epochs", options.patience)
     return progress.log
+
+
+@contextlib.contextmanager
+def _closing(phase: Phase, run: Session) -> Iterator[None]:
+    """End the loading processes with this block; a signal ends them without waiting, see errors."""
+    try:
+        yield
+    finally:
+        if not run.stop.received:
+            phase.data.close()
 
 
 def _epoch(loop: Loop, progress: Progress, outputs: Outputs) -> None:

@@ -14,8 +14,9 @@ from slivit.utils.files import kind_of_file, recorded
 from slivit.utils.manifest import MANIFEST, Manifest, is_plain, read_manifest, written_by_runs
 from slivit.utils.records import Misfit, check, parse_object
 
-MAY_CHANGE = {"resume", "overwrite", "out_dir", "gpu_id", "n_cpu", "amp", "n_epochs", "patience",
-              "data_root", "cache_dir", "check_scans", "versions", "quiet", "tensorboard", "wandb"}
+MAY_CHANGE = {"resume", "overwrite", "out_dir", "gpu_id", "n_cpu", "amp", "deterministic",
+              "n_epochs", "patience", "data_root", "cache_dir", "check_scans", "versions", "quiet",
+              "tensorboard", "wandb"}
 
 RUN_FILES = ("config.json", "split.csv", "patient_key.txt", "log.csv", "history.png", "last.pt",
              "backbone.safetensors", "slivit.safetensors", "metrics.json", "predictions.csv",

@@ -1,15 +1,19 @@
-"""Device, threads, seeds and versions."""
+"""Device, kernels, threads, loading processes, seeds and versions."""
 
+import contextlib
+import multiprocessing
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from slivit.utils.errors import UserError
 from slivit.utils.log import LOG, counted
 from slivit.utils.precision import precision_name
+from slivit.utils.signals import SIGNALS, held, leave_signals
 from slivit.version import __version__
 
 
@@ -47,9 +51,6 @@ def choose_device(gpu_id: str | None, rank: int | None = None) -> torch.device:
         names = ", ".join(f"{i} ({torch.cuda.get_device_name(i)})" for i in range(gpus))
         raise UserError(f"--gpu_id {gpu_id}: there is no such GPU; found {names or 'none'}. "
                         "Choose another number, or --gpu_id cpu")
-    # The same numbers again: deterministic kernels, for which cuBLAS wants a fixed workspace.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
     device = torch.device("cuda", int(gpu_id))
     torch.cuda.set_device(device)
     return device
@@ -62,6 +63,53 @@ def log_device(device: torch.device, precisions: Iterable[torch.dtype]) -> None:
         where = f"GPU {device.index} ({torch.cuda.get_device_name(device)})"
     LOG.info("device: %s, %s", where,
              " and ".join(dict.fromkeys(precision_name(one) for one in precisions)))
+
+
+def set_kernels(device: torch.device, precisions: Iterable[torch.dtype],
+                deterministic: bool = False) -> None:
+    """Say which kernels a GPU computes with, in this whole process; on a CPU nothing changes.
+
+    cuDNN's search for the fastest kernel stays off: it begins anew for every number of slices, and
+    may choose another kernel in the next run.
+
+    Args:
+        device: of the model. To be called before anything is computed on it.
+        precisions: types of number in which backbones multiply. Where one is of half the size,
+            the float32 products that remain take TF32, whose factors have 10 bits; else none does.
+        deterministic: the same numbers in each run, as far as PyTorch has kernels for that; it
+            warns where it has none.
+    """
+    if device.type != "cuda":
+        return
+    tf32 = any(one != torch.float32 for one in precisions)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = deterministic
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS wants a fixed one
+        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads it
+
+
+@contextlib.contextmanager
+def starting_workers() -> Iterator[None]:
+    """Start loading processes within this block: signals wait until `begin_worker` has run.
+
+    A copy of this process would start all threads of BLAS to be told to use one, so it is told
+    before.
+    """
+    with held(SIGNALS), threadpool_limits(1):
+        yield
+
+
+def begin_worker(number: int = 0) -> None:
+    """Begin a loading process: one thread, and no signals; a `worker_init_fn`.
+
+    PyTorch's loop of such a process sees to its own threads.
+    """
+    leave_signals()
+    if multiprocessing.get_start_method() != "fork":  # no copy, see starting_workers
+        threadpool_limits(1)
 
 
 def choose_workers(n_cpu: int | None, device: torch.device) -> int:

@@ -20,7 +20,7 @@ from slivit.utils.failures import explain
 from slivit.utils.log import LOG, setup_logging
 from slivit.utils.output_dir import check_out_dir
 from slivit.utils.precision import choose_precision
-from slivit.utils.runtime import choose_device, choose_workers, log_device
+from slivit.utils.runtime import choose_device, choose_workers, log_device, set_kernels
 from slivit.utils.signals import StopSignal, stop_signals
 
 
@@ -59,6 +59,7 @@ class SessionOptions:
         n_cpu: data-loading processes; None for as many as suit the device.
         resume, overwrite: what is to be done with an out_dir that is not empty.
         quiet: whether to omit progress bars.
+        deterministic: see runtime.set_kernels.
         settings: all options of the script by name, for advice where memory or disk run out.
         trained_in: `--amp` of a training; None where models are trained already, each of which
             has a type of its own.
@@ -70,6 +71,7 @@ class SessionOptions:
     resume: bool
     overwrite: bool
     quiet: bool
+    deterministic: bool
     settings: Mapping[str, object]
     trained_in: str | None = None
 
@@ -97,6 +99,7 @@ def open_session(options: SessionOptions, inputs: Iterable[Path | None]) -> Iter
     device, precision = choose_device(options.gpu_id, rank), torch.float32
     if options.trained_in is not None:
         precision = choose_precision(options.trained_in, device)
+        set_kernels(device, [precision], options.deterministic)
         log_device(device, [precision])
     with stop_signals() as stop:
         try:

@@ -1,6 +1,7 @@
 """What all readers share: their one interface, the records they return, and common checks."""
 
 import math
+import multiprocessing
 import os
 import re
 import stat
@@ -149,6 +150,11 @@ def check_size(shape: tuple[int, ...], dtype: np.dtype, there: int, path: Path) 
     if wanted > there:
         raise ReadError(f"{path}: is truncated, or its header is damaged: an array of {shape} "
                         f"takes {wanted} bytes, but the file contains at most {max(there, 0)}")
+
+
+def codec_threads() -> int | None:
+    """Return how many threads may decode a file: one in a loading process; None for any number."""
+    return None if multiprocessing.parent_process() is None else 1
 
 
 def picked(count: int, pick: Pick | None) -> np.ndarray:

@@ -13,6 +13,7 @@ from slivit.data.readers.base import (
     ReadError,
     Volume,
     check_values,
+    codec_threads,
     grey_if_equal,
     picked,
     reason,
@@ -109,9 +110,10 @@ def read_pages(pages: tifffile.TiffFile, path: Path, pick: Pick | None) -> np.nd
     count = int(np.prod(series.shape)) // int(np.prod(page.shape))
     wanted = picked(count, pick)
     if len(pages.pages) == count:
-        values = pages.asarray(key=list(wanted)).reshape(len(wanted), *page.shape)
+        values = pages.asarray(key=list(wanted), maxworkers=codec_threads()).reshape(
+            len(wanted), *page.shape)
     else:  # ImageJ stores the rest of a stack behind its first page
-        values = series.asarray().reshape(count, *page.shape)[wanted]
+        values = series.asarray(maxworkers=codec_threads()).reshape(count, *page.shape)[wanted]
     if page.planarconfig == 2 and page.samplesperpixel > 1:
         values = np.moveaxis(values, 1, -1)
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE:

@@ -6,8 +6,19 @@ from pathlib import Path
 import av
 import numpy as np
 
-from slivit.data.readers.base import Header, Pick, ReadError, Volume, grey_if_equal, picked, reason
+from slivit.data.readers.base import (
+    Header,
+    Pick,
+    ReadError,
+    Volume,
+    codec_threads,
+    grey_if_equal,
+    picked,
+    reason,
+)
 
+# From PyAV 17 on, each frame would start threads of its own to convert its colours.
+CONVERTING = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg")
 
 
@@ -70,8 +81,8 @@ def _frames(path: Path, wanted: np.ndarray) -> tuple[list[np.ndarray], int]:
 
 def _pixels(frame: av.VideoFrame) -> np.ndarray:
     if frame.format.name in ("gray", "gray10le", "gray12le"):
-        return frame.to_ndarray(format="gray")
-    return grey_if_equal(frame.to_ndarray(format="rgb24"))
+        return frame.to_ndarray(format="gray", **CONVERTING)
+    return grey_if_equal(frame.to_ndarray(format="rgb24", **CONVERTING))
 
 
 def _count(path: Path) -> int:
@@ -101,6 +112,7 @@ def _guarded(path: Path, what: callable) -> Iterator:
             if not box.streams.video:
                 raise ReadError(f"{path}: contains no video")
             box.streams.video[0].thread_type = "AUTO"
+            box.streams.video[0].thread_count = codec_threads() or 0  # 0: one on every core
             yield from what(box)
     except ReadError:
         raise
