@@ -12,6 +12,11 @@ several calls. The summary is in RESULTS/accuracy.csv and accuracy.png.
 
 from pathlib import Path
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.utils.startup import begin_process
+
+    begin_process()
+
 from benchmarks import job_options, jobs, nodules
 from benchmarks.accuracy_summary import summarise
 from benchmarks.jobs import Benchmark, Job

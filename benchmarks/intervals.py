@@ -12,6 +12,11 @@ import argparse
 import os
 from collections.abc import Callable
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.utils.startup import begin_process
+
+    begin_process()
+
 import numpy as np
 from sklearn import metrics as sk
 

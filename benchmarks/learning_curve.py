@@ -16,6 +16,11 @@ and .png.
 import dataclasses
 from pathlib import Path
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.utils.startup import begin_process
+
+    begin_process()
+
 from benchmarks import job_options, jobs, nodules
 from benchmarks.curve_summary import summarise
 from benchmarks.jobs import Benchmark, Done, Job

@@ -20,6 +20,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.utils.startup import begin_process
+
+    begin_process()
+
 import numpy as np
 import pydicom
 import torch

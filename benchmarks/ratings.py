@@ -13,6 +13,11 @@ import dataclasses
 import time
 from pathlib import Path
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.utils.startup import begin_process
+
+    begin_process()
+
 import numpy as np
 import pandas as pd
 import torch

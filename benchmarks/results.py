@@ -8,6 +8,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.utils.startup import begin_process
+
+    begin_process()
+
 import pandas as pd
 
 from benchmarks.markdown import interval, markdown, name, p_value

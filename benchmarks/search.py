@@ -15,6 +15,11 @@ import functools
 import time
 from pathlib import Path
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.utils.startup import begin_process
+
+    begin_process()
+
 import numpy as np
 import pandas as pd
 import torch

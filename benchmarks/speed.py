@@ -20,6 +20,9 @@ growth: seconds and peak memory of prediction as volumes, and slices per volume,
 
 profile: where the time of the backbone goes, and its rate beside that of matrix multiplication.
 
+waiting: steps by how threads wait for each other, alone and beside a busy process, each setting in
+a process of its own, in turn. The machine must be quiet.
+
 Each part writes results/speed_PART.csv.
 """
 
@@ -28,6 +31,11 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.utils.startup import begin_process
+
+    begin_process()
+
 import pandas as pd
 import torch
 
@@ -35,13 +43,14 @@ from benchmarks.speed_growth import growth
 from benchmarks.speed_profile import profile
 from benchmarks.speed_recipes import frozen, recipes
 from benchmarks.speed_steps import steps
+from benchmarks.speed_waiting import waiting
 from slivit.cli import types
 from slivit.utils.errors import UserError, run_script
 from slivit.utils.files import atomic_write
 from slivit.utils.runtime import usable_cpus
 
 PARTS = {"steps": steps, "frozen": frozen, "recipes": recipes, "growth": growth,
-         "profile": profile}
+         "profile": profile, "waiting": waiting}
 
 
 def build_parser() -> argparse.ArgumentParser:

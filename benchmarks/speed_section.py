@@ -17,7 +17,7 @@ def speed(results: Path) -> str:
                       [[row.what, row.way, f"{row.seconds:.2f}", f"{row.ratio:.2f}",
                         f"{row.peak_mb:,.0f}"] for row in table.itertuples()])]
     for part, make in (("frozen", _frozen), ("recipes", _recipes), ("growth", _growth),
-                       ("profile", _profile)):
+                       ("profile", _profile), ("waiting", _waiting)):
         path = results / f"speed_{part}.csv"
         if path.exists():
             parts += make(pd.read_csv(path))
@@ -67,3 +67,16 @@ def _profile(table: pd.DataFrame) -> list[str]:
             "are multiplied (on a CPU, SLIViT processes 4 slices of 256 pixels at a time):",
             markdown(["", "seconds", "GFLOP/s", "of matrix multiplication", "most time in"],
                      rows)]
+
+
+def _waiting(table: pd.DataFrame) -> list[str]:
+    settings = list(dict.fromkeys(table["setting"]))
+    rows = []
+    for (model, what, state), part in table.groupby(["model", "what", "state"], sort=False):
+        by_setting = part.set_index("setting")
+        rows.append([f"{model}, {what}", state, *(
+            f"{one['seconds']:.3f} ({one['ratio']:.2f})" for _, one in
+            by_setting.loc[settings].iterrows())])
+    return ["Seconds of a step by [how threads wait](speed.md#beside-other-processes) for each "
+            "other, and in parentheses how many times those of the best setting alone:",
+            markdown(["", "", *settings], rows)]

@@ -39,14 +39,17 @@ def embed_scans(trained: Trained, scans: ScanTable, rows: np.ndarray, run: Sessi
     """
     model = trained.model.eval()
     share = run.world.shard(rows)
-    vectors = np.empty((0, model.embed_dim), np.float32)
-    if len(share):
+    shown = what is not None and run.world.is_main and not run.quiet
+
+    def embed_share() -> np.ndarray:
+        if not len(share):
+            return np.empty((0, model.embed_dim), np.float32)
         loader = make_loader(ScanDataset(scans, share, model.preprocess), b_size, run.n_workers,
                              run.device)
-        shown = what is not None and run.world.is_main and not run.quiet
-        vectors, _ = predict(_forward(trained), loader, run.device,
-                             f"embed {what}" if shown else None, len(loader))
-    vectors = interleave(run.world.all_gather(vectors))
+        return predict(_forward(trained), loader, run.device, f"embed {what}" if shown else None,
+                       len(loader))[0]
+
+    vectors = interleave(run.world.gather_work(embed_share))
     check_finite(vectors[None], [scans.ids[row] for row in rows], trained.path)
     return vectors
 

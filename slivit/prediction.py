@@ -114,16 +114,20 @@ def predict_scans(trained: Trained, scans: ScanTable, rows: np.ndarray, run: Ses
     loader = make_loader(ScanDataset(scans, share, model.preprocess), b_size, run.n_workers,
                          run.device)
     flips = flip_transforms(flip_letters(trained.card)) if how.flips else [None]
-    blank: list[bool] = []
-    passes = np.empty((0, (len(flips) + how.mc_dropout) * len(target.labels)), np.float32)
-    if len(share):
-        shown = run.world.is_main and not run.quiet
+    shown = run.world.is_main and not run.quiet
+
+    def predict_share() -> tuple[np.ndarray, np.ndarray]:
+        if not len(share):
+            width = (len(flips) + how.mc_dropout) * len(target.labels)
+            return np.empty((0, width), np.float32), np.empty(0, dtype=bool)
+        blank: list[bool] = []
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed(how.seed, run.world.rank))
             passes, _ = predict(_passes(model, flips, how.mc_dropout), _note_blank(loader, blank),
                                 run.device, f"predict {what}" if shown else None, len(loader))
-    passes = interleave(run.world.all_gather(passes))
-    blank = interleave(run.world.all_gather(np.array(blank, dtype=bool)))
+        return passes, np.array(blank, dtype=bool)
+
+    passes, blank = map(interleave, zip(*run.world.gather_work(predict_share), strict=True))
     logits = passes.reshape(len(passes), -1, len(target.labels)).swapaxes(0, 1)
     check_finite(logits, [scans.ids[row] for row in rows], trained.path)
 
@@ -146,13 +150,15 @@ def check_finite(logits: np.ndarray, ids: list[str], path: Path) -> None:
     """
     bad = np.flatnonzero(~np.isfinite(logits).all(axis=(0, 2)))
     if len(bad):
-        raise RunError(
+        error = RunError(
             f"{path}: its outputs for {len(bad)} of {len(ids)} scans are NaN or infinite:\n"
             f"{listing(ids[i] for i in bad)}\n"
             + ("That is all of them, so its weights are the likely cause: evaluate a "
                "checkpoint of another run" if len(bad) == len(ids) else
                "Check these scans, and evaluate without them, or with a checkpoint of another "
                "run"))
+        error.by_one = False  # every process has all outputs
+        raise error
 
 
 def average(predictions: list[Prediction]) -> Prediction:

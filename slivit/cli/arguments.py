@@ -64,7 +64,8 @@ def add_run_options(parser: argparse.ArgumentParser, out_dir: str, resumable: bo
     group.add_argument("--gpu_id", type=types.gpu, metavar="N",
                        help="which GPU, or cpu (default: GPU 0 where there is one, else the CPU)")
     group.add_argument("--n_cpu", type=types.natural, metavar="N",
-                       help="data-loading processes (default: up to 8 with a GPU, 0 on a CPU)")
+                       help="data-loading processes, of one thread each (default: up to 8 with "
+                            "a GPU, 0 on a CPU)")
     group.add_argument("--deterministic", action="store_true",
                        help="on a GPU, the same numbers in each run, as far as PyTorch has kernels "
                             "for that; slower (a CPU always gives the same)")

@@ -11,7 +11,7 @@ from slivit.data.parallel import in_processes
 from slivit.data.readers import ReadError
 from slivit.data.scan_table import SPLITS, FileSource, ScanTable
 from slivit.utils.distributed import ProcessGroup
-from slivit.utils.errors import RunError, UserError
+from slivit.utils.errors import RunError
 
 
 def check_decoding(scans: ScanTable, preprocess: Preprocess, few: int | None,
@@ -36,24 +36,26 @@ def check_decoding(scans: ScanTable, preprocess: Preprocess, few: int | None,
     """
     if not isinstance(scans.read, FileSource):
         return
-    fault = None
-    if world.is_main:
-        rows = np.concatenate([scans.rows(split)[:few] for split in splits])
-        what = "scans" if few is None else "scans that were tried"
-        fault = _first_or_all(scans, preprocess, rows, n_cpu, what)
-    if (fault := world.all_gather(fault)[0]) is not None:
-        raise fault
+
+    def decode() -> None:
+        if world.is_main:
+            rows = np.concatenate([scans.rows(split)[:few] for split in splits])
+            what = "scans" if few is None else "scans that were tried"
+            _decode(scans, preprocess, rows, n_cpu, what)
+
+    world.gather_work(decode)
 
 
-def _first_or_all(scans: ScanTable, preprocess: Preprocess, rows: np.ndarray, n_cpu: int | None,
-                  what: str) -> UserError | RunError | None:
-    """Return the first failure to write, else the error that lists all damaged scans, or None."""
+def _decode(scans: ScanTable, preprocess: Preprocess, rows: np.ndarray, n_cpu: int | None,
+            what: str) -> None:
+    """Raise the first failure to write, else the error that lists all damaged scans."""
     faults = [fault for fault in in_processes(functools.partial(_fault, scans, preprocess), rows,
                                               "scans", n_cpu) if fault is not None]
     failures = [fault for fault in faults if isinstance(fault, RunError)]
     if failures:
-        return failures[0]
-    return missing_or_unreadable(faults, len(rows), what) if faults else None
+        raise failures[0]
+    if faults:
+        raise missing_or_unreadable(faults, len(rows), what)
 
 
 def _fault(scans: ScanTable, preprocess: Preprocess, row: int) -> ReadError | RunError | None:

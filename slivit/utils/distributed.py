@@ -2,12 +2,16 @@
 
 import datetime
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
+from slivit.utils.errors import RunError, UserError
+
+T = TypeVar("T")
 PATIENCE = datetime.timedelta(hours=12)  # for what one process does while the others wait
 
 
@@ -35,6 +39,26 @@ class ProcessGroup:
         dist.all_gather_object(gathered, shares)
         return gathered
 
+    def gather_work(self, work: Callable[[], T]) -> list[T]:
+        """Do a part of some work in each process; return all results, in the order of the ranks.
+
+        Raises:
+            UserError, RunError: from `work` of any process, and then in all of them, so that none
+                waits for one that has ended.
+        """
+        if self.size == 1:
+            return [work()]
+        try:
+            mine = work()
+        except (UserError, RunError) as error:
+            error.by_one = False
+            mine = error
+        results = self.all_gather(mine)
+        for one in results:
+            if isinstance(one, UserError | RunError):
+                raise one
+        return results
+
     def all_reduce_sum(self, number: float) -> float:
         """Return the sum of a number over all processes."""
         if self.size == 1:
@@ -48,6 +72,11 @@ class ProcessGroup:
         """Wait for all processes."""
         if self.size > 1:
             dist.barrier()
+
+
+def global_rank() -> int:
+    """Return the number of this process among all that torchrun started, on every machine."""
+    return int(os.environ.get("RANK", 0))
 
 
 def local_rank() -> int:

@@ -30,7 +30,13 @@ class UserError(Exception):
 
 
 class RunError(Exception):
-    """A failure while running that is not the input's fault (exit code 1)."""
+    """A failure while running that is not the input's fault (exit code 1).
+
+    With several processes the one that fails reports it; where `by_one` is False, all fail alike,
+    and rank 0 does.
+    """
+
+    by_one = True
 
 
 class NotWritten(RunError):
@@ -46,7 +52,11 @@ class NotWritten(RunError):
         mend = "free disk space" if full else "check the permissions"
         super().__init__(f"{path}: cannot be written ({reason}); {mend}, then {then}. The last "
                          "good files are intact")
-        self.path, self.reason, self.full = path, reason, full
+        self.path, self.reason, self.full, self._then = path, reason, full, then
+
+    def __reduce__(self) -> tuple:
+        """Say how to make it again, where another process has met it."""
+        return type(self), (self.path, self.reason, self.full, self._then), self.__dict__
 
 
 def together(*checks: Callable[[], T]) -> list[T]:
@@ -101,7 +111,8 @@ def run_script(main: Callable[[], None]) -> None:
                      "folders above it")
         sys.exit(2)
     except RunError as error:
-        _print_error(str(error))
+        if error.by_one or _is_first():
+            _print_error(str(error))
         sys.exit(1)
     except (Stopped, KeyboardInterrupt) as stop:
         _end_stopped(stop)
@@ -111,9 +122,14 @@ def run_script(main: Callable[[], None]) -> None:
 
 def refuse(error: UserError) -> NoReturn:
     """End a script over bad input: one message, exit code 2."""
-    if error.by_one or int(os.environ.get("RANK", 0)) == 0:
+    if error.by_one or _is_first():
         _print_error(str(error))
     sys.exit(2)
+
+
+def _is_first() -> bool:
+    """Return whether this is the one process, or rank 0 of several."""
+    return int(os.environ.get("RANK", 0)) == 0
 
 
 def _print_error(message: str) -> None:
@@ -140,7 +156,7 @@ def _end_stopped(stop: Stopped | KeyboardInterrupt) -> None:
     if Path(sys.argv[0]).name in TRAINING and (
             "--resume" in sys.argv or getattr(stop, "can_resume", False)):
         text += f". To continue: python {shlex.join([*words, '--resume'])}"
-    if int(os.environ.get("RANK", 0)) == 0:
+    if _is_first():
         print(printable(text), file=sys.stderr)
     for process in multiprocessing.active_children():
         process.kill()

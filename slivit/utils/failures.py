@@ -7,6 +7,7 @@ import torch
 from slivit.utils.errors import NotWritten, RunError, first_line
 from slivit.utils.files import FULL
 
+PEER_GONE = ("closed by peer", "reset by peer", "was likely closed")  # says torch.distributed
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
@@ -22,6 +23,10 @@ def explain(error: BaseException, settings: Mapping[str, object]) -> RunError | 
              "run the command again, with --overwrite")
     if isinstance(error, NotWritten):
         return NotWritten(error.path, error.reason, error.full, again)
+    if any(sign in text for sign in PEER_GONE):
+        ended = RunError("another process of this run has ended; its own message says why")
+        ended.by_one = False
+        return ended
     if "DataLoader worker" in text:
         n_cpu = settings.get("n_cpu")
         if not getattr(error, "can_resume", False):  # an --out_dir of an earlier run is as it was

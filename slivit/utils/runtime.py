@@ -4,24 +4,68 @@ import contextlib
 import multiprocessing
 import os
 import platform
+import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
+import joblib
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from slivit.utils.distributed import started_by_torchrun
 from slivit.utils.errors import UserError
 from slivit.utils.log import LOG, counted
 from slivit.utils.precision import precision_name
 from slivit.utils.signals import SIGNALS, held, leave_signals
+from slivit.utils.startup import spins_long
 from slivit.version import __version__
+
+LOADAVG = Path("/proc/loadavg")  # of Linux; its fourth field begins with the running threads
+LOOKS, BETWEEN = 5, 0.002  # at it, and seconds from one to the next
 
 
 def usable_cpus() -> int:
-    """Return the number of CPU cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the number of CPU cores for this process, within the limits of a container.
+
+    The processes that torchrun has started on this machine share them.
+    """
+    return max(1, joblib.cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def running_elsewhere() -> int:
+    """Return how many threads of other processes run, or wait for a core, on this machine.
+
+    The least of some looks, so that what runs for a moment does not count; 0 where the system does
+    not say.
+    """
+    counts = []
+    for _ in range(LOOKS):
+        try:
+            running, _, _ = LOADAVG.read_text(encoding="utf-8").split()[3].partition("/")
+            counts.append(int(running) - 1)
+        except (OSError, ValueError, IndexError):
+            return 0
+        time.sleep(BETWEEN)
+    return max(0, min(counts))
+
+
+def what_slows_down(threads: int, others: int) -> str:
+    """Return in a line why so many threads will be slow on this machine; empty if they will not.
+
+    Args:
+        threads: of this process.
+        others: that run on the machine already.
+    """
+    cores, machine = usable_cpus(), os.cpu_count() or 1
+    if threads > cores:
+        return (f"OMP_NUM_THREADS={threads} is more than the cores there are for this process "
+                f"({cores}), which makes it slower")
+    if threads + others <= machine:
+        return ""
+    text = f"other processes keep {min(others, machine)} of {machine} cores busy: this takes longer"
+    return text + ("; much longer, since PyTorch's threads spin while they wait: set "
+                   "GOMP_SPINCOUNT=1000 in the environment" * (threads > 1 and spins_long()))
 
 
 def choose_device(gpu_id: str | None, rank: int | None = None) -> torch.device:
@@ -63,6 +107,9 @@ def log_device(device: torch.device, precisions: Iterable[torch.dtype]) -> None:
         where = f"GPU {device.index} ({torch.cuda.get_device_name(device)})"
     LOG.info("device: %s, %s", where,
              " and ".join(dict.fromkeys(precision_name(one) for one in precisions)))
+    if device.type == "cpu" and (slow := what_slows_down(
+            torch.get_num_threads(), 0 if started_by_torchrun() else running_elsewhere())):
+        LOG.info("  %s", slow)
 
 
 def set_kernels(device: torch.device, precisions: Iterable[torch.dtype],

@@ -10,6 +10,7 @@ import torch
 
 from slivit.utils.distributed import (
     ProcessGroup,
+    global_rank,
     join_world,
     leave_world,
     local_rank,
@@ -91,12 +92,13 @@ def open_session(options: SessionOptions, inputs: Iterable[Path | None]) -> Iter
     """
     setup_logging()
     inputs = tuple(path for path in inputs if path is not None)
-    rank = local_rank() if started_by_torchrun() else None
-    if rank:
+    several = started_by_torchrun()
+    if several and global_rank():
         LOG.setLevel(logging.ERROR)
     else:
         check_out_dir(options.out_dir, options.resume, options.overwrite, inputs)
-    device, precision = choose_device(options.gpu_id, rank), torch.float32
+    device = choose_device(options.gpu_id, local_rank() if several else None)
+    precision = torch.float32
     if options.trained_in is not None:
         precision = choose_precision(options.trained_in, device)
         set_kernels(device, [precision], options.deterministic)

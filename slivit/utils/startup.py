@@ -9,7 +9,8 @@ import sys
 from slivit.utils.signals import end_at_signals
 
 WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")  # a user's own settings win
-SPINS = "1000"  # of a thread that waits, before it sleeps: microseconds
+SPINS = "1000"  # turns of the loop in which a thread waits, before it sleeps
+LONG = 100_000  # turns from which waiting threads keep others from the cores
 
 
 def begin_process() -> None:
@@ -21,8 +22,17 @@ def begin_process() -> None:
 def wait_asleep() -> None:
     """Have the threads of PyTorch on a CPU sleep soon when they wait for each other.
 
-    By default those of GNU's OpenMP spin for some milliseconds, so that beside another busy process
-    each waits for one that cannot run. It is read when torch is imported, and has no effect later.
+    By default those of GNU's OpenMP spin 300,000 times, some milliseconds, so that beside another
+    busy process each waits for one that cannot run. The variable is read when torch is imported,
+    and has no effect later; processes that are started inherit it.
     """
     if "torch" not in sys.modules and not any(name in os.environ for name in WAITING):
         os.environ["GOMP_SPINCOUNT"] = SPINS
+
+
+def spins_long() -> bool:
+    """Return whether threads of GNU's OpenMP spin for long by what the environment says."""
+    count = os.environ.get("GOMP_SPINCOUNT", "")
+    if count:
+        return not count.isdecimal() or int(count) > LONG
+    return os.environ.get("OMP_WAIT_POLICY", "").upper() != "PASSIVE"

@@ -18,7 +18,7 @@ from slivit import check, convert, share
 PAGES = [ROOT / "README.md", ROOT / "data/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BENCHMARKS = ("accuracy", "agreement", "intervals", "job_options", "learning_curve", "loading",
               "ratings", "search", "speed")
-NOT_OURS = {"--nproc_per_node"}  # torchrun's
+NOT_OURS = {"--nproc_per_node", "--nnodes", "--rdzv_backend", "--rdzv_endpoint"}  # torchrun's
 MADE = ("runs/", "out/", "nodule/", "nodule_eval/", "cv/", "check/", "data/medmnist", "OCT2017/",
         "EchoNet-Dynamic/", "nodules/", "CellData/", "explain/", "worst/", "tensorboard/", "scans/",
         "a/", "b/", "fold_", "Videos/", "ROOT/", "SPLIT", "train/", "test/", "val/", "report.md")

@@ -1,16 +1,23 @@
 """Two processes on the CPU that train as one."""
 
+import json
+import logging
+import pickle
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import ROOT, RUN_3D, write_meta
+from helpers import ROOT, RUN_3D, run_evaluate, write_meta
 
 import finetune
 from slivit.data.samplers import interleave, make_batches
+from slivit.utils import session
 from slivit.utils.distributed import ProcessGroup
+from slivit.utils.errors import NotWritten, RunError, UserError
+from slivit.utils.failures import explain
+from slivit.utils.log import LOG
 
 TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port"]
 
@@ -63,3 +70,74 @@ def test_damage_ends_two_processes_with_one_message(tmp_path):
     assert own.count("error: 1 of 8 scans cannot be read") == 1
     assert "finetune.py\", line" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_two_processes_evaluate_as_one(volume_csv, binary_run, tmp_path):
+    options = ["--meta_csv", volume_csv, "--split", "all", "--b_size", "5", "--tta", "flips",
+               "--group_by", "grade"]
+    checkpoint = binary_run / "slivit.safetensors"
+    metrics, one = run_evaluate(checkpoint, tmp_path / "one", *options, "--features",
+                                tmp_path / "one.npz")
+    command = [*TWO, "29617", "evaluate.py", "--checkpoint", checkpoint, *options, "--features",
+               tmp_path / "two.npz", "--gpu_id", "cpu", "--out_dir", tmp_path / "two"]
+    done = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("written to") == 1
+    two = pd.read_csv(tmp_path / "two/predictions.csv")
+    assert one.drop(columns="A_pred").equals(two.drop(columns="A_pred"))
+    assert np.allclose(one["A_pred"], two["A_pred"], rtol=0, atol=1e-6)
+    assert metrics["by_group"].keys() == json.loads(
+        (tmp_path / "two/metrics.json").read_text())["by_group"].keys()
+    one, two = ({path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*")}
+                for name in ("one", "two"))
+    assert one == two
+    one, two = (np.load(tmp_path / name) for name in ("one.npz", "two.npz"))
+    assert one["ids"].tolist() == two["ids"].tolist()
+    assert np.allclose(one["features"], two["features"], rtol=0, atol=1e-5)
+
+
+class Apart(ProcessGroup):
+    """Rank 0 of three processes; the others have found what `others` says."""
+
+    others = ()
+
+    def all_gather(self, shares):
+        return [pickle.loads(pickle.dumps(one)) for one in (shares, *self.others)]
+
+
+@pytest.mark.parametrize("fault", [UserError("bad"), RunError("broken"), NotWritten("a", "full")])
+def test_what_ends_one_process_ends_all_of_them(fault, monkeypatch):
+    world = Apart(0, 3)
+    monkeypatch.setattr(Apart, "others", (1, 2))
+    assert world.gather_work(lambda: 0) == [0, 1, 2]
+    monkeypatch.setattr(Apart, "others", (1, fault))
+    with pytest.raises(type(fault), match=str(fault).split()[0]):
+        world.gather_work(lambda: 0)
+
+    def fail():
+        raise fault
+
+    monkeypatch.setattr(Apart, "others", (1, 2))
+    with pytest.raises(type(fault)) as raised:
+        world.gather_work(fail)
+    assert str(raised.value) == str(fault)
+    assert not raised.value.by_one  # rank 0 reports it
+
+
+def test_the_first_process_of_another_machine_neither_speaks_nor_looks_at_the_folder(
+        monkeypatch, tmp_path):
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "1"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(session, "join_world", lambda device: ProcessGroup(1, 2))
+    (tmp_path / "file").write_text("not empty")
+    level = LOG.level
+    with session.open_session(session.SessionOptions(tmp_path, "cpu", 0, False, False, True, {}),
+                              ()) as run:
+        assert (run.world.is_main, LOG.level) == (False, logging.ERROR)
+    LOG.setLevel(level)
+
+
+def test_a_process_whose_peer_has_gone_says_nothing():
+    for text in ("[pair.cc:534] Connection closed by peer [127.0.0.1]:2", "Failed to recv, got 0 "
+                 "bytes. Connection was likely closed. Did the remote server shutdown or crash?"):
+        assert not explain(RuntimeError(text), {}).by_one
