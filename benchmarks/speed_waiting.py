@@ -62,7 +62,7 @@ def _measure(state: str, setting: str, quick: bool, threads: int
              ) -> dict[tuple[str, str], float]:
     """Return the seconds of each model's steps in a fresh process, with a setting in a state."""
     clean = {name: value for name, value in os.environ.items() if name not in WAITING}
-    words = [sys.executable, "-m", "benchmarks.speed_waiting", str(threads), "quick" * quick]
+    words = [sys.executable, "-m", "benchmarks.speed_waiting", str(threads), *["quick"] * quick]
     with _busy(state):
         done = subprocess.run(words, cwd=DATA_DIR.parent, env=clean | SETTINGS[setting], text=True,
                               stdout=subprocess.PIPE, check=True)
@@ -102,4 +102,4 @@ def timed_steps(quick: bool) -> list[tuple[str, str, float]]:
 
 if __name__ == "__main__":
     torch.set_num_threads(int(sys.argv[1]))
-    print(json.dumps(timed_steps(sys.argv[2] == "quick")))
+    print(json.dumps(timed_steps(sys.argv[2:] == ["quick"])))

@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 from scan_files import write_dicom_series
 
-from benchmarks import speed, starts
+from benchmarks import speed, speed_section, speed_waiting, starts
 from benchmarks.speed_recipes import with_goal
 from benchmarks.speed_steps import WAYS, make_steps
 
@@ -52,3 +52,23 @@ def test_starts_are_measured_in_every_way(tmp_path):
     assert [what.rpartition(", ")[2] for what, _ in found] == [
         "in threads", "first start", "second start", "first start", "second start"]
     assert all(seconds > 0 for _, seconds in found)
+
+
+def test_settings_of_waiting_are_compared_with_the_best_one_alone(monkeypatch):
+    def measure(state, setting, quick, threads):
+        slow = 3.0 if state != speed_waiting.STATES[0] else 1.1
+        seconds = 0.5 if setting == "GOMP_SPINCOUNT=0" else 1.0
+        return {("tiny", what): slow * seconds for what in ("training step", "inference")}
+
+    monkeypatch.setattr(speed_waiting, "_measure", measure)
+    table = pd.DataFrame(speed_waiting.waiting(True, 3, 1))
+    assert len(table) == 2 * len(speed_waiting.STATES) * len(speed_waiting.SETTINGS)
+    ours = table[(table["setting"] == speed_waiting.OURS) & (table["what"] == "inference")]
+    assert ours["ratio"].tolist() == [2.0, 5.45, 5.45]
+    assert "| tiny, inference | alone | 1.100 (2.00) |" in speed_section._waiting(table)[1]
+
+
+def test_steps_of_waiting_are_timed():
+    found = speed_waiting.timed_steps(True)
+    assert {what for _, what, _ in found} == {"training step", "inference"}
+    assert all(seconds > 0 for *_, seconds in found)
