@@ -11,6 +11,11 @@ with `--amp off` and `--amp bf16`. The summary is in RESULTS/precision.csv.
 import dataclasses
 from pathlib import Path
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.utils.startup import begin_process
+
+    begin_process()
+
 import pandas as pd
 
 from benchmarks import job_options, jobs, methods, variants

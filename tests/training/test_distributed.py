@@ -131,7 +131,8 @@ def test_the_first_process_of_another_machine_neither_speaks_nor_looks_at_the_fo
     monkeypatch.setattr(session, "join_world", lambda device: ProcessGroup(1, 2))
     (tmp_path / "file").write_text("not empty")
     level = LOG.level
-    with session.open_session(session.SessionOptions(tmp_path, "cpu", 0, False, False, True, {}),
+    with session.open_session(session.SessionOptions(tmp_path, "cpu", 0, False, False, True,
+                                                     False, {}),
                               ()) as run:
         assert (run.world.is_main, LOG.level) == (False, logging.ERROR)
     LOG.setLevel(level)
