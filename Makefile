@@ -6,7 +6,7 @@ BIN := .venv/bin
 LOWEST := .venv-lowest/bin
 SEEDS := slivit,densenet,resnet18_narrow,plain,volume,shape_boosting  # run with two seeds
 
-.PHONY: demo test test-lowest lint results
+.PHONY: demo test test-lowest lint results gpu
 
 demo: .venv/run.stamp
 	$(BIN)/python -m demo
@@ -26,6 +26,9 @@ results: .venv/dev.stamp  # from the finished benchmark jobs
 	$(BIN)/python -m benchmarks.search --summary
 	$(BIN)/python -m benchmarks.precision --summary --seeds 0,1
 	$(BIN)/python -m benchmarks.results
+
+gpu: .venv/run.stamp  # what a GPU can break, and its speed; exit code 1 if a check fails
+	$(BIN)/python -m benchmarks.gpu
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -221,7 +221,8 @@ def load(*checkpoints: str | os.PathLike, gpu_id: int | str | None = None, amp: 
             `hf://owner/name`; one or several, or a list of them.
         gpu_id: number of a GPU, or `cpu`; default the first GPU where there is one. PyTorch is set
             up as in the scripts, for the whole process: all cores this process may use on a CPU,
-            and on a GPU TF32 only beside numbers of half the size.
+            and on a GPU TF32 only beside numbers of half the size. Whether its algorithms are
+            deterministic stays as it is.
         amp: as evaluate.py's option: `auto`, `off`, `bf16` or `fp16`.
 
     Raises:
@@ -242,5 +243,5 @@ def load(*checkpoints: str | os.PathLike, gpu_id: int | str | None = None, amp: 
         raise UserError(f"amp={amp!r}: expected one of auto, {', '.join(PRECISIONS)}")
     device = choose_device(None if gpu_id is None else str(gpu_id))
     trained = load_models(paths, device, amp=amp)
-    set_kernels(device, [one.model.precision for one in trained])
+    set_kernels(device, [one.model.precision for one in trained], deterministic=None)
     return Model(trained, Session(device, quiet=True))

@@ -113,7 +113,7 @@ def log_device(device: torch.device, precisions: Iterable[torch.dtype]) -> None:
 
 
 def set_kernels(device: torch.device, precisions: Iterable[torch.dtype],
-                deterministic: bool = False) -> None:
+                deterministic: bool | None = False) -> None:
     """Say which kernels a GPU computes with, in this whole process; on a CPU nothing changes.
 
     cuDNN's search for the fastest kernel stays off: it begins anew for every number of slices, and
@@ -124,13 +124,15 @@ def set_kernels(device: torch.device, precisions: Iterable[torch.dtype],
         precisions: types of number in which backbones multiply. Where one is of half the size,
             the float32 products that remain take TF32, whose factors have 10 bits; else none does.
         deterministic: the same numbers in each run, as far as PyTorch has kernels for that; it
-            warns where it has none.
+            warns where it has none. None leaves this to whoever has set it.
     """
     if device.type != "cuda":
         return
     tf32 = any(one != torch.float32 for one in precisions)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = False
+    if deterministic is None:
+        return
     torch.backends.cudnn.deterministic = deterministic
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     if deterministic:

@@ -21,7 +21,8 @@ BENCHMARKS = ("accuracy", "agreement", "intervals", "job_options", "learning_cur
 NOT_OURS = {"--nproc_per_node", "--nnodes", "--rdzv_backend", "--rdzv_endpoint"}  # torchrun's
 MADE = ("runs/", "out/", "nodule/", "nodule_eval/", "cv/", "check/", "data/medmnist", "OCT2017/",
         "EchoNet-Dynamic/", "nodules/", "CellData/", "explain/", "worst/", "tensorboard/", "scans/",
-        "a/", "b/", "fold_", "Videos/", "ROOT/", "SPLIT", "train/", "test/", "val/", "report.md")
+        "a/", "b/", "fold_", "Videos/", "ROOT/", "SPLIT", "train/", "test/", "val/", "report.md",
+        "benchmarks/results/gpu.csv")
 
 
 def text_of(page):

@@ -43,6 +43,9 @@ def test_kernels_are_those_that_are_asked_for(kernels):
     assert torch.is_deterministic_algorithms_warn_only_enabled()
     set_kernels(GPU, [torch.bfloat16])  # another run in the same process
     assert kernels()["deterministic"] == {False}
+    torch.use_deterministic_algorithms(True)  # a user's own choice, stricter
+    set_kernels(GPU, [torch.bfloat16], deterministic=None)
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
 
 
 def test_on_a_cpu_nothing_changes(kernels):
