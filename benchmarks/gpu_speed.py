@@ -11,7 +11,7 @@ from torch import nn
 
 from benchmarks.gpu_rows import FAILED, Bench, Row
 from benchmarks.speed_steps import MEAN, STD, make_way
-from slivit.config import Augmentation, FitOptions, Preprocess
+from slivit.config import PRECISIONS, Augmentation, FitOptions, Preprocess
 from slivit.data.batch import Batch
 from slivit.data.datasets import scan_training_set
 from slivit.data.meta_csv import read_meta
@@ -25,7 +25,7 @@ from slivit.utils.runtime import choose_workers, set_kernels
 from slivit.utils.session import Session
 
 VOLUMES = 4  # in a step, as finetune.py takes by default; one with --quick
-TYPES = {"float32": None, "TF32": None, "bf16": torch.bfloat16}
+TYPES = {"float32": torch.float32, "TF32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,14 @@ def settings(bench: Bench) -> list[Setting]:
 @contextlib.contextmanager
 def kernels(setting: Setting, device: torch.device) -> Iterator[None]:
     """Compute as the setting says within this block, then as torch does by itself."""
-    set_kernels(device, setting.numbers != "float32", setting.deterministic)
+    set_kernels(device, [torch.float32 if setting.numbers == "float32" else torch.bfloat16],
+                setting.deterministic)
     before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, setting.search
     try:
         yield
     finally:
         torch.backends.cudnn.benchmark = before
-        set_kernels(device, tf32=False, deterministic=False)
+        set_kernels(device, [torch.float32])
 
 
 def make_steps(setting: Setting, bench: Bench) -> dict[str, Callable[[], None]]:
@@ -87,6 +88,7 @@ def make_steps(setting: Setting, bench: Bench) -> dict[str, Callable[[], None]]:
         256, 28, VOLUMES, "convnext_tiny")
     device = bench.device
     model = make_way(setting.way, size, n_slices, backbone).to(device)
+    model.precision = TYPES[setting.numbers]
     if setting.channels_last:
         model = model.to(memory_format=torch.channels_last)
     if setting.compiled:
@@ -96,22 +98,17 @@ def make_steps(setting: Setting, bench: Bench) -> dict[str, Callable[[], None]]:
                            generator=torch.Generator().manual_seed(0)).to(device)
     mask = torch.ones(volumes, n_slices, dtype=torch.bool, device=device)
     truth = torch.ones(volumes, 1, device=device)
-    half = TYPES[setting.numbers]
-    autocast = (contextlib.nullcontext if half is None else
-                lambda: torch.autocast(device.type, half))
 
     def train() -> None:
         model.train()
-        with autocast():
-            logits = model(slices, mask)
-        loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), truth)
+        loss = nn.functional.binary_cross_entropy_with_logits(model(slices, mask), truth)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
     def infer() -> None:
         model.eval()
-        with torch.inference_mode(), autocast():
+        with torch.inference_mode():
             model(slices, mask)
 
     return {"training step": train, "inference": infer}
@@ -193,10 +190,10 @@ def loading(bench: Bench) -> list[Row]:
     images = len(scans.rows("train"))
     rows = []
     for amp in ("bf16",) if bench.quick else ("bf16", "off"):
-        options = FitOptions(2, b_size, 0, 0, 0, amp=amp)
+        options, model.precision = FitOptions(2, b_size, 0, 0, 0), getattr(torch, PRECISIONS[amp])
         loop = start_phase(model, None, Phase(1, 2, parameter_groups(model, 1e-5, 0.0), data),
                            Objective(target), options, run)
-        with kernels(Setting(numbers="TF32" if amp != "off" else "float32"), bench.device):
+        with kernels(Setting(numbers="bf16" if amp == "bf16" else "float32"), bench.device):
             first, second = (_epoch(loop, data.batches(epoch, 0), bench) for epoch in (1, 2))
             one = next(iter(data.batches(1, 0)))
             computing = _epoch(loop, [one] * data.count, bench)
