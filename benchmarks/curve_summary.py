@@ -72,8 +72,8 @@ def score(mine: list[Done]) -> tuple[dict, np.ndarray]:
     values, draws = [], []
     for fold in sorted(table["fold"].unique()):
         here = np.flatnonzero(table["fold"] == fold)
-        scorer = bootstrap.ranking(truth[here], table["pred"].to_numpy()[here])
-        values.append(float(scorer(np.ones((1, len(here))))["roc_auc"][0]))
+        scorer = bootstrap.ranking(truth[here], table["pred"].to_numpy()[here], member[here])
+        values.append(float(scorer(np.ones((1, counts.shape[1])))["roc_auc"][0]))
         draws.append(bootstrap.replicate(scorer, counts, member[here])["roc_auc"])
     replicates = np.mean(draws, axis=0)
     low, high = bootstrap.interval(replicates) or (np.nan, np.nan)

@@ -8,6 +8,7 @@ from slivit.metrics.operating_point import rates, ratio
 
 ECE_BINS = 15
 
+# How often each group was drawn, (b, G) float64 -> scores of the b replicates by name, each (b,).
 Scorer = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 CELLS = 400_000  # replicate-by-row cells worked on at once: what a processor's cache holds
@@ -65,11 +66,11 @@ def replicate(scorer: Scorer, counts: np.ndarray, member: np.ndarray) -> dict[st
     """Return the scores of all replicates, each (n_boot,); NaN where a replicate has none.
 
     Args:
-        scorer: of slivit.weighted: row weights (b, n) float64 -> scores by name, each (b,).
+        scorer: made with the same `member`.
         counts, member: of `cluster_counts`; `member` may be of some of the rows only.
     """
     step = max(1, CELLS // max(1, len(member)))
-    parts = [scorer(np.take(counts[start:start + step], member, axis=1).astype(np.float64))
+    parts = [scorer(counts[start:start + step].astype(np.float64))
              for start in range(0, len(counts), step)]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
@@ -85,11 +86,19 @@ def interval(replicates: np.ndarray, level: float = 0.95) -> list[float] | None:
 
 def combine(*scorers: Scorer) -> Scorer:
     """Return the scorer of all that these score."""
-    return lambda weights: {key: value for scorer in scorers
-                            for key, value in scorer(weights).items()}
+    return lambda drawn: {key: value for scorer in scorers for key, value in scorer(drawn).items()}
 
 
-def ranking(truth: np.ndarray, pred: np.ndarray) -> Scorer:
+def _summing(columns: np.ndarray, member: np.ndarray | None) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what sums columns (n, m) over the rows drawn: (b, G) -> (b, m)."""
+    if member is None:
+        totals = columns
+    else:
+        totals = np.column_stack([np.bincount(member, column) for column in columns.T])
+    return lambda drawn: drawn[:, :len(totals)] @ totals
+
+
+def ranking(truth: np.ndarray, pred: np.ndarray, member: np.ndarray | None = None) -> Scorer:
     """Return the scorer of `roc_auc` and `pr_auc`.
 
     ROC-AUC is the Mann-Whitney statistic with ties counted half; PR-AUC is average precision.
@@ -97,6 +106,7 @@ def ranking(truth: np.ndarray, pred: np.ndarray) -> Scorer:
     Args:
         truth: (n,) of 0 and 1.
         pred: (n,) higher means more positive.
+        member: (n,) the group number of each row; None where every row is its own.
     """
     order = np.argsort(-pred, kind="stable")
     positive = truth[order] == 1
@@ -104,12 +114,13 @@ def ranking(truth: np.ndarray, pred: np.ndarray) -> Scorer:
     ends = np.append(starts[1:], len(order))
     hits = np.add.reduceat(positive.astype(int), starts)
     starts, ends, hits = starts[hits > 0], ends[hits > 0], hits[hits > 0]
-    positives, first = order[positive], np.cumsum(hits) - hits
+    of_group = order if member is None else member[order]
+    positives, first = of_group[positive], np.cumsum(hits) - hits
 
-    def score(weights: np.ndarray) -> dict[str, np.ndarray]:
-        total = np.zeros((len(weights), len(order) + 1))
-        np.cumsum(np.take(weights, order, axis=1), axis=1, out=total[:, 1:])
-        pos = np.add.reduceat(np.take(weights, positives, axis=1), first, axis=1)
+    def score(drawn: np.ndarray) -> dict[str, np.ndarray]:
+        total = np.zeros((len(drawn), len(order) + 1))
+        np.cumsum(np.take(drawn, of_group, axis=1), axis=1, out=total[:, 1:])
+        pos = np.add.reduceat(np.take(drawn, positives, axis=1), first, axis=1)
         hits = np.cumsum(pos, axis=1)
         flagged, before = np.take(total, ends, axis=1), np.take(total, starts, axis=1)
         all_pos = pos.sum(axis=1)
@@ -131,41 +142,53 @@ def ece_bin(pred: np.ndarray) -> np.ndarray:
     return np.searchsorted(np.arange(1, ECE_BINS) / ECE_BINS, pred, side="left")
 
 
-def probability(truth: np.ndarray, pred: np.ndarray) -> Scorer:
-    """Return the scorer of `brier` and `ece` (see scores.expected_calibration_error)."""
+def probability(truth: np.ndarray, pred: np.ndarray, member: np.ndarray | None = None) -> Scorer:
+    """Return the scorer of `brier` and `ece` (see scores.expected_calibration_error).
+
+    The arguments are those of `ranking`.
+    """
     gaps = np.zeros((len(truth), ECE_BINS))
     gaps[np.arange(len(truth)), ece_bin(pred)] = truth - pred
-    columns = np.column_stack([np.ones(len(truth)), (truth - pred) ** 2, gaps])
+    summed = _summing(np.column_stack([np.ones(len(truth)), (truth - pred) ** 2, gaps]), member)
 
-    def score(weights: np.ndarray) -> dict[str, np.ndarray]:
-        sums = weights @ columns
+    def score(drawn: np.ndarray) -> dict[str, np.ndarray]:
+        sums = summed(drawn)
         return {"brier": ratio(sums[:, 1], sums[:, 0]),
                 "ece": ratio(np.abs(sums[:, 2:]).sum(axis=1), sums[:, 0])}
 
     return score
 
 
-def decision(truth: np.ndarray, pred: np.ndarray, threshold: float) -> Scorer:
+def decision(truth: np.ndarray, pred: np.ndarray, threshold: float,
+             member: np.ndarray | None = None) -> Scorer:
     """Return the scorer of operating_point.RATES where a prediction of at least `threshold` is a
-    yes."""
+    yes.
+
+    The other arguments are those of `ranking`.
+    """
     predicted, true = pred >= threshold, truth == 1
     columns = np.column_stack([predicted & true, predicted & ~true, ~predicted & ~true,
                                ~predicted & true])
-    columns = columns.astype(np.float64)
-    return lambda weights: rates(*(weights @ columns).T)
+    summed = _summing(columns.astype(np.float64), member)
+    return lambda drawn: rates(*summed(drawn).T)
 
 
-def regression(truth: np.ndarray, value: np.ndarray) -> Scorer:
-    """Return the scorer of r2, pearson, spearman, mae, rmse, bias, loa_low and loa_high."""
+def regression(truth: np.ndarray, value: np.ndarray, member: np.ndarray | None = None) -> Scorer:
+    """Return the scorer of r2, pearson, spearman, mae, rmse, bias, loa_low and loa_high.
+
+    `member` as in `ranking`.
+    """
     scale = truth.std() if np.ptp(truth) > 0 else 1.0
     x, y, off = _standard(truth), _standard(value), (value - truth) / scale
     offset = off.mean()  # differences are squared about their mean, not about 0
-    columns = np.column_stack([np.ones(len(x)), x, y, x * x, y * y, x * y, np.abs(off),
-                               off - offset, (off - offset) ** 2])
+    summed = _summing(np.column_stack([np.ones(len(x)), x, y, x * x, y * y, x * y, np.abs(off),
+                                       off - offset, (off - offset) ** 2]), member)
+    of_group = np.arange(len(x)) if member is None else member
     ranks_x, ranks_y = _midranks(truth), _midranks(value)
 
-    def score(weights: np.ndarray) -> dict[str, np.ndarray]:
-        total, *sums = (weights @ columns).T
+    def score(drawn: np.ndarray) -> dict[str, np.ndarray]:
+        total, *sums = summed(drawn).T
+        weights = np.take(drawn, of_group, axis=1)
         mx, my, mxx, myy, mxy, mean_abs, mean_off, mean_off2 = (ratio(s, total) for s in sums)
         var_x, var_y, cov = mxx - mx ** 2, myy - my ** 2, mxy - mx * my
         off_var = np.maximum(mean_off2 - mean_off ** 2, 0)
@@ -208,7 +231,8 @@ def _midranks(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return ranks
 
 
-def confusion(truth: np.ndarray, predicted: np.ndarray, count: int) -> Scorer:
+def confusion(truth: np.ndarray, predicted: np.ndarray, count: int,
+              member: np.ndarray | None = None) -> Scorer:
     """Return the scorer of accuracy, kappa and the averages over classes.
 
     As scikit-learn has them: averages of F1 and precision are over the classes that occur in truth
@@ -218,16 +242,17 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, count: int) -> Scorer:
     Args:
         truth, predicted: (n,) class numbers.
         count: of classes.
+        member: as in `ranking`.
 
     Returns:
         The scorer; `support` besides, the weight of each true class, (b, count).
     """
     cells, which = np.unique(truth * count + predicted, return_inverse=True)
-    columns = (which[:, None] == np.arange(len(cells))).astype(np.float64)
+    summed = _summing((which[:, None] == np.arange(len(cells))).astype(np.float64), member)
 
-    def score(weights: np.ndarray) -> dict[str, np.ndarray]:
-        table = np.zeros((len(weights), count * count))
-        table[:, cells] = weights @ columns
+    def score(drawn: np.ndarray) -> dict[str, np.ndarray]:
+        table = np.zeros((len(drawn), count * count))
+        table[:, cells] = summed(drawn)
         table = table.reshape(-1, count, count)
         right, rows, cols = np.einsum("bkk->bk", table), table.sum(axis=2), table.sum(axis=1)
         total, there, true = rows.sum(axis=1), rows + cols > 0, rows > 0

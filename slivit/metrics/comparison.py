@@ -49,7 +49,7 @@ def compare(truth: np.ndarray, preds: Sequence[np.ndarray], names: Sequence[str]
             t, p = truth[rows, k], pred[rows, k]
             draws = dict.fromkeys(keys, np.full(n_boot, np.nan))
             if len(np.unique(member[rows])) > 1:
-                draws = bootstrap.replicate(scorer(t, p), counts, member[rows])
+                draws = bootstrap.replicate(scorer(t, p, member[rows]), counts, member[rows])
             measured[label, m] = t, p, point_scores(t, p, target.task), draws, member[rows]
     table = [_row(label, key, names, pair, [measured[label, m] for m in pair])
              for pair in combinations(range(len(preds)), 2)

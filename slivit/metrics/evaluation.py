@@ -79,10 +79,10 @@ def _label(truth: np.ndarray, pred: np.ndarray, task: str, threshold: operating.
     point, at = point_scores(truth, pred, task), None
     draws = {}
     if len(np.unique(member)) > 1:  # one patient gives no interval
-        scorers = [bootstrap.regression(truth, pred)] if task == "regression" else [
-            bootstrap.ranking(truth, pred), bootstrap.probability(truth, pred)]
+        scorers = [bootstrap.regression(truth, pred, member)] if task == "regression" else [
+            bootstrap.ranking(truth, pred, member), bootstrap.probability(truth, pred, member)]
         if threshold is not None:
-            scorers.append(bootstrap.decision(truth, pred, threshold.value))
+            scorers.append(bootstrap.decision(truth, pred, threshold.value, member))
         draws = bootstrap.replicate(bootstrap.combine(*scorers), counts, member)
     scores = _with_intervals(point, draws)
     if task == "regression":
@@ -113,8 +113,8 @@ def _classes(truth: np.ndarray, pred: np.ndarray, labels: list[dict[str, np.ndar
     if len(np.unique(member)) < 2:
         return _with_intervals(point, {})
     true, predicted = truth.argmax(axis=1), pred.argmax(axis=1)
-    confusion = bootstrap.confusion(true, predicted, truth.shape[1])
-    top = bootstrap.probability((true == predicted).astype(float), pred.max(axis=1))
+    confusion = bootstrap.confusion(true, predicted, truth.shape[1], member)
+    top = bootstrap.probability((true == predicted).astype(float), pred.max(axis=1), member)
     draws = bootstrap.replicate(bootstrap.combine(confusion, top), counts, member)
     draws["ece_top"] = draws["ece"]
     for key in BOTH_CLASSES:

@@ -65,7 +65,7 @@ def worst_cases(measured: EvaluationResult, preprocess: Preprocess, folder: Path
     """
     scans, cases = measured.scans, []
     known = {(one.row, one.label): one.strips for one in explained}
-    for miss in _by_rank(_misses(measured), count):
+    for miss in _by_rank(_misses(measured, count), count):
         row = int(measured.rows[miss.at])
         folder.mkdir(parents=True, exist_ok=True)
         picture = folder / f"worst_{len(cases) + 1}.png"
@@ -106,14 +106,15 @@ def _plain_strips(scans: ScanTable, row: int, prepared: Prepared, preprocess: Pr
     return make_strips(views_seen(prepared, preprocess, shape, header.spacing, header.axes))
 
 
-def _misses(measured: EvaluationResult) -> list[Miss]:
-    """Return every error."""
+def _misses(measured: EvaluationResult, most: int) -> list[Miss]:
+    """Return the errors of each label, the `most` confident of them."""
     truth, pred, target = measured.truth, measured.predicted.pred, measured.target
     verdict = judge(truth, pred, target, measured.thresholds)
     limit = limits(measured.thresholds, len(target.labels))
     misses = []
     for k, name in enumerate(target.labels):
-        for at in ranked(verdict.known[:, k] & ~verdict.right[:, k], verdict.size[:, k]):
+        wrong = verdict.known[:, k] & ~verdict.right[:, k]
+        for at in ranked(wrong, verdict.size[:, k])[:most]:
             true, value = truth[at, k], pred[at, k]
             if target.task == "multiclass":
                 words, facts = _wrong_class(truth[at], pred[at], target)

@@ -57,8 +57,8 @@ def test_order_of_rows_does_not_change_the_draws():
 def test_many_rows_are_scored_in_parts(monkeypatch):
     counts, member = bootstrap.cluster_counts(np.arange(30) // 2, None, 100, seed=0)
 
-    def score(weights):
-        return {"sum": weights @ np.arange(30.0)}
+    def score(drawn):
+        return {"sum": drawn @ np.arange(15.0)}
 
     whole = bootstrap.replicate(score, counts, member)
     monkeypatch.setattr(bootstrap, "CELLS", 70)

@@ -119,3 +119,16 @@ def test_replicates_that_define_nothing_are_nan():
     assert np.isnan(found["brier"]).tolist() == [True, False]
     assert np.isnan(bootstrap.regression(pred, pred)(none)["r2"][0])
     assert np.isnan(bootstrap.confusion(truth, truth, 2)(none)["kappa"]).all()
+
+
+def test_rows_of_a_group_are_drawn_together():
+    member = RNG.integers(0, 20, 60)
+    drawn = RNG.integers(0, 4, (12, 21)).astype(float)  # the last group has no row
+    truth, pred = RNG.integers(0, 2, 60), np.round(RNG.random(60), 1)
+    for make in (bootstrap.ranking, bootstrap.probability, bootstrap.regression,
+                 lambda *rows: bootstrap.decision(*rows[:2], 0.4, *rows[2:]),
+                 lambda *rows: bootstrap.confusion(rows[0], (rows[1] > 0.5).astype(int), 2,
+                                                   *rows[2:])):
+        grouped, plain = make(truth, pred, member)(drawn), make(truth, pred)(drawn[:, member])
+        for key, values in plain.items():
+            np.testing.assert_allclose(grouped[key], values, rtol=1e-12, atol=1e-14)

@@ -69,8 +69,8 @@ def volume_suffixes() -> tuple[str, ...]:
 
 def reader_by_suffix(file: Path) -> Reader | None:
     """Return the reader of a volume file by its name; None where no kind has its suffix."""
-    return next((reader for reader in volume_readers()
-                 if file.name.lower().endswith(reader.suffixes)), None)
+    name = file.name.lower()
+    return next((reader for reader in volume_readers() if name.endswith(reader.suffixes)), None)
 
 
 def readable_kinds() -> str:
