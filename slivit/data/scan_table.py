@@ -61,8 +61,7 @@ class FileSource:
 
     def describe(self, row: int) -> bytes:
         """Return what identifies a scan wherever it lies: names and sizes of its files."""
-        return "\n".join(f"{file.name} {file.stat().st_size if file.exists() else 'missing'}"
-                         for file in files_of(self.paths[row])
+        return "\n".join(f"{file.name} {_size_of(file)}" for file in files_of(self.paths[row])
                          ).encode(errors="surrogateescape")
 
     def identity(self, row: int) -> bytes:
@@ -70,6 +69,13 @@ class FileSource:
         return "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}"
                          for name, stat in stats_of(self.paths[row])
                          ).encode(errors="surrogateescape")
+
+
+def _size_of(file: Path) -> int | str:
+    try:
+        return file.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return "missing"
 
 
 @dataclass(frozen=True)
