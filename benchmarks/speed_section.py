@@ -57,14 +57,15 @@ def _growth(table: pd.DataFrame) -> list[str]:
 
 
 def _profile(table: pd.DataFrame) -> list[str]:
-    whole = table[table["what"] == "forward"]
+    whole_cases = table["what"].isin(("forward", "training step"))
     rows = []
-    for row in whole.itertuples():
-        parts = table[(table["case"] == row.case) & (table["what"] != "forward")].head(3)
+    for row in table[whole_cases].itertuples():
+        parts = table[(table["case"] == row.case) & ~whole_cases].head(3)
         rows.append([row.case, f"{row.seconds:.3f}", f"{row.gflops:.0f}", f"{row.of_matmul:.0%}",
                      ", ".join(f"{part.what} {part.share:.0%}" for part in parts.itertuples())])
-    return ["The backbone's forward pass, compared with the rate at which large float32 matrices "
-            "are multiplied (on a CPU, SLIViT processes 4 slices of 256 pixels at a time):",
+    return ["The backbone's forward pass, and SLIViT's training step, compared with the rate at "
+            "which large matrices of the same type are multiplied (on a CPU, SLIViT processes 4 "
+            "slices of 256 pixels at a time):",
             markdown(["", "seconds", "GFLOP/s", "of matrix multiplication", "most time in"],
                      rows)]
 

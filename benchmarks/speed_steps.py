@@ -12,10 +12,13 @@ from torchvision.models.video import r3d_18
 from benchmarks.memory import peak_memory
 from slivit.config import IntegratorConfig, Preprocess
 from slivit.data.transforms import to_input
+from slivit.models.depthwise import DepthwiseConv
 from slivit.models.slivit import SLIViT
 
 MEAN = STD = (0.5, 0.5, 0.5)
-WAYS = ("slivit", "slivit, 4 slices at a time", "tiled picture", "3D ResNet-18")
+WAYS = ("slivit", "slivit, 4 slices at a time", "tiled picture, fast convolutions",
+        "tiled picture", "3D ResNet-18")
+HALF = ", bfloat16"  # ends the name of a way that runs in automatic mixed precision
 
 
 class Dense(nn.Module):
@@ -31,43 +34,67 @@ class Dense(nn.Module):
         return self.network(slices.unflatten(0, mask.shape).transpose(1, 2).contiguous())
 
 
+def fast_bfloat16() -> bool:
+    """Return whether this CPU multiplies bfloat16 numbers in hardware, as torch reports it."""
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def ways() -> tuple[str, ...]:
+    """Return what is measured here: WAYS, and SLIViT in bfloat16 where the CPU is made for it."""
+    return WAYS + (tuple(way + HALF for way in WAYS[:2]) if fast_bfloat16() else ())
+
+
 def make_way(way: str, size: int, n_slices: int, backbone: str) -> nn.Module:
     """Return one of WAYS for volumes of `n_slices` slices of `size` pixels a side.
 
-    The first three have the same weights: what they compute differs in what a token is made of.
+    All but the last have the same weights. In the tiled picture, the original SLIViT's, a token is
+    made of something else; with `fast convolutions` that is all that differs, without, the
+    depthwise convolutions are PyTorch's own too.
     """
+    way = way.removesuffix(HALF)
     torch.manual_seed(0)
     if way == "3D ResNet-18":
         return Dense(r3d_18(num_classes=1))
     preprocess = Preprocess(size, "full", MEAN, STD, n_slices)
     config = IntegratorConfig()
-    if way == "tiled picture":
+    if way.startswith("tiled picture"):
         config = dataclasses.replace(config, token="channels_width")
     model = SLIViT(backbone, 1, preprocess, config)
     if way == "slivit, 4 slices at a time":
         model.slices_per_step = 4
+    if way == "tiled picture":
+        for module in model.modules():
+            if isinstance(module, DepthwiseConv):
+                module.__class__ = nn.Conv2d
     return model
 
 
 def make_steps(way: str, size: int, n_slices: int, backbone: str
                ) -> dict[str, Callable[[], None]]:
-    """Return a training step and an inference step of a way, on a made-up volume."""
+    """Return a training step and an inference step of a way, on a made-up volume.
+
+    A way's name may end in HALF.
+    """
     model = make_way(way, size, n_slices, backbone)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     slices = torch.randint(0, 256, (n_slices, 1, size, size), dtype=torch.uint8,
                            generator=torch.Generator().manual_seed(0))
+    half = torch.autocast("cpu", torch.bfloat16, enabled=way.endswith(HALF))
     mask, truth = torch.ones(1, n_slices, dtype=torch.bool), torch.ones(1, 1)
 
     def train() -> None:
         model.train()
-        loss = nn.functional.binary_cross_entropy_with_logits(model(slices, mask), truth)
+        with half:
+            logits = model(slices, mask)
+        loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), truth)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
     def infer() -> None:
         model.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), half:
             model(slices, mask)
 
     return {"training step": train, "inference": infer}
@@ -77,18 +104,18 @@ def steps(quick: bool, repeats: int, threads: int) -> list[dict]:
     """Measure every way; rows of what, way, seconds, ratio to SLIViT, repeats, peak MB."""
     size, n_slices, backbone = (32, 4, "convnext_zepto_rms") if quick else (256, 28,
                                                                             "convnext_tiny")
-    made = {way: make_steps(way, size, n_slices, backbone) for way in WAYS}
+    made = {way: make_steps(way, size, n_slices, backbone) for way in ways()}
     rows = []
     for what in ("training step", "inference"):
-        taken = {way: [] for way in WAYS}
+        taken = {way: [] for way in made}
         for k in range(repeats + 1):  # the first is to warm up
-            for way in WAYS:
+            for way in made:
                 start = time.perf_counter()
                 made[way][what]()
                 if k:
                     taken[way].append(time.perf_counter() - start)
         ours = statistics.median(taken["slivit"])
-        for way in WAYS:
+        for way in made:
             seconds = statistics.median(taken[way])
             rows.append({"what": what, "way": way, "seconds": round(seconds, 3),
                          "ratio": round(seconds / ours, 2), "repeats": repeats,

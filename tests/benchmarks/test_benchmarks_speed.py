@@ -7,19 +7,27 @@ from scan_files import write_dicom_series
 
 from benchmarks import speed, speed_section, speed_waiting, starts
 from benchmarks.speed_recipes import with_goal
-from benchmarks.speed_steps import WAYS, make_steps
+from benchmarks.speed_steps import HALF, WAYS, make_steps, make_way
+from slivit.models.depthwise import DepthwiseConv
 
 
 def test_training_steps_train_and_ways_of_slivit_share_their_weights():
-    made = {way: make_steps(way, 32, 4, "convnext_zepto_rms") for way in WAYS[:3]}
+    made = {way: make_steps(way, 32, 4, "convnext_zepto_rms") for way in (*WAYS[:4], WAYS[0] + HALF)}
     models = [next(cell.cell_contents for cell in steps["inference"].__closure__
                    if isinstance(cell.cell_contents, torch.nn.Module)) for steps in made.values()]
     first = {name: tensor.clone() for name, tensor in models[0].state_dict().items()}
     for model in models[1:]:
         assert all(torch.equal(first[name], tensor) for name, tensor in model.state_dict().items())
-    made["slivit"]["training step"]()
+    for way in ("slivit" + HALF, "slivit"):
+        made[way]["training step"]()
     assert any(not torch.equal(first[name], tensor)
                for name, tensor in models[0].state_dict().items())
+
+
+def test_the_tiled_picture_runs_pytorchs_own_convolutions():
+    fast, plain = (sum(isinstance(module, DepthwiseConv) for module in
+                       make_way(way, 32, 4, "convnext_zepto_rms").modules()) for way in WAYS[2:4])
+    assert (fast > 0, plain) == (True, 0)
 
 
 def test_growth_writes_a_row_per_size(tmp_path, monkeypatch):
