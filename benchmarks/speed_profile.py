@@ -26,9 +26,9 @@ def profile(quick: bool, repeats: int, threads: int) -> list[dict]:
         ("convnext_tiny", 256, 28), ("convnext_tiny", 256, 4), ("convnext_atto", 32, 256)]
     side, n_slices, (name, size, _) = 256 if quick else 2048, 4 if quick else 28, cases[0]
     rows = []
-    for case in cases:
-        rows += _measure("{}, {2} slices of {1}".format(*case), "forward", _forward(*case), side,
-                         torch.float32, repeats)
+    for backbone, pixels, count in cases:
+        rows += _measure(f"{backbone}, {count} slices of {pixels}", "forward",
+                         _forward(backbone, pixels, count), side, torch.float32, repeats)
     for ending in ("", HALF) if fast_bfloat16() else ("",):
         step = make_steps(f"slivit{ending}", size, n_slices, name)["training step"]
         rows += _measure(f"{name}, {n_slices} slices of {size}, training step{ending}",

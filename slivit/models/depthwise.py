@@ -11,8 +11,8 @@ CELLS = 2 ** 18  # of the maps whose kernel's gradient is computed at a time: wh
 class DepthwiseConv(nn.Conv2d):
     """A depthwise nn.Conv2d (odd kernel, stride 1, same padding) that trains fast on a CPU.
 
-    PyTorch's backward pass takes up to fifty times as long there as the forward pass; here it is
-    made of forward convolutions (see _Depthwise). The parts of a kernel that meet padding only,
+    PyTorch's backward pass takes many times as long there as the forward pass; here it is made of
+    forward convolutions (see _Depthwise). The parts of a kernel that meet padding only,
     most of a 7 x 7 kernel on a map of 2 x 2 cells, are left out. The sums are the same, so the
     result is the same up to rounding.
     """
@@ -53,7 +53,7 @@ class _Depthwise(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         with torch.autocast("cpu", enabled=False):
             return (_convolve(grad, weight.flip(2, 3)) if ctx.needs_input_grad[0] else None,
-                    _kernel_gradient(x, grad, weight) if ctx.needs_input_grad[1] else None,
+                    kernel_gradient(x, grad, weight) if ctx.needs_input_grad[1] else None,
                     grad.sum(dim=(0, 2, 3)) if ctx.needs_input_grad[2] else None)
 
 
@@ -66,7 +66,17 @@ def _convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None =
     return F.conv2d(x, weight, bias, padding=(height // 2, width // 2), groups=len(weight))
 
 
-def _kernel_gradient(x: torch.Tensor, grad: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def kernel_gradient(x: torch.Tensor, grad: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of a depthwise kernel, in its shape.
+
+    Args:
+        x: the input, (B, C, H, W).
+        grad: gradient of the output, of the same shape and dtype.
+        weight: the kernel, (C, 1, 2 * r + 1, 2 * q + 1).
+
+    Returns:
+        float32, or float64 where `x` is; of a kernel of one tap, the dtype of `x`.
+    """
     if weight[0].numel() == 1:
         return (x * grad).sum(dim=(0, 2, 3)).view_as(weight)
     count = max(1, CELLS // x[0].numel())

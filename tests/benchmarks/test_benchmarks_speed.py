@@ -12,7 +12,8 @@ from slivit.models.depthwise import DepthwiseConv
 
 
 def test_training_steps_train_and_ways_of_slivit_share_their_weights():
-    made = {way: make_steps(way, 32, 4, "convnext_zepto_rms") for way in (*WAYS[:4], WAYS[0] + HALF)}
+    made = {way: make_steps(way, 32, 4, "convnext_zepto_rms")
+            for way in (*WAYS[:4], WAYS[0] + HALF)}
     models = [next(cell.cell_contents for cell in steps["inference"].__closure__
                    if isinstance(cell.cell_contents, torch.nn.Module)) for steps in made.values()]
     first = {name: tensor.clone() for name, tensor in models[0].state_dict().items()}
