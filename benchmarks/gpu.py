@@ -30,6 +30,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.utils.startup import begin_process
+
+    begin_process()
+
 import pandas as pd
 import torch
 

@@ -5,11 +5,17 @@
 On one thread, in turn, medians. Prints the table of docs/speed.md.
 """
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from slivit.utils.startup import begin_process
+
+    begin_process()
+
 import torch
 
 from benchmarks.loading import in_turn
 from benchmarks.markdown import markdown
 from slivit.models.depthwise import kernel_gradient
+from slivit.utils.errors import run_script
 
 SHAPES = ((4, 96, 64), (4, 192, 32), (4, 384, 16), (4, 768, 8), (448, 40, 16), (64, 160, 4))
 TYPES = (torch.float32, torch.bfloat16)
@@ -37,4 +43,4 @@ def main(repeats: int = 9) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -8,8 +8,9 @@ from torch.profiler import profile as record
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.loading import in_turn
-from benchmarks.speed_steps import HALF, fast_bfloat16, make_steps
+from benchmarks.speed_steps import CPU, HALF, make_steps
 from slivit.models.backbone import create_backbone
+from slivit.utils.precision import has_bfloat16
 
 TOP = 8  # operators listed
 
@@ -29,7 +30,7 @@ def profile(quick: bool, repeats: int, threads: int) -> list[dict]:
     for backbone, pixels, count in cases:
         rows += _measure(f"{backbone}, {count} slices of {pixels}", "forward",
                          _forward(backbone, pixels, count), side, torch.float32, repeats)
-    for ending in ("", HALF) if fast_bfloat16() else ("",):
+    for ending in ("", HALF) if has_bfloat16(CPU) else ("",):
         step = make_steps(f"slivit{ending}", size, n_slices, name)["training step"]
         rows += _measure(f"{name}, {n_slices} slices of {size}, training step{ending}",
                          "training step", step, side,

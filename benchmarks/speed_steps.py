@@ -14,35 +14,33 @@ from slivit.config import IntegratorConfig, Preprocess
 from slivit.data.transforms import to_input
 from slivit.models.depthwise import DepthwiseConv
 from slivit.models.slivit import SLIViT
+from slivit.utils.precision import has_bfloat16, multiplying_in
 
 MEAN = STD = (0.5, 0.5, 0.5)
 WAYS = ("slivit", "slivit, 4 slices at a time", "tiled picture, fast convolutions",
         "tiled picture", "3D ResNet-18")
-HALF = ", bfloat16"  # ends the name of a way that runs in automatic mixed precision
+HALF = ", bfloat16"  # ends the name of a way whose backbone multiplies in it
+CPU = torch.device("cpu")
 
 
 class Dense(nn.Module):
-    """A 3D network over the whole volume: slices -> logits (B, 1)."""
+    """A 3D network over the whole volume: slices -> logits (B, 1), multiplied in `precision`."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.precision = network, torch.float32
 
     def forward(self, slices: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the logits of volumes whose slices are all real; see SLIViT."""
         slices = to_input(slices, MEAN, STD)  # (B * S, 3, H, W)
-        return self.network(slices.unflatten(0, mask.shape).transpose(1, 2).contiguous())
-
-
-def fast_bfloat16() -> bool:
-    """Return whether this CPU multiplies bfloat16 numbers in hardware, as torch reports it."""
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+        with multiplying_in(self.precision, slices.device):
+            return self.network(
+                slices.unflatten(0, mask.shape).transpose(1, 2).contiguous()).float()
 
 
 def ways() -> tuple[str, ...]:
     """Return what is measured here: WAYS, and SLIViT in bfloat16 where the CPU is made for it."""
-    return WAYS + (tuple(way + HALF for way in WAYS[:2]) if fast_bfloat16() else ())
+    return WAYS + (tuple(way + HALF for way in WAYS[:2]) if has_bfloat16(CPU) else ())
 
 
 def make_way(way: str, size: int, n_slices: int, backbone: str) -> nn.Module:
@@ -77,24 +75,22 @@ def make_steps(way: str, size: int, n_slices: int, backbone: str
     A way's name may end in HALF.
     """
     model = make_way(way, size, n_slices, backbone)
+    model.precision = torch.bfloat16 if way.endswith(HALF) else torch.float32
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     slices = torch.randint(0, 256, (n_slices, 1, size, size), dtype=torch.uint8,
                            generator=torch.Generator().manual_seed(0))
-    half = torch.autocast("cpu", torch.bfloat16, enabled=way.endswith(HALF))
     mask, truth = torch.ones(1, n_slices, dtype=torch.bool), torch.ones(1, 1)
 
     def train() -> None:
         model.train()
-        with half:
-            logits = model(slices, mask)
-        loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), truth)
+        loss = nn.functional.binary_cross_entropy_with_logits(model(slices, mask), truth)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
     def infer() -> None:
         model.eval()
-        with torch.inference_mode(), half:
+        with torch.inference_mode():
             model(slices, mask)
 
     return {"training step": train, "inference": infer}
