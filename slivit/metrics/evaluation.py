@@ -10,6 +10,7 @@ from slivit.metrics import operating_point as operating
 from slivit.metrics.scores import BOTH_CLASSES, COUNTS, class_scores, mean_scores, point_scores
 
 N_BOOT = 2000
+CALIBRATION = ("brier", "ece")  # scores that change with the temperature
 
 
 def quick_scores(truth: np.ndarray, pred: np.ndarray, target: Target) -> dict[str, float | None]:
@@ -71,6 +72,26 @@ def evaluate(truth: np.ndarray, pred: np.ndarray, target: Target, groups: Sequen
         metrics["confusion"] = {"labels": list(target.labels),
                                 "counts": _confusion(truth[known], pred[known])}
     return metrics
+
+
+def calibration_scores(truth: np.ndarray, pred: np.ndarray, target: Target, groups: Sequence[str],
+                       seed: int = 0, n_boot: int = N_BOOT) -> dict[str, dict]:
+    """Return CALIBRATION of each label with its interval: what `evaluate` returns of them, alone.
+
+    The arguments are those of `evaluate`; the task is not regression.
+    """
+    truth, pred = np.asarray(truth, np.float64), np.asarray(pred, np.float64)
+    counts, member = bootstrap.cluster_counts(groups, truth == 1, n_boot, seed)
+    labels = {}
+    for k, name in enumerate(target.labels):
+        known = ~np.isnan(truth[:, k])
+        rows, draws = (truth[known, k], pred[known, k]), {}
+        if len(np.unique(member[known])) > 1:
+            scorer = bootstrap.probability(*rows, member[known])
+            draws = bootstrap.replicate(scorer, counts, member[known])
+        point = point_scores(*rows, target.task)
+        labels[name] = _with_intervals({key: point[key] for key in CALIBRATION}, draws)
+    return labels
 
 
 def _label(truth: np.ndarray, pred: np.ndarray, task: str, threshold: operating.Threshold | None,

@@ -14,7 +14,7 @@ from slivit.config import Target
 from slivit.data.scan_table import ScanTable, match_names
 from slivit.metrics import operating_point as operating
 from slivit.metrics.comparison import compare
-from slivit.metrics.evaluation import N_BOOT, evaluate
+from slivit.metrics.evaluation import N_BOOT, calibration_scores, evaluate
 from slivit.metrics.medmnist_scores import medmnist_scores
 from slivit.metrics.operating_point import Rule, Threshold
 from slivit.models.outputs import to_predictions
@@ -116,10 +116,8 @@ def find_scores(measured: EvaluationResult, options: ReportOptions) -> dict:
     metrics["blank_scans"] = [scans.ids[row] for row in measured.rows[predicted.blank]]
     metrics["test_time"] = dataclasses.asdict(options.how)
     if predicted.uncalibrated is not None:
-        raw = evaluate(truth, predicted.uncalibrated, target, groups, options.seed)
-        metrics["uncalibrated"] = {
-            name: {key: scores[key] for key in ("brier", "brier_ci", "ece", "ece_ci")}
-            for name, scores in raw["labels"].items()}
+        metrics["uncalibrated"] = calibration_scores(truth, predicted.uncalibrated, target, groups,
+                                                     options.seed)
     metrics["comparison"] = []
     if len(measured.each) > 1:
         metrics["comparison"] = compare(truth, list(measured.each.values()), list(measured.each),

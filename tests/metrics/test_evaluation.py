@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 
 from slivit.config import Target
 from slivit.metrics import delong
-from slivit.metrics.evaluation import evaluate
+from slivit.metrics.evaluation import calibration_scores, evaluate
 from slivit.metrics.operating_point import RATES, Threshold
 from slivit.report.terminal import format_scores
 from slivit.report.writer import predictions_table
@@ -54,6 +54,15 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
         low, high = scores["roc_auc_ci"]
         hits += low <= 0.7602 <= high
     assert 87 <= hits <= 100
+
+
+def test_calibration_alone_has_the_same_numbers():
+    truth, pred = RNG.integers(0, 2, (40, 3)).astype(np.float32), RNG.random((40, 3))
+    truth[:5, 0], truth[:, 2] = NAN, NAN
+    target, groups = Target("multilabel", ("a", "b", "c")), np.arange(40) // 2
+    alone = calibration_scores(truth, pred, target, groups, 1, 200)
+    for name, scores in evaluate(truth, pred, target, groups, 1, 200)["labels"].items():
+        assert alone[name] == {key: scores[key] for key in ("brier", "brier_ci", "ece", "ece_ci")}
 
 
 def test_delongs_interval_stands_beside_the_bootstraps():
