@@ -44,14 +44,14 @@ def test_a_check_that_fails_is_a_row_and_the_exit_code(tmp_path, monkeypatch, ca
         return gpu_checks.Ended(*((1, 0.0, "error: broken") if "bf16" in words else (0, 2.0, "")))
 
     monkeypatch.setattr(gpu_checks, "launch", launch)
-    with pytest.raises(RunError, match="1 of 7 rows of .*gpu.csv say .* finetune.py --amp bf16$"):
+    with pytest.raises(RunError, match="1 of 8 rows of .*gpu.csv say .* finetune.py --amp bf16$"):
         table_of(tmp_path, "scripts,memory,processes")
     table = pd.read_csv(tmp_path / "gpu.csv")
     failed = table[table["setting"] == "--amp bf16"].iloc[0]
     assert failed["value"] == "failed: exit code 1, error: broken"
     assert table["what"].tolist()[-2:] == ["advice when memory runs out",
                                            "two processes: difference of predictions"]
-    assert len({words[words.index("--out_dir") + 1] for words in commands}) == len(commands) == 5
+    assert len({words[words.index("--out_dir") + 1] for words in commands}) == len(commands) == 6
 
 
 def test_without_a_gpu_one_message_says_what_is_needed(tmp_path, monkeypatch):
