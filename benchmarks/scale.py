@@ -1,6 +1,6 @@
 """Seconds, memory and files of cohorts of 100,000 images and 20,000 volumes.
 
-    python -m benchmarks.scale            # about half an hour, 11 GB of disk
+    python -m benchmarks.scale            # about a quarter of an hour, 11 GB of disk
     python -m benchmarks.scale --quick    # tiny cohorts, to see that it runs
 
 The scans are made up: JPEG images of 64 pixels a side, and volumes of 28 x 128 x 128 in
@@ -70,12 +70,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     volumes = (30 if args.quick else 20_000) if args.volumes is None else args.volumes
     machine = {"processor": processor(), "threads": usable_cpus(), "torch": torch.__version__}
     print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
-    with tempfile.TemporaryDirectory(dir=args.scratch) as name:
-        rows = measure(Path(name), images, volumes)
-    table = pd.DataFrame(rows)
     args.results.mkdir(parents=True, exist_ok=True)
-    with atomic_write(args.results / "scale.csv") as path:
-        table.round(3).assign(**machine).to_csv(path, index=False)
+    with tempfile.TemporaryDirectory(dir=args.scratch) as name:
+        table = pd.DataFrame(measure(Path(name), images, volumes))
+        with atomic_write(args.results / "scale.csv") as path:
+            table.round(3).assign(**machine).to_csv(path, index=False)
 
 
 def measure(folder: Path, images: int, volumes: int) -> list[Row]:
