@@ -58,7 +58,7 @@ class Task:
 
     def folder(self, method: str) -> Path:
         """Return the method's own folder."""
-        return self.scratch / method / self.name
+        return self.scratch / method / (self.name + f"_{self.amp}" * (self.amp != "off"))
 
     def epochs(self, usual: int) -> int:
         """Return how many epochs to train where all volumes are given `usual` ones."""

@@ -4,17 +4,19 @@ import dataclasses
 import hashlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from slivit.checkpoints.checkpoint import CheckpointHeader
 from slivit.checkpoints.hub import title_of
 from slivit.config import Augmentation, Target
 from slivit.data.scan_table import SPLITS, ScanTable
 from slivit.utils.log import counted
+from slivit.utils.precision import precision_name
 from slivit.utils.runtime import versions
 
 OPTIONS = ("lr", "bb_lr", "b_size", "accumulate", "n_epochs", "weight_decay", "warmup_epochs",
@@ -83,8 +85,14 @@ def _label_text(counts: dict, target: Target) -> str:
     return f"{counts['positive']} of {known} ({100 * counts['positive'] / known:.1f} %)"
 
 
-def card_rows(card: CheckpointHeader) -> tuple[tuple[str, str], ...]:
-    """Return what a checkpoint says of itself, as names and values to print."""
+def card_rows(card: CheckpointHeader, evaluated_in: Iterable[torch.dtype] = ()
+              ) -> tuple[tuple[str, str], ...]:
+    """Return what a checkpoint says of itself, as names and values to print.
+
+    Args:
+        card: what its header says.
+        evaluated_in: types of number in which it, and those beside it, were evaluated.
+    """
     preprocess, training = card.preprocess, card.training
     rows = [
         ("Model", _model_text(card)),
@@ -93,7 +101,7 @@ def card_rows(card: CheckpointHeader) -> tuple[tuple[str, str], ...]:
          + (f", {preprocess.n_slices} slices ({preprocess.slice_sampling}) of "
             f"{', '.join(preprocess.views)}" if preprocess.n_slices else "")
          + (", adjacent slices as channels" if preprocess.channels == "adjacent" else "")),
-        ("Precision", card.precision),
+        ("Precision", _precision_text(card, evaluated_in)),
         ("Trained on", card.data["name"]),
         ("Epoch kept", f"{card.epoch}, by validation: " + ", ".join(
             f"{name} {value:.4g}" for name, value in card.score.items() if value is not None)
@@ -117,6 +125,13 @@ def card_rows(card: CheckpointHeader) -> tuple[tuple[str, str], ...]:
              ("Made with", ", ".join(f"{name} {value}" for name, value in card.versions.items())),
              ("Intended use", card.intended_use or RESEARCH)]
     return tuple(rows)
+
+
+def _precision_text(card: CheckpointHeader, evaluated_in: Iterable[torch.dtype]) -> str:
+    names = list(dict.fromkeys(map(precision_name, evaluated_in)))
+    if names in ([], [card.precision]):
+        return card.precision
+    return f"trained in {card.precision}, evaluated in {' and '.join(names)}"
 
 
 def _model_text(card: CheckpointHeader) -> str:

@@ -37,7 +37,8 @@ def build_parser(text: str | None = None) -> argparse.ArgumentParser:
                        help="peak learning rate of the backbone (default: a tenth of --lr)")
     group.add_argument("--slices_per_step", type=types.positive_int, metavar="N",
                        help="run the backbone over this many slices at a time and recompute "
-                            "activations in the backward pass: the same result with less memory")
+                            "activations in the backward pass: less memory for the same result, up "
+                            "to rounding")
     group.add_argument("--freeze_backbone", action="store_true",
                        help="train only the integrator, on slice features computed once")
     group.add_argument("--feature_augments", type=types.count_or_none, metavar="K",

@@ -3,10 +3,10 @@
 import contextlib
 import importlib
 import io
-import os
 import sys
 
 from slivit.utils.errors import UserError, refuse
+from slivit.utils.ranks import global_rank
 from slivit.utils.startup import begin_process
 
 
@@ -20,7 +20,7 @@ def begin(script: str, text: str | None) -> None:
         text: its description.
     """
     begin_process()
-    unseen = io.StringIO() if os.environ.get("RANK", "0") != "0" else None
+    unseen = io.StringIO() if global_rank() else None
     try:
         with (contextlib.redirect_stdout(unseen or sys.stdout),
               contextlib.redirect_stderr(unseen or sys.stderr)):

@@ -186,7 +186,7 @@ def _assemble(measured: EvaluationResult, trained: list[Trained], metrics: dict,
     return Report(f"SLIViT: {', '.join(target.labels)}", tuple(about),
                   model_card.cohort_table(cohorts, target), metrics, tuple(plots), tuple(worst),
                   tuple(Case(one.title, one.facts, one.picture, one.strips) for one in explained),
-                  model_card.card_rows(card),
+                  model_card.card_rows(card, [one.model.precision for one in trained]),
                   model_card.provenance([one.path for one in trained], scans.fingerprint()),
                   tuple(notes))
 

@@ -115,7 +115,8 @@ def _older_folds(out_dir: Path) -> list[Path]:
 def _pool(options: FoldOptions, folds: list[ScanTable], folders: list[Path],
           run: Session) -> None:
     """Write the predictions of all folds in the table's order, their scores, and a row per fold."""
-    trained = [load_trained(folder / "slivit.safetensors", run.device) for folder in folders]
+    trained = [load_trained(folder / "slivit.safetensors", run.device, options.settings["amp"])
+               for folder in folders]
     card = trained[0].card
     scans = fit_to_target(folds[0], card.target)
     pred = np.full((len(scans), len(card.target.labels)), np.nan)

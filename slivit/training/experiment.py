@@ -126,8 +126,9 @@ def run_experiment(one: Experiment, run: Session, make_phases: MakePhases) -> No
             Outputs(one.out_dir, save_best, track), start)
         run.world.barrier()
         LOG.info("%s: %s", "backbone" if one.script == "bb_train" else "model", one.best)
-        measure([load_trained(one.best, run.device)], scans, closing_split(scans), run,
-                one.fit.b_size, one.out_dir, ReportOptions(one.fit.seed))
+        trained = load_trained(one.best, run.device, one.settings["amp"])
+        measure([trained], scans, closing_split(scans), run, one.fit.b_size, one.out_dir,
+                ReportOptions(one.fit.seed))
 
 
 def _config(one: Experiment, data: dict, run: Session) -> dict:

@@ -1,7 +1,6 @@
 """Several processes, as torchrun starts them; one process needs none of it."""
 
 import datetime
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -10,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 from slivit.utils.errors import RunError, UserError
+from slivit.utils.ranks import started_by_torchrun
 
 T = TypeVar("T")
 PATIENCE = datetime.timedelta(hours=12)  # for what one process does while the others wait
@@ -72,21 +72,6 @@ class ProcessGroup:
         """Wait for all processes."""
         if self.size > 1:
             dist.barrier()
-
-
-def global_rank() -> int:
-    """Return the number of this process among all that torchrun started, on every machine."""
-    return int(os.environ.get("RANK", 0))
-
-
-def local_rank() -> int:
-    """Return the number of this process on its machine, as torchrun gives it."""
-    return int(os.environ.get("LOCAL_RANK", 0))
-
-
-def started_by_torchrun() -> bool:
-    """Return whether torchrun started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
 def join_world(device: torch.device) -> ProcessGroup:

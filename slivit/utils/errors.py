@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from slivit.utils.log import wrapped
+from slivit.utils.ranks import global_rank
 from slivit.utils.signals import Stopped, ignore_at_end, stop_signals
 
 T = TypeVar("T")
@@ -111,7 +112,7 @@ def run_script(main: Callable[[], None]) -> None:
                      "folders above it")
         sys.exit(2)
     except RunError as error:
-        if error.by_one or _is_first():
+        if error.by_one or global_rank() == 0:
             _print_error(str(error))
         sys.exit(1)
     except (Stopped, KeyboardInterrupt) as stop:
@@ -122,14 +123,9 @@ def run_script(main: Callable[[], None]) -> None:
 
 def refuse(error: UserError) -> NoReturn:
     """End a script over bad input: one message, exit code 2."""
-    if error.by_one or _is_first():
+    if error.by_one or global_rank() == 0:
         _print_error(str(error))
     sys.exit(2)
-
-
-def _is_first() -> bool:
-    """Return whether this is the one process, or rank 0 of several."""
-    return int(os.environ.get("RANK", 0)) == 0
 
 
 def _print_error(message: str) -> None:
@@ -156,7 +152,7 @@ def _end_stopped(stop: Stopped | KeyboardInterrupt) -> None:
     if Path(sys.argv[0]).name in TRAINING and (
             "--resume" in sys.argv or getattr(stop, "can_resume", False)):
         text += f". To continue: python {shlex.join([*words, '--resume'])}"
-    if _is_first():
+    if global_rank() == 0:
         print(printable(text), file=sys.stderr)
     for process in multiprocessing.active_children():
         process.kill()

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from slivit.utils.distributed import started_by_torchrun
 from slivit.utils.errors import UserError
 from slivit.utils.log import LOG, counted
 from slivit.utils.precision import precision_name
+from slivit.utils.ranks import processes_here, started_by_torchrun
 from slivit.utils.signals import SIGNALS, held, leave_signals
 from slivit.utils.startup import spins_long
 from slivit.version import __version__
@@ -30,7 +30,7 @@ def usable_cpus() -> int:
 
     The processes that torchrun has started on this machine share them.
     """
-    return max(1, joblib.cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return max(1, joblib.cpu_count() // processes_here())
 
 
 def running_elsewhere() -> int:

@@ -8,19 +8,13 @@ from pathlib import Path
 
 import torch
 
-from slivit.utils.distributed import (
-    ProcessGroup,
-    global_rank,
-    join_world,
-    leave_world,
-    local_rank,
-    started_by_torchrun,
-)
+from slivit.utils.distributed import ProcessGroup, join_world, leave_world
 from slivit.utils.errors import RunError, UserError
 from slivit.utils.failures import explain
 from slivit.utils.log import LOG, setup_logging
 from slivit.utils.output_dir import check_out_dir
 from slivit.utils.precision import choose_precision
+from slivit.utils.ranks import global_rank, local_rank, started_by_torchrun
 from slivit.utils.runtime import choose_device, choose_workers, log_device, set_kernels
 from slivit.utils.signals import StopSignal, stop_signals
 

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from slivit.utils.ranks import global_rank
+
 if TYPE_CHECKING:
     from slivit.utils.distributed import ProcessGroup
 
@@ -54,7 +56,7 @@ def ignore_at_end() -> None:
 
 
 def _end(number: int, frame: object = None) -> None:
-    if int(os.environ.get("RANK", 0)) == 0:
+    if global_rank() == 0:
         os.write(2, f"stopped by {signal.Signals(number).name}\n".encode())
     os._exit(128 + number)
 

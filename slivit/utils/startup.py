@@ -26,13 +26,15 @@ def wait_asleep() -> None:
     busy process each waits for one that cannot run. The variable is read when torch is imported,
     and has no effect later; processes that are started inherit it.
     """
-    if "torch" not in sys.modules and not any(name in os.environ for name in WAITING):
+    if "torch" not in sys.modules and not any(os.environ.get(name) for name in WAITING):
         os.environ["GOMP_SPINCOUNT"] = SPINS
 
 
 def spins_long() -> bool:
     """Return whether threads of GNU's OpenMP spin for long by what the environment says."""
-    count = os.environ.get("GOMP_SPINCOUNT", "")
+    count = os.environ.get("GOMP_SPINCOUNT", "").strip().lower()
     if count:
-        return not count.isdecimal() or int(count) > LONG
-    return os.environ.get("OMP_WAIT_POLICY", "").upper() != "PASSIVE"
+        power = "kmgt".find(count[-1]) + 1  # as libgomp reads it: 10k are 10 * 1024
+        number = count[:-1].strip() if power else count
+        return not number.isdecimal() or int(number) * 1024 ** power > LONG
+    return os.environ.get("OMP_WAIT_POLICY", "").strip().upper() != "PASSIVE"

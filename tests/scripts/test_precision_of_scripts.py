@@ -81,11 +81,23 @@ def test_without_the_hardware_it_is_evaluated_in_float32(run, hardware, volume_c
                                                          capsys):
     hardware(False)
     without = evaluated(run, volume_csv, tmp_path / "auto")
+    assert ("trained in bfloat16, evaluated in float32"
+            in (tmp_path / "auto" / "report.md").read_text())
     assert np.array_equal(without, evaluated(run, volume_csv, tmp_path / "off", "--amp", "off"))
     assert np.abs(without - predictions(run)).max() < 0.02
     assert not np.array_equal(without, predictions(run))
     assert capsys.readouterr().out.count(
         "was trained in bfloat16, which this device does not multiply in hardware") == 1
+
+
+def test_asked_for_without_the_hardware_it_is_measured_in_it_too(
+        hardware, volume_csv, backbone_run, tmp_path):
+    hardware(False)
+    finetune.main(["--meta_csv", str(volume_csv), "--pathologies", "A", "--n_epochs", "1",
+                   *RUN_3D[4:], "--bb_path", str(backbone_run / "backbone.safetensors"), "--amp",
+                   "bf16", "--out_dir", str(tmp_path / "out")])
+    assert np.array_equal(predictions(tmp_path / "out"), evaluated(
+        tmp_path / "out", volume_csv, tmp_path / "bf16", "--amp", "bf16"))
 
 
 def test_predictions_have_all_digits(run):

@@ -59,8 +59,9 @@ def said(words, *more, **settings):
 
 
 @pytest.mark.parametrize(("settings", "spins"), [
-    ({}, "1000"), ({"OMP_NUM_THREADS": "2"}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"),
-    ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"), ({"KMP_BLOCKTIME": "0"}, "None")])
+    ({}, "1000"), ({"OMP_NUM_THREADS": "2"}, "1000"), ({"GOMP_SPINCOUNT": ""}, "1000"),
+    ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"),
+    ({"KMP_BLOCKTIME": "0"}, "None")])
 def test_threads_sleep_when_they_wait_unless_the_user_says_otherwise(settings, spins):
     assert said(BEGIN, **settings).split() == [spins, "False"]
 
@@ -115,6 +116,14 @@ def test_what_slows_a_run_down_is_said_where_it_matters(monkeypatch, threads, ot
     assert runtime.what_slows_down(threads, others) == text
 
 
+@pytest.mark.parametrize(("count", "long"), [("1000", False), (" 10k ", False), ("1 m", True),
+                                             ("300000", True), ("INFINITY", True), ("", True)])
+def test_turns_are_read_as_libgomp_reads_them(monkeypatch, count, long):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", count)
+    assert startup.spins_long() is long
+
+
 def test_what_runs_elsewhere_is_the_least_of_some_looks(tmp_path, monkeypatch):
     file = tmp_path / "loadavg"
     monkeypatch.setattr(runtime, "LOADAVG", file)
@@ -126,5 +135,6 @@ def test_what_runs_elsewhere_is_the_least_of_some_looks(tmp_path, monkeypatch):
 def test_processes_of_torchrun_share_the_cores(monkeypatch):
     monkeypatch.setattr("joblib.cpu_count", lambda: 6)
     assert runtime.usable_cpus() == 6
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert runtime.usable_cpus() == 1
+    for text, cores in (("4", 1), ("abc", 6), ("0", 6), ("", 6)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", text)
+        assert runtime.usable_cpus() == cores
