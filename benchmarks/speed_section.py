@@ -20,7 +20,10 @@ def speed(results: Path) -> str:
                        ("profile", _profile), ("waiting", _waiting)):
         path = results / f"speed_{part}.csv"
         if path.exists():
-            parts += make(pd.read_csv(path))
+            other = pd.read_csv(path)
+            parts += make(other)
+            if other["processor"].iloc[0] != table["processor"].iloc[0]:
+                parts.append(f"(This part was measured on {other['processor'].iloc[0]}.)")
     return "\n\n".join(parts)
 
 
