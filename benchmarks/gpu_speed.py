@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from benchmarks.gpu_rows import FAILED, Bench, Row
-from benchmarks.speed_steps import MEAN, STD, make_way
+from benchmarks.speed_steps import MEAN, STD, make_way, steps_of
 from slivit.config import PRECISIONS, Augmentation, FitOptions, Preprocess
 from slivit.data.batch import Batch
 from slivit.data.datasets import scan_training_set
@@ -86,32 +85,13 @@ def make_steps(setting: Setting, bench: Bench) -> dict[str, Callable[[], None]]:
     """Return a training step and an inference step on made-up volumes, on the device."""
     size, n_slices, volumes, backbone = (32, 4, 1, "convnext_zepto_rms") if bench.quick else (
         256, 28, VOLUMES, "convnext_tiny")
-    device = bench.device
-    model = make_way(setting.way, size, n_slices, backbone).to(device)
+    model = make_way(setting.way, size, n_slices, backbone).to(bench.device)
     model.precision = TYPES[setting.numbers]
     if setting.channels_last:
         model = model.to(memory_format=torch.channels_last)
     if setting.compiled:
         model.compile()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    slices = torch.randint(0, 256, (volumes * n_slices, 1, size, size), dtype=torch.uint8,
-                           generator=torch.Generator().manual_seed(0)).to(device)
-    mask = torch.ones(volumes, n_slices, dtype=torch.bool, device=device)
-    truth = torch.ones(volumes, 1, device=device)
-
-    def train() -> None:
-        model.train()
-        loss = nn.functional.binary_cross_entropy_with_logits(model(slices, mask), truth)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    def infer() -> None:
-        model.eval()
-        with torch.inference_mode():
-            model(slices, mask)
-
-    return {"training step": train, "inference": infer}
+    return steps_of(model, size, n_slices, volumes, bench.device)
 
 
 def steps(bench: Bench) -> list[Row]:

@@ -76,10 +76,17 @@ def make_steps(way: str, size: int, n_slices: int, backbone: str
     """
     model = make_way(way, size, n_slices, backbone)
     model.precision = torch.bfloat16 if way.endswith(HALF) else torch.float32
+    return steps_of(model, size, n_slices)
+
+
+def steps_of(model: nn.Module, size: int, n_slices: int, volumes: int = 1,
+             device: torch.device = CPU) -> dict[str, Callable[[], None]]:
+    """Return a training step and an inference step of a model on `device`, on made-up volumes."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    slices = torch.randint(0, 256, (n_slices, 1, size, size), dtype=torch.uint8,
-                           generator=torch.Generator().manual_seed(0))
-    mask, truth = torch.ones(1, n_slices, dtype=torch.bool), torch.ones(1, 1)
+    slices = torch.randint(0, 256, (volumes * n_slices, 1, size, size), dtype=torch.uint8,
+                           generator=torch.Generator().manual_seed(0)).to(device)
+    mask = torch.ones(volumes, n_slices, dtype=torch.bool, device=device)
+    truth = torch.ones(volumes, 1, device=device)
 
     def train() -> None:
         model.train()
