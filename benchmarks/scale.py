@@ -1,6 +1,6 @@
 """Seconds, memory and files of cohorts of 100,000 images and 20,000 volumes.
 
-    python -m benchmarks.scale            # about a quarter of an hour, 11 GB of disk
+    python -m benchmarks.scale            # about six minutes, 11 GB of disk
     python -m benchmarks.scale --quick    # tiny cohorts, to see that it runs
 
 The scans are made up: JPEG images of 64 pixels a side, and volumes of 28 x 128 x 128 in
