@@ -21,7 +21,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
     begin_process()
 
-from benchmarks import job_options, jobs, nodules
+from benchmarks import job_options, jobs, nodules, probes
 from benchmarks.curve_summary import summarise
 from benchmarks.jobs import Benchmark, Done, Job
 from benchmarks.methods import METHODS, plain
@@ -40,9 +40,13 @@ def plain_few_images(task: Task) -> Result:
 
 CURVE = {name: METHODS[name] for name in ("slivit", "plain", "resnet18_narrow",
                                           "resnet18_half_rate", "densenet", "shape_boosting",
-                                          "frozen_logistic")}
+                                          "frozen_logistic", "volume")}
 CURVE["plain_few_images"] = Method(
     plain_few_images, METHODS["plain"].settings + "; images of the same patients alone")
+CURVE["probe_random"] = Method(probes.probe_random, f"{probes.RANDOM}, {probes.LOGISTIC}")
+CURVE["probe_few_images"] = Method(
+    probes.probe_few_images, METHODS["frozen_logistic"].settings + "; images of the same patients "
+    "alone")
 
 
 def make_task(job: Job, scratch: Path, quick: bool) -> Task:

@@ -9,16 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-from sklearn.linear_model import LinearRegression, LogisticRegressionCV
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.linear_model import LinearRegression
 from torch import nn
 
 import finetune
 from benchmarks import networks, variants
 from benchmarks.networks import CPU, WEIGHT_DECAY, Recipe
 from benchmarks.nodules import TARGET, Fold, as_scans
+from benchmarks.probes import LOGISTIC, frozen_logistic
 from benchmarks.shapes import shape_features
 from benchmarks.tasks import (
     PLAIN_IMAGES,
@@ -34,8 +32,6 @@ from benchmarks.tasks import (
 from slivit.checkpoints.pretrained import read_start
 from slivit.cli.records import integrator_config
 from slivit.config import Preprocess
-from slivit.data.batch import model_inputs
-from slivit.data.datasets import ScanDataset, make_loader
 from slivit.models.slivit import SLIViT
 from slivit.training.frozen_features import FeatureOptions, frozen_training_set
 from slivit.training.optim import parameter_groups
@@ -50,7 +46,6 @@ NARROW, FULL = (16, 32, 64, 128), (64, 128, 256, 512)
 WIDE = Recipe(RESNET.lr * NARROW[0] / FULL[0], RESNET.b_size, 7)  # lr: Yang et al. 2022, table 3
 BOOSTING = {"learning_rate": 0.05, "max_iter": 60, "max_leaf_nodes": 8, "min_samples_leaf": 60,
             "l2_regularization": 5.0, "early_stopping": False}
-LOGISTIC = {"Cs": 10, "scoring": "neg_log_loss", "max_iter": 2000}
 RECOMMENDED, OF_OTHER_LABELS = "ord_64_bn_s3_ml", "ord_64_bn_s3"  # of VARIANTS
 LARGEST = 28 ** 3  # mm3, of a volume that a nodule fills
 
@@ -215,32 +210,6 @@ def volume(task: Task) -> Result:
         line = LinearRegression().fit(logs[known], fold.truth[known])
         return Result(line.predict(logs[test]), 2, 0.0)
     return Result(np.clip(sizes[test] / LARGEST, 0, 1), 0, 0.0)
-
-
-def frozen_logistic(task: Task) -> Result:
-    """The frozen backbone's features, mean and maximum over slices, and logistic regression."""
-    path, before = pretrain(task)
-    fold, start = task.fold, time.process_time()
-    features, truth = _pooled(_with_backbone(path, fold, SLIViT, "pool"), fold), fold.truth[:, 0]
-    known, test = fold.rows("train", "val"), fold.rows("test")  # C is chosen within them
-    patients = fold.scans.table["patient"].to_numpy()[known]
-    parts = StratifiedGroupKFold(5, shuffle=True, random_state=task.seed)
-    inner = list(parts.split(features[known], truth[known], patients))
-    model = make_pipeline(StandardScaler(), LogisticRegressionCV(**LOGISTIC, cv=inner))
-    model.fit(features[known], truth[known])
-    pred = model.predict_proba(features[test])[:, 1:]
-    return Result(pred, features.shape[1] + 1, before + time.process_time() - start)
-
-
-@torch.no_grad()
-def _pooled(model: SLIViT, fold: Fold) -> np.ndarray:
-    """Return mean and maximum of the slice features of every volume, (n, 2 F)."""
-    model.eval()
-    dataset = ScanDataset(as_scans(fold), np.arange(len(fold.scans)), model.preprocess)
-    features = [model.slice_features(*model_inputs(batch, model.preprocess))
-                for batch in make_loader(dataset, 32, 0, CPU)]
-    features = torch.cat(features)  # every slice of these volumes is real
-    return torch.cat([features.mean(dim=1), features.amax(dim=1)], dim=1).numpy()
 
 
 def _size() -> int:
