@@ -80,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     machine = {"device": name, "torch": torch.__version__}
     rows: list[Row] = []
+    args.results.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(device, Path(folder), args.quick, args.repeats)
         for part in args.parts:
@@ -88,7 +89,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             for row in made:
                 print(f"  {row.what:50s} {row.setting:55s} {row.value} {row.unit}", flush=True)
             rows += made
-    args.results.mkdir(parents=True, exist_ok=True)
     with atomic_write(args.results / "gpu.csv") as path:
         pd.DataFrame([vars(row) for row in rows]).assign(**machine).to_csv(path, index=False)
     failed = [f"{row.what} {row.setting}".strip() for row in rows if row.failed]

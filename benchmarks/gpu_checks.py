@@ -11,10 +11,9 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-import evaluate
-import finetune
 import slivit
 from benchmarks.gpu_rows import FAILED, Bench, Row
+from slivit.config import PRECISIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 200  # seconds that a script may take
@@ -65,11 +64,6 @@ def launch(words: list[str], kill_at: Path | None = None) -> Ended:
     return Ended(process.returncode, time.monotonic() - start, errors)
 
 
-def modes(parser) -> list[str]:
-    """Return the values that a parser's --amp takes; none where it has no such option."""
-    return [mode for action in parser._actions if action.dest == "amp" for mode in action.choices]
-
-
 def pretraining(bench: Bench) -> list[str]:
     """Return the command of a short bb_train.py."""
     flags = (["--meta_csv", str(bench.images()), *SMALL_BACKBONE, "--img_size", "32"]
@@ -92,8 +86,7 @@ def scripts(bench: Bench) -> list[Row]:
     device = ["--gpu_id", bench.gpu_id]
     ended = launch([*pretraining(bench), *device, "--out_dir", str(bench.folder / "bb_train")])
     rows = [Row("bb_train.py", "", ended.value(), "s")]
-    ways = [["--amp", mode] for mode in modes(finetune.build_parser())
-            if bench.on_gpu or mode != "fp16"]
+    ways = [["--amp", mode] for mode in ("auto", *PRECISIONS) if bench.on_gpu or mode != "fp16"]
     ways += [["--slices_per_step", "8"], ["--freeze_backbone", "--unfreeze_after", "1"]]
     if bench.on_gpu:  # each number of slices is compiled anew, up to PyTorch's limit
         ways.append(["--compile", "--n_epochs", "1", "--train_fraction", "0.02"])
@@ -178,19 +171,18 @@ def devices(bench: Bench) -> list[Row]:
                         "--out_dir", str(trained.parent)])
         if ended.code:
             return [Row("finetune.py", "", ended.value())]
-    full = ["--amp", "off"] if modes(evaluate.build_parser()) else []
     outs, rows = [], []
     for gpu_id in (bench.gpu_id, "cpu"):
         outs.append(bench.folder / f"evaluate_{len(outs)}")
-        ended = launch(["evaluate.py", "--checkpoint", str(trained), *data, *full, "--gpu_id",
-                        gpu_id, "--out_dir", str(outs[-1])])
+        ended = launch(["evaluate.py", "--checkpoint", str(trained), *data, "--amp", "off",
+                        "--gpu_id", gpu_id, "--out_dir", str(outs[-1])])
         rows.append(Row("evaluate.py", f"--gpu_id {gpu_id}", ended.value(), "s"))
         if ended.code:
             return rows
     rows.append(Row("evaluate.py: difference of predictions", "GPU and CPU", _close(
         between(*outs))))
     scan = np.random.default_rng(0).integers(0, 256, (12, 64, 64), dtype=np.uint8)
-    values = [slivit.load(trained, gpu_id=gpu_id).predict(scan).values
+    values = [slivit.load(trained, gpu_id=gpu_id, amp="off").predict(scan).values
               for gpu_id in (bench.gpu_id, "cpu")]
     rows.append(Row("slivit.load: difference of predictions", "GPU and CPU",
                     _close(float(np.abs(values[0] - values[1]).max()))))

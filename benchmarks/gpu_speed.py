@@ -166,10 +166,10 @@ def loading(bench: Bench) -> list[Row]:
     torch.manual_seed(0)
     model = ImageClassifier(backbone, 1, preprocess).to(bench.device).train()
     run = Session(bench.device, n_workers, quiet=True)
-    data = scan_training_set(scans, preprocess, Augmentation("h", 1.0), run, b_size, 0)
     images = len(scans.rows("train"))
     rows = []
     for amp in ("bf16",) if bench.quick else ("bf16", "off"):
+        data = scan_training_set(scans, preprocess, Augmentation("h", 1.0), run, b_size, 0)
         options, model.precision = FitOptions(2, b_size, 0, 0, 0), getattr(torch, PRECISIONS[amp])
         loop = start_phase(model, None, Phase(1, 2, parameter_groups(model, 1e-5, 0.0), data),
                            Objective(target), options, run)
@@ -177,6 +177,7 @@ def loading(bench: Bench) -> list[Row]:
             first, second = (_epoch(loop, data.batches(epoch, 0), bench) for epoch in (1, 2))
             one = next(iter(data.batches(1, 0)))
             computing = _epoch(loop, [one] * data.count, bench)
+        data.close()
         name = f"--amp {amp}, {backbone}, {size} pixels, {n_workers} loading processes"
         rows += [Row("bb_train.py: an epoch, the first", name, round(images / first, 1),
                      "images/s"),
@@ -184,7 +185,6 @@ def loading(bench: Bench) -> list[Row]:
                      "images/s"),
                  Row("bb_train.py: waiting for data", name,
                      round(100 * max(0.0, 1 - computing / second), 1), "%")]
-    data.close()
     return rows
 
 

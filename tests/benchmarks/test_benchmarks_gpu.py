@@ -9,6 +9,7 @@ import torch
 import bb_train
 import evaluate
 import finetune
+import slivit
 from benchmarks import gpu, gpu_checks
 from benchmarks.gpu_rows import Bench
 from slivit.utils.errors import RunError, UserError
@@ -68,12 +69,18 @@ def test_devices_are_compared_by_their_predictions(binary_run, tmp_path, monkeyp
     (tmp_path / "devices").mkdir()
     shutil.copy(binary_run / "slivit.safetensors", tmp_path / "devices")
 
+    numbers = []
+
     def launch(words):
+        numbers.append(words[words.index("--amp") + 1])
         SCRIPTS[words[0]].main(words[1:])
         return gpu_checks.Ended(0, 1.0, "")
 
     monkeypatch.setattr(gpu_checks, "launch", launch)
+    monkeypatch.setattr(slivit, "load", lambda path, load=slivit.load, **how: numbers.append(
+        how["amp"]) or load(path, **how))
     rows = gpu_checks.devices(Bench(CPU, tmp_path, True, 1))
+    assert numbers == ["off"] * 4  # a model trained in bfloat16 would differ by more
     assert [row.value for row in rows] == [1.0, 1.0, 0.0, 0.0]
     assert [row.what.partition(":")[0] for row in rows[2:]] == ["evaluate.py", "slivit.load"]
 
