@@ -246,10 +246,10 @@ def check_resume(out_dir: Path, config: dict) -> None:
     if isinstance(before.get("data"), dict):
         before["data"].pop("patients", None)  # stood there in earlier versions
     if "precision" in config:  # in earlier versions it was --amp alone that told
-        before.setdefault("precision", PRECISIONS.get(before.get("amp")))
-    flags = {name: amp for amp, name in PRECISIONS.items()}
+        before.setdefault("precision", PRECISIONS.get(str(before.get("amp"))))
+    flags = {name: f"; give --amp {amp}" for amp, name in PRECISIONS.items()}
     changed = [f"{key}: was {before.get(key)!r}, now {config.get(key)!r}"
-               + f"; give --amp {flags.get(before.get(key))}" * (key == "precision")
+               + flags.get(str(before.get(key)), "") * (key == "precision")
                for key in sorted(set(before) | set(config))
                if key not in MAY_CHANGE and before.get(key) != config.get(key)]
     if changed:

@@ -1,5 +1,6 @@
 """The output folder: what --overwrite removes, what it refuses, and one run at a time."""
 
+import json
 import os
 import signal
 import subprocess
@@ -264,3 +265,17 @@ def test_config_that_is_none_cannot_be_resumed(tmp_path, write, message):
     write(tmp_path / "config.json")
     with pytest.raises(UserError, match=f"--resume: .*config.json is damaged .*{message}.*again"):
         check_resume(tmp_path, {"lr": 1})
+
+
+@pytest.mark.parametrize(("before", "message"), [
+    ({"amp": "off"}, "precision: was 'float32', now 'bfloat16'; give --amp off\nGive"),
+    ({"amp": ["off"]}, "precision: was None, now 'bfloat16'\nGive"),
+    ({"precision": ["float32"]}, r"precision: was \['float32'\], now 'bfloat16'\nGive")])
+def test_a_run_goes_on_in_its_own_type_of_number(tmp_path, before, message):
+    now = {"amp": "auto", "precision": "bfloat16"}
+    for same in (now, {"amp": "bf16"}):  # of this version, and of earlier ones
+        (tmp_path / "config.json").write_text(json.dumps(same))
+        check_resume(tmp_path, now)
+    (tmp_path / "config.json").write_text(json.dumps(before))
+    with pytest.raises(UserError, match=f"(?s)started differently.*{message}"):
+        check_resume(tmp_path, now)
