@@ -6,6 +6,7 @@ import torch
 
 from slivit.utils.errors import NotWritten, RunError, first_line
 from slivit.utils.files import FULL
+from slivit.utils.ranks import started_by_torchrun
 
 PEER_GONE = ("closed by peer", "reset by peer", "was likely closed")  # says torch.distributed
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
@@ -23,7 +24,7 @@ def explain(error: BaseException, settings: Mapping[str, object]) -> RunError | 
              "run the command again, with --overwrite")
     if isinstance(error, NotWritten):
         return NotWritten(error.path, error.reason, error.full, again)
-    if any(sign in text for sign in PEER_GONE):
+    if started_by_torchrun() and any(sign in text for sign in PEER_GONE):
         ended = RunError("another process of this run has ended; its own message says why")
         ended.by_one = False
         return ended
@@ -50,8 +51,8 @@ def _what_to_lower(settings: Mapping[str, object]) -> str:
     if slices is not None and not settings.get("freeze_backbone"):
         now = settings.get("slices_per_step") or b_size * slices
         if now > 1:
-            advice.append(f"--slices_per_step {max(1, now // 4)} (now {now}; the result is the "
-                          "same)")
+            advice.append(f"--slices_per_step {max(1, now // 4)} (now {now}; the same result, "
+                          "up to rounding)")
     if b_size > 1:
         steps = f" with --accumulate {accumulate * 2}" if "accumulate" in settings else ""
         advice.append(f"--b_size {b_size // 2}{steps} (now {b_size})")

@@ -86,8 +86,14 @@ def test_two_processes_evaluate_as_one(volume_csv, binary_run, tmp_path):
     two = pd.read_csv(tmp_path / "two/predictions.csv")
     assert one.drop(columns="A_pred").equals(two.drop(columns="A_pred"))
     assert np.allclose(one["A_pred"], two["A_pred"], rtol=0, atol=1e-6)
-    assert metrics["by_group"].keys() == json.loads(
-        (tmp_path / "two/metrics.json").read_text())["by_group"].keys()
+    again = json.loads((tmp_path / "two/metrics.json").read_text())
+    groups = metrics["by_group"]["groups"], again["by_group"]["groups"]
+    assert len(groups[0]) > 1 and groups[0].keys() == groups[1].keys()
+    for one, other in ((metrics, again), *((groups[0][name], groups[1][name])
+                                           for name in groups[0])):
+        one, other = one["labels"]["A"], other["labels"]["A"]
+        for score in ("roc_auc", "roc_auc_ci", "brier", "brier_ci"):
+            assert one[score] == pytest.approx(other[score], abs=1e-6)
     one, two = ({path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*")}
                 for name in ("one", "two"))
     assert one == two
@@ -138,7 +144,10 @@ def test_the_first_process_of_another_machine_neither_speaks_nor_looks_at_the_fo
     LOG.setLevel(level)
 
 
-def test_a_process_whose_peer_has_gone_says_nothing():
+def test_a_process_whose_peer_has_gone_leaves_the_message_to_it(monkeypatch):
     for text in ("[pair.cc:534] Connection closed by peer [127.0.0.1]:2", "Failed to recv, got 0 "
                  "bytes. Connection was likely closed. Did the remote server shutdown or crash?"):
+        monkeypatch.setenv("WORLD_SIZE", "2")
         assert not explain(RuntimeError(text), {}).by_one
+        monkeypatch.delenv("WORLD_SIZE")
+        assert explain(ConnectionResetError(text), {}) is None  # of a download: there is no peer
