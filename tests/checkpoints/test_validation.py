@@ -117,7 +117,7 @@ def test_what_could_not_be_read_is_not_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_without_them_is_of_the_format_that_every_version_reads(good, tmp_path):
+def test_a_file_without_them_is_of_format_1(good, tmp_path):
     card, state = checkpoint.read(good)
     checkpoint.write(path := tmp_path / "a.safetensors", state, shared_header(card, KNOWN))
     with safe_open(path, framework="pt") as file:

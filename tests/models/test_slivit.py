@@ -124,7 +124,6 @@ def test_image_classifier_takes_grey_and_colour():
     assert torch.equal(logits, colour)
 
 
-
 @torch.no_grad()
 def test_in_half_precision_a_volume_does_not_depend_on_those_beside_it():
     model = tiny_slivit()

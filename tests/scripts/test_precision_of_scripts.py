@@ -71,10 +71,16 @@ def test_evaluate_gives_the_numbers_that_finetune_left(run, hardware, volume_csv
     assert 0 <= result.probabilities[0, 0] <= 1
 
 
-def test_a_model_trained_in_float32_stays_in_it(binary_run, hardware, volume_csv, tmp_path):
-    hardware(True)
-    assert np.array_equal(evaluated(binary_run, volume_csv, tmp_path / "again"),
-                          predictions(binary_run))
+@pytest.mark.usefixtures("hardware", "unmeasured")
+def test_a_model_trained_in_float32_stays_in_it(volume_csv, backbone_run, tmp_path, capsys):
+    finetune.main(["--meta_csv", str(volume_csv), "--pathologies", "A", "--n_epochs", "1",
+                   *RUN_3D[4:], "--bb_path", str(backbone_run / "backbone.safetensors"), "--amp",
+                   "off", "--out_dir", str(tmp_path / "run")])
+    capsys.readouterr()
+    auto, off = (evaluated(tmp_path / "run", volume_csv, tmp_path / amp, "--amp", amp)
+                 for amp in ("auto", "off"))
+    assert np.array_equal(auto, off)
+    assert capsys.readouterr().out.count("device: CPU, 1 thread, float32\n") == 2
 
 
 def test_without_the_hardware_it_is_evaluated_in_float32(run, hardware, volume_csv, tmp_path,
