@@ -211,23 +211,5 @@ def search(results: Path) -> str:
                   for row in table.itertuples()])])
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 if __name__ == "__main__":
     run_script(main)

@@ -122,8 +122,8 @@ def with_target(name: str, fold: Fold) -> Fold:
 def pretrain(name: str, task: Task) -> tuple[Path, float]:
     """Return the backbone of a variant, fold and seed, and the seconds it took; trained once."""
     variant = VARIANTS[name]
-    quick = f" --amp {task.amp}" + (f" {SMALLEST} {QUICK}" if task.quick else "")
-    settings = f"{dataclasses.replace(variant, what='', volumes='', ordinal_volumes=False)}{quick}"
+    more = f" --amp {task.amp}" + (f" {SMALLEST} {QUICK}" if task.quick else "")
+    settings = f"{dataclasses.replace(variant, what='', volumes='', ordinal_volumes=False)}{more}"
     scans = task.pretraining.scans.table["nodule"].tolist(), task.pretraining.split.tolist()
     digest = hashlib.sha256(f"{settings} {scans[0]} {scans[1]}".encode()).hexdigest()
     folder = (task.scratch / f"images_{digest[:12]}"  # folds of two benchmarks have one name
@@ -134,7 +134,7 @@ def pretrain(name: str, task: Task) -> tuple[Path, float]:
     table = write_images(task.pretraining, variant, folder, task.scratch / "search")
     start = time.process_time()
     bb_train.main(["--meta_csv", str(table), *shlex.split(
-        f"{variant.images} {COMMON} --flips hv --seed {task.seed}{quick}"),
+        f"{variant.images} {COMMON} --flips hv --seed {task.seed}{more}"),
         "--out_dir", str(path.parent)])
     seconds = time.process_time() - start
     (path.parent / "last.pt").unlink()

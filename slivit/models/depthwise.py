@@ -12,9 +12,9 @@ class DepthwiseConv(nn.Conv2d):
     """A depthwise nn.Conv2d (odd kernel, stride 1, same padding) that trains fast on a CPU.
 
     PyTorch's backward pass takes many times as long there as the forward pass; here it is made of
-    forward convolutions (see _Depthwise). The parts of a kernel that meet padding only,
-    most of a 7 x 7 kernel on a map of 2 x 2 cells, are left out. The sums are the same, so the
-    result is the same up to rounding.
+    forward convolutions (see _Depthwise). The parts of a kernel that meet padding only, most of a
+    7 x 7 kernel on a map of 2 x 2 cells, are left out. The sums are the same, so the result is the
+    same up to rounding.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -59,7 +59,7 @@ class SLIViT(nn.Module):
         tokens_are_slices: False of models of the original SLIViT (see IntegratorConfig.token).
         slices_per_step: slices that the backbone takes at a time, so that training needs memory
             for so many only; 0 for all at once (on a CPU: as many as are fastest). The result is
-            the same.
+            the same, up to rounding.
         embed_dim: length of the vectors of `embed`.
     """
 
@@ -179,11 +179,12 @@ def feature_maps(model: ImageClassifier | SLIViT, slices: torch.Tensor) -> torch
 
 
 def _split(slices: torch.Tensor, step: int, precision: torch.dtype) -> tuple[torch.Tensor, ...]:
-    """Return slices in parts of `step`; for predictions in half precision, in equal parts.
+    """Return slices in parts of `step`; for predictions in half precision, in parts of one size.
 
-    Which kernel multiplies depends on the size of a part, and with it the last digit of a product,
-    which in half precision is seen. So a backbone that predicts always takes as many slices at a
-    time, zeros in the end: the prediction of a scan does not depend on those beside it.
+    The size of a part decides which kernel multiplies, and so the last digit of a product, which
+    shows in half precision. A backbone that predicts therefore always takes the same number of
+    slices at a time, the last part filled up with zeros: the prediction of a scan does not depend
+    on those beside it.
     """
     if precision == torch.float32 or torch.is_grad_enabled():
         return slices.split(step)

@@ -78,7 +78,7 @@ def cross_validate(options: FoldOptions, scans: ScanTable, run: Session, train: 
                             predicted))
     config = make_config(options.settings, script="finetune", versions=versions(),
                          precision=precision_name(run.precision),
-                                 data={"name": scans.name, "fingerprint": scans.fingerprint()})
+                         data={"name": scans.name, "fingerprint": scans.fingerprint()})
     folders = [options.out_dir / f"fold_{k}" for k in range(1, options.count + 1)]
     with contextlib.ExitStack() as stack:
         if run.world.is_main:
