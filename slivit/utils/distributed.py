@@ -1,6 +1,7 @@
 """Several processes, as torchrun starts them; one process needs none of it."""
 
 import datetime
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,6 +13,7 @@ from slivit.utils.errors import RunError, UserError
 from slivit.utils.ranks import started_by_torchrun
 
 T = TypeVar("T")
+MEETING = ("MASTER_ADDR", "MASTER_PORT", "RANK")  # torchrun sets these for every process
 PATIENCE = datetime.timedelta(hours=12)  # for what one process does while the others wait
 
 
@@ -75,9 +77,18 @@ class ProcessGroup:
 
 
 def join_world(device: torch.device) -> ProcessGroup:
-    """Join the other processes of a torchrun, or return a world of one."""
+    """Join the other processes of a torchrun, or return a world of one.
+
+    Raises:
+        UserError: the environment says that there are several, but not where they meet.
+    """
     if not started_by_torchrun():
         return ProcessGroup()
+    if missing := [name for name in MEETING if not os.environ.get(name)]:
+        raise UserError(f"WORLD_SIZE={os.environ['WORLD_SIZE']} in the environment means that "
+                        f"torchrun has started this process, but {' and '.join(missing)} "
+                        f"{'is' if len(missing) == 1 else 'are'} not set; start it by torchrun, or "
+                        "unset WORLD_SIZE")
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     return ProcessGroup(dist.get_rank(), dist.get_world_size())

@@ -61,6 +61,9 @@ def test_under_autocast_the_gradient_of_the_weights_is_float32_and_near(side):
     assert {one.dtype for one in found[1:]} == {torch.float32}
     for a, b in zip(found, expected, strict=True):
         assert (a - b).norm() < 0.02 * b.norm()
+    half = x.bfloat16()  # parts are summed in float32
+    gradient = depthwise.kernel_gradient(half, half, fast.weight[:, :, 2:5, 2:5])
+    assert gradient.dtype == torch.float32
 
 
 def test_a_frozen_one_gives_the_gradient_of_its_input_only():

@@ -9,12 +9,13 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from helpers import ROOT, RUN_3D, run_evaluate, write_meta
 
 import finetune
 from slivit.data.samplers import interleave, make_batches
 from slivit.utils import session
-from slivit.utils.distributed import ProcessGroup
+from slivit.utils.distributed import MEETING, ProcessGroup, join_world
 from slivit.utils.errors import NotWritten, RunError, UserError
 from slivit.utils.failures import explain
 from slivit.utils.log import LOG
@@ -151,3 +152,13 @@ def test_a_process_whose_peer_has_gone_leaves_the_message_to_it(monkeypatch):
         assert not explain(RuntimeError(text), {}).by_one
         monkeypatch.delenv("WORLD_SIZE")
         assert explain(ConnectionResetError(text), {}) is None  # of a download: there is no peer
+
+
+def test_a_world_size_without_torchrun_is_one_message(monkeypatch):
+    for name in MEETING:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(UserError, match="WORLD_SIZE=4 in the environment .* but MASTER_ADDR and "
+                                        "MASTER_PORT are not set; start it by torchrun, or unset"):
+        join_world(torch.device("cpu"))
