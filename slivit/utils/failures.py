@@ -9,6 +9,7 @@ from slivit.utils.files import FULL
 from slivit.utils.ranks import started_by_torchrun
 
 PEER_GONE = ("closed by peer", "reset by peer", "was likely closed")  # says torch.distributed
+COMPILERS = ("torch._dynamo", "torch._inductor")  # where errors of torch.compile are defined
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
@@ -38,6 +39,12 @@ def explain(error: BaseException, settings: Mapping[str, object]) -> RunError | 
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
             sign in text for sign in OUT_OF_MEMORY):
         return RunError(f"out of memory ({first_line(error)[:200]}). {_what_to_lower(settings)}")
+    if type(error).__module__.startswith(COMPILERS):
+        return RunError(f"torch.compile failed ({first_line(error)[:200]}). It needs a C++ "
+                        "compiler, and a run that was stopped while it compiled may have left "
+                        "damaged files in its cache: remove that folder (torchinductor_USER in "
+                        f"the system's temporary folder, or TORCHINDUCTOR_CACHE_DIR), and {again}. "
+                        "Or start anew without --compile")
     if isinstance(error, OSError) and error.errno in FULL:
         return NotWritten(error.filename or settings["out_dir"], error.strerror, then=again)
     return None

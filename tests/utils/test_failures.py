@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import ROOT, RUN_3D
 from safetensors.torch import load_file
+from torch._inductor.exc import InductorError
 
 import finetune
 from slivit.data.scan_table import FileSource
@@ -26,6 +27,13 @@ def test_out_of_memory_says_what_to_lower_and_to_what():
     assert "--b_size 2 with --accumulate 2 (now 4)" in text
     assert "--img_size (now 256)" in text
     assert explain(ValueError("another"), args) is None
+
+
+def test_a_compilation_that_fails_is_one_message():
+    error = InductorError(ImportError("a.so: file too short"), None)
+    text = str(explain(error, {"resume": False}))
+    assert "torch.compile failed (ImportError: a.so: file too short" in text
+    assert "remove that folder" in text and "and continue with --resume. Or start anew" in text
 
 
 def test_advice_on_a_full_disk_is_what_the_script_can_do():
