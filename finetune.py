@@ -16,8 +16,10 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
 import argparse
 import contextlib
+import functools
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from slivit.checkpoints.hub import local_file
@@ -38,9 +40,10 @@ from slivit.data.targets import (
 )
 from slivit.models.backbone import for_scratch
 from slivit.models.slivit import SLIViT
+from slivit.training import linear
 from slivit.training.cross_validation import FoldOptions, cross_validate
 from slivit.training.experiment import Experiment, run_experiment
-from slivit.training.frozen_features import FeatureOptions, frozen_training_set
+from slivit.training.frozen_features import FeatureOptions, filled_stores, stored_training_set
 from slivit.training.losses import make_objective
 from slivit.training.optim import backbone_groups, parameter_groups
 from slivit.training.trackers import check_trackers
@@ -49,6 +52,8 @@ from slivit.utils.errors import UserError, run_script, together
 from slivit.utils.files import scratch_dir
 from slivit.utils.log import LOG
 from slivit.utils.session import Session, open_session
+
+FEW = 100  # labelled volumes of training and validation, below which a recipe is named
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -82,6 +87,7 @@ def train(args: argparse.Namespace, scans: ScanTable, run: Session, out_dir: Pat
     if args.folds is None:
         LOG.info(describe_task(target, len(auxiliary)))
     LOG.info(summarise(scans))
+    _name_recipe(args, scans)
     experiment = Experiment(
         "finetune", model, model.backbone_name, trained_on, scans, target, objective,
         records.augmentation(args, scans), records.fit_options(args), weights,
@@ -89,6 +95,15 @@ def train(args: argparse.Namespace, scans: ScanTable, run: Session, out_dir: Pat
         (1,) if args.unfreeze_after is None else (1, args.unfreeze_after + 1),
         records.tracker_options(args))
     run_experiment(experiment, run, lambda stack: make_phases(args, experiment, run, stack))
+
+
+def _name_recipe(args: argparse.Namespace, scans: ScanTable) -> None:
+    """Say what is made for as few volumes as there are to learn from."""
+    rows = np.isin(scans.split, ("train", "val"))
+    count = int((~np.isnan(scans.labels[rows])).any(axis=1).sum())
+    if count < FEW and args.integrator != "linear":
+        LOG.info("%d labelled volumes: with fewer than %d, @recipes/few_volumes is usually better "
+                 "(docs/training.md)", count, FEW)
 
 
 def load(args: argparse.Namespace) -> ScanTable:
@@ -144,9 +159,14 @@ def make_phases(args: argparse.Namespace, one: Experiment, run: Session,
             stack.enter_context(scratch_dir(one.out_dir, run.world)))
         features = FeatureOptions(args.feature_augments or 0, one.augmentation, args.b_size,
                                   args.seed)
-        data = frozen_training_set(model, one.scans, features, folder, run, one.weights)
+        stores = filled_stores(model, one.scans, features, folder, run)
+        data = stored_training_set(stores, one.scans, features, run.world, one.weights)
         groups = parameter_groups(model.integrator, args.lr, args.weight_decay)
-        phases.append(Phase(first, last, groups, data, part="integrator"))
+        solve = None
+        if args.integrator == "linear":
+            solve = functools.partial(linear.solve, model.integrator, stores, one.scans,
+                                      one.objective, args.seed)
+        phases.append(Phase(first, last, groups, data, part="integrator", solve=solve))
         first = last + 1
     if first <= args.n_epochs:
         groups = parameter_groups(model.integrator, args.lr, args.weight_decay)

@@ -80,7 +80,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class IntegratorConfig:
-    """Sizes of the integrator (Vision Transformer over slice tokens).
+    """Kind and sizes of the integrator.
 
     Attributes:
         token: what a token is made of. `flatten`: the whole feature map of a slice; `pool`: its
@@ -95,6 +95,8 @@ class IntegratorConfig:
         mlp_dim: hidden width of the MLP.
         dropout: in attention and MLP.
         emb_dropout: of the tokens.
+        kind: `transformer`: a Vision Transformer over the slices' tokens. `linear`: a linear layer
+            on the mean and the maximum of the slices' features, to which the sizes mean nothing.
     """
 
     __pydantic_config__ = STRICT
@@ -107,6 +109,7 @@ class IntegratorConfig:
     mlp_dim: Annotated[int, Ge(1), Le(2 ** 20)] = 512
     dropout: Rate = 0.0
     emb_dropout: Rate = 0.0
+    kind: Literal["transformer", "linear"] = "transformer"
 
     @property
     def tokens_are_slices(self) -> bool:

@@ -142,6 +142,9 @@ def _model_text(card: CheckpointHeader) -> str:
     if not card.integrator.tokens_are_slices:
         seen = ("slices tiled into one picture (original SLIViT, "
                 f"{card.integrator.token})")
+    if card.integrator.kind == "linear":
+        return (f"{card.backbone} over {seen}, linear integrator on the mean and the maximum of "
+                "their features")
     return (f"{card.backbone} over {seen}, integrator of "
             f"{counted(card.integrator.depth, 'transformer block')}, width {card.integrator.dim}")
 

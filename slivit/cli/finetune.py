@@ -61,7 +61,9 @@ def check_args(args: argparse.Namespace) -> None:
         if getattr(args, flag) is not None and not end_to_end:
             raise UserError(f"--{flag} and --freeze_backbone cannot be combined without "
                             "--unfreeze_after")
-    if not end_to_end and args.bb_path is None and args.weights == "none":
+    if args.integrator == "linear":
+        _check_linear(args)
+    elif not end_to_end and args.bb_path is None and args.weights == "none":
         raise UserError("--freeze_backbone with --weights none would keep random weights; give "
                         "--bb_path or other --weights")
     for flag in ("feature_augments", "unfreeze_after"):
@@ -72,3 +74,17 @@ def check_args(args: argparse.Namespace) -> None:
                         f"{args.n_epochs}")
     if args.views is not None and args.slice_axis is not None:
         raise UserError("--views and --slice_axis cannot be combined; give only one of them")
+
+
+def _check_linear(args: argparse.Namespace) -> None:
+    """Refuse what a linear integrator, solved at once, cannot do; its training is one epoch."""
+    if not args.freeze_backbone:
+        raise UserError("--integrator linear needs --freeze_backbone: it is solved on features "
+                        "that stay as they are")
+    asked = [flag for flag in ("unfreeze_after", "auxiliary", "pos_weight", "balanced_sampling",
+                               "label_smoothing", "mixup", "ema", "dropout", "emb_dropout",
+                               "compile") if getattr(args, flag)]
+    if asked:
+        raise UserError(f"--integrator linear is solved at once, without steps of training: omit "
+                        f"{', '.join(f'--{flag}' for flag in asked)}")
+    args.n_epochs = 1

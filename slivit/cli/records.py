@@ -70,11 +70,11 @@ def fetch_weights(args: argparse.Namespace) -> None:
 
 
 def integrator_config(args: argparse.Namespace) -> IntegratorConfig:
-    """Gather the sizes of the integrator."""
+    """Gather kind and sizes of the integrator."""
     return IntegratorConfig(token=args.token, dim=args.vit_dim, depth=args.vit_depth,
                             heads=args.vit_heads, head_dim=args.vit_head_dim,
                             mlp_dim=args.vit_mlp_dim, dropout=args.dropout,
-                            emb_dropout=args.emb_dropout)
+                            emb_dropout=args.emb_dropout, kind=args.integrator)
 
 
 def fit_options(args: argparse.Namespace) -> FitOptions:

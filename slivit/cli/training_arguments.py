@@ -70,9 +70,13 @@ def add_training_options(parser: argparse.ArgumentParser, *, b_size: int, n_epoc
 
 
 def add_integrator_options(parser: argparse.ArgumentParser) -> None:
-    """Add the sizes of the integrator."""
+    """Add kind and sizes of the integrator."""
     group = parser.add_argument_group("integrator")
     default = IntegratorConfig()
+    group.add_argument("--integrator", choices=("transformer", "linear"), default=default.kind,
+                       help="linear, with --freeze_backbone: a linear layer on the mean and the "
+                            "maximum of the slices' features, solved exactly, its L2 penalty "
+                            "chosen by cross-validation; for few volumes (default %(default)s)")
     group.add_argument("--token", choices=("flatten", "pool"), default=default.token,
                        help="a slice's token comes from its whole feature map, as in the paper, or "
                             "from the map's average (default %(default)s)")

@@ -59,8 +59,12 @@ def top_slices(looks: Sequence[ViewSaliency]) -> list[tuple[ViewSaliency, int]]:
 
     Among equals (where nothing speaks for the output all are 0) those of the largest rollout.
     """
+    def rank(one: tuple[ViewSaliency, int]) -> tuple[float, float]:
+        look, i = one
+        return -look.relevance[i], 0.0 if look.rollout is None else -look.rollout[i]
+
     ordered = [(look, i) for look in looks for i in range(len(look.numbers))]
-    ordered.sort(key=lambda one: (-one[0].relevance[one[1]], -one[0].rollout[one[1]]))
+    ordered.sort(key=rank)
     return ordered[:TOP]
 
 
@@ -84,13 +88,16 @@ def _draw_weights(figure: SubFigure, looks: Sequence[ViewSaliency],
     for axes, look in zip(panels, looks, strict=True):
         numbers = look.numbers + 1
         width = 0.8 * (np.diff(numbers).min() if len(numbers) > 1 else 1)
-        axes.bar(numbers, look.relevance, width, color=BARS, label="gradient × attention")
-        axes.plot(numbers, look.rollout, color=LINE, marker=".", linewidth=1.4,
-                  label="attention rollout")
+        attends = look.rollout is not None
+        axes.bar(numbers, look.relevance, width, color=BARS,
+                 label=f"gradient × {'attention' if attends else 'features'}")
+        if attends:
+            axes.plot(numbers, look.rollout, color=LINE, marker=".", linewidth=1.4,
+                      label="attention rollout")
         axes.axhline(1 / total, color="grey", linestyle=":", linewidth=1, label="all slices equal")
         for rank, (other, i) in enumerate(shown, start=1):
             if other is look:
-                height = max(look.relevance[i], look.rollout[i])
+                height = max(look.relevance[i], look.rollout[i] if attends else 0)
                 axes.annotate(str(rank), (numbers[i], height), (0, 4), ha="center",
                               textcoords="offset points", fontweight="bold", fontsize=9)
         what = "slice" if look.view == "acquisition" else f"{view_name(look.view)} slice"

@@ -28,7 +28,8 @@ class ViewSaliency:
         numbers: int (n,), ascending from 0, which they are.
         slices: uint8 (n, C, h, w), as the model gets them.
         sides: height and width of a slice in mm, or in pixels where spacing is unknown.
-        rollout, relevance: (n,), see saliency.Saliency; None for an image.
+        rollout, relevance: (n,), see saliency.Saliency; None for an image, `rollout` also without
+            attention.
         cams: (n, i, j), 0 to 1: Grad-CAM as a share of the slice's largest; None, as the two
             above, where nothing was explained.
         cell: (side of a cell of `cams`) / (side of the slice), the same for both sides.

@@ -3,7 +3,9 @@
 Rollout follows attention from the class token back to the slices (Abnar & Zuidema 2020, section
 3); it knows nothing of what is predicted. Relevance is gradient-times-attention (Chefer et al.
 2021, "Generic attention-model explainability", section 3.2) and Grad-CAM (Selvaraju et al. 2017)
-weighs the channels of the backbone's last feature map; both belong to one output.
+weighs the channels of the backbone's last feature map; both belong to one output. A linear
+integrator has no attention; there the relevance of a slice is what its features add to the output
+(gradient times features), which is exact.
 """
 
 import contextlib
@@ -16,7 +18,7 @@ from timm.models.vision_transformer import Attention
 from torch import nn
 
 from slivit.data.batch import Batch, model_slices
-from slivit.models.integrator import Integrator
+from slivit.models.integrator import Integrator, LinearIntegrator
 from slivit.models.slivit import ImageClassifier, SLIViT, feature_maps
 
 NOISE = 1e-4  # share of its summands' size below which a Grad-CAM counts as 0
@@ -28,7 +30,7 @@ class Saliency:
 
     Attributes:
         logits: float32 (K,), of the pass that is explained.
-        rollout: float64 (n,), sums to 1; None for an image.
+        rollout: float64 (n,), sums to 1; None for an image, or without attention.
         relevance: float64 (n,), sums to 1, or 0 throughout where nothing speaks for the output;
             None for an image.
         cams: float32 (n, h, w), at least 0, Grad-CAM of each slice in units of the output.
@@ -61,8 +63,11 @@ def explain(model: SLIViT | ImageClassifier, batch: Batch, output: int) -> Salie
         *gradients, on_maps = torch.autograd.grad(logits[0, output], [*attentions, maps])
     cams = grad_cam(maps.detach(), on_maps).cpu().numpy()
     values = logits.detach()[0].float().cpu().numpy()
-    if not attentions:
+    if isinstance(model, ImageClassifier):
         return Saliency(values, None, None, cams)
+    if not attentions:
+        added = (on_maps * maps.detach()).flatten(1).sum(dim=1).double().clamp(min=0)
+        return Saliency(values, None, _share(added), cams)
     attentions = [attention.detach()[0].double() for attention in attentions]
     gradients = [gradient[0].double() for gradient in gradients]
     real = batch.mask[0]
@@ -155,6 +160,8 @@ def _integrate(model: SLIViT, maps: torch.Tensor, mask: torch.Tensor
     features = maps.flatten(1) if model.token == "flatten" else maps.mean(dim=(2, 3))
     padded = features.new_zeros((*mask.shape, model.feature_dim))
     padded[mask] = features
+    if isinstance(model.integrator, LinearIntegrator):
+        return model.integrator(padded, mask), []
     with recorded_attention(model.integrator) as attentions:
         return model.integrator(padded, mask), attentions
 
@@ -167,7 +174,11 @@ def _feature_maps(model: SLIViT | ImageClassifier, batch: Batch) -> torch.Tensor
 
 def _of_slices(matrix: torch.Tensor, real: torch.Tensor) -> np.ndarray:
     """Return the class token's row (T,) over the real slices, scaled to sum to 1 if not all 0."""
-    weights = matrix[0, 1:][real]
+    return _share(matrix[0, 1:][real])
+
+
+def _share(weights: torch.Tensor) -> np.ndarray:
+    """Return weights scaled to sum to 1, if not all are 0."""
     total = weights.sum()
     return (weights / total if total > 0 else weights).cpu().numpy()
 

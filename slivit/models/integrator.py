@@ -1,4 +1,4 @@
-"""The integrator: a small Vision Transformer that reads one token per slice."""
+"""The integrator: a small Vision Transformer that reads one token per slice, or a linear layer."""
 
 import torch
 from timm.layers import LayerNorm
@@ -6,6 +6,46 @@ from timm.models.vision_transformer import Attention, Block
 from torch import nn
 
 from slivit.config import IntegratorConfig
+
+
+def create_integrator(in_dim: int, n_slices: int, n_outputs: int, config: IntegratorConfig,
+                      n_views: int = 1) -> "Integrator | LinearIntegrator":
+    """Return the integrator of a kind and sizes; arguments as those of Integrator."""
+    if config.kind == "linear":
+        return LinearIntegrator(in_dim, n_outputs)
+    return Integrator(in_dim, n_slices, n_outputs, config, n_views)
+
+
+class LinearIntegrator(nn.Module):
+    """Mean and maximum over the slices of their features, and a linear layer: for few volumes.
+
+    Args:
+        in_dim: length of a slice's feature vector.
+        n_outputs: K.
+
+    Attributes:
+        embed_dim: length of the vectors of `encode`.
+    """
+
+    def __init__(self, in_dim: int, n_outputs: int) -> None:
+        super().__init__()
+        self.embed_dim = 2 * in_dim
+        self.head = nn.Linear(self.embed_dim, n_outputs)
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return the logits (B, K) of volumes; see `encode` for the arguments."""
+        return self.head(self.encode(features, mask))
+
+    def encode(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return the mean, then the maximum, over the real slices: (B, 2 * in_dim).
+
+        Args:
+            features: (B, S, in_dim) float32; values where `mask` is False have no influence.
+            mask: (B, S) bool, True for real slices.
+        """
+        real = mask[..., None]
+        mean = features.masked_fill(~real, 0.0).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        return torch.cat([mean, features.masked_fill(~real, -torch.inf).amax(dim=1)], dim=1)
 
 
 class Integrator(nn.Module):
@@ -23,12 +63,15 @@ class Integrator(nn.Module):
         config: sizes.
         n_views: V; the tokens are those of V views, `n_slices` each. Slices at the same place in
             their views share a position embedding, slices of a view its view embedding.
+
+    Attributes:
+        embed_dim: length of the vectors of `encode`.
     """
 
     def __init__(self, in_dim: int, n_slices: int, n_outputs: int,
                  config: IntegratorConfig, n_views: int = 1) -> None:
         super().__init__()
-        dim = config.dim
+        dim = self.embed_dim = config.dim
         self.embed = nn.Sequential(nn.LayerNorm(in_dim), nn.Linear(in_dim, dim), nn.LayerNorm(dim))
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, n_slices + 1, dim))

@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 from slivit.config import TILINGS, IntegratorConfig, Preprocess
 from slivit.data.transforms import to_input
 from slivit.models.backbone import create_backbone, feature_shape, keep_averages
-from slivit.models.integrator import Integrator
+from slivit.models.integrator import create_integrator
 from slivit.utils.errors import UserError
 from slivit.utils.precision import multiplying_in
 
@@ -49,7 +49,7 @@ class SLIViT(nn.Module):
         backbone_name: timm's name.
         n_outputs: K.
         preprocess: gives img_size, n_slices, mean and std.
-        config: sizes of the integrator.
+        config: kind and sizes of the integrator.
         drop_path: stochastic depth rate of the backbone.
 
     Attributes:
@@ -73,9 +73,9 @@ class SLIViT(nn.Module):
         self.backbone = create_backbone(backbone_name, 0, drop_path)
         channels, height, width = feature_shape(self.backbone, preprocess.img_size)
         self.feature_dim = channels * (1 if self.token == "pool" else height * width)
-        self.embed_dim = config.dim
-        self.integrator = Integrator(self.feature_dim, preprocess.n_slices, n_outputs, config,
-                                     len(preprocess.views))
+        self.integrator = create_integrator(self.feature_dim, preprocess.n_slices, n_outputs,
+                                            config, len(preprocess.views))
+        self.embed_dim = self.integrator.embed_dim
 
     def train(self, mode: bool = True) -> "SLIViT":
         """Set training or evaluation mode; a backbone's BatchNorm keeps its averages in both."""
@@ -167,7 +167,7 @@ class SLIViT(nn.Module):
         return self.integrator(*self.token_features(slices, mask))
 
     def embed(self, slices: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return one vector a volume, (B, dim), see Integrator.encode; arguments as `forward`."""
+        """Return one vector a volume, (B, embed_dim), see the integrator's `encode`."""
         return self.integrator.encode(*self.token_features(slices, mask))
 
 

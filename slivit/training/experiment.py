@@ -104,7 +104,8 @@ def run_experiment(one: Experiment, run: Session, make_phases: MakePhases) -> No
     config = _config(one, data, run)
     key = patient_key(one.out_dir, run.resume)
     patients = checkpoint.patient_facts(scans, key)
-    plan = Plan.of(one.scans, one.fit.b_size, one.fit.accumulate, one.starts)
+    solved = isinstance(one.model, SLIViT) and one.model.config.kind == "linear"  # no steps
+    plan = Plan(0) if solved else Plan.of(one.scans, one.fit.b_size, one.fit.accumulate, one.starts)
     start = find_state(one.out_dir, one.model, one.best, run, plan)
     save_best = _keep_best(one, data | patients, config)
     with contextlib.ExitStack() as stack:

@@ -145,12 +145,27 @@ def frozen_training_set(model: SLIViT, scans: ScanTable, options: FeatureOptions
         run: where the backbone runs.
         weights: of the training volumes, by which they are drawn; None for each once.
     """
-    world, b_size = run.world, options.b_size
-    stores = open_stores(model, scans, options, folder, world)
-    training, validation = scans.rows("train"), scans.rows("val")
+    stores = filled_stores(model, scans, options, folder, run)
+    return stored_training_set(stores, scans, options, run.world, weights)
+
+
+def filled_stores(model: SLIViT, scans: ScanTable, options: FeatureOptions, folder: Path,
+                  run: Session) -> list[FeatureStore]:
+    """Return the stores with all that a training needs; see frozen_training_set.
+
+    The plain volumes come first; of these, validation is there too.
+    """
+    stores = open_stores(model, scans, options, folder, run.world)
     for store in stores:
-        fill(store, training, model, b_size, run)
-    fill(stores[0], validation, model, b_size, run)
+        fill(store, scans.rows("train"), model, options.b_size, run)
+    fill(stores[0], scans.rows("val"), model, options.b_size, run)
+    return stores
+
+
+def stored_training_set(stores: list[FeatureStore], scans: ScanTable, options: FeatureOptions,
+                        world: ProcessGroup, weights: np.ndarray | None = None) -> TrainingSet:
+    """Return batches of stored features; see frozen_training_set."""
+    b_size, training, validation = options.b_size, scans.rows("train"), scans.rows("val")
 
     def batches(epoch: int, done: int) -> Iterator[Batch]:
         epoch_seed = derive_seed(options.seed, epoch)

@@ -33,6 +33,8 @@ class Phase:
 
     Attributes:
         part: which submodule of the model runs on what `data` gives; empty for the whole model.
+        solve: instead of steps, gives the part its weights at once; returns the summed training
+            loss and the number of known labels. Its phase is one epoch.
     """
 
     first: int
@@ -40,6 +42,7 @@ class Phase:
     groups: list[dict]
     data: TrainingSet
     part: str = ""
+    solve: Callable[[], tuple[float, int]] | None = None
 
 
 @dataclass
@@ -116,6 +119,10 @@ def train_epoch(loop: Loop, progress: Progress, save: Callable[[], None]) -> Non
         Stopped: a signal came; model, random numbers and `progress` are those of whole steps.
     """
     options, run, data = loop.options, loop.run, loop.phase.data
+    if loop.phase.solve is not None:
+        with run.stop.allowed(run.world):
+            progress.loss_sum, progress.seen = loop.phase.solve()
+        return
     steps = -(-data.count // options.accumulate)
     if progress.step >= steps:
         return

@@ -16,11 +16,12 @@ from slivit.cli.parser import RECIPES, read_recipe
 
 @pytest.mark.parametrize(("build", "name"), [
     (bb_train.build_parser, "nodules_images"), (bb_train.build_parser, "plain_images"),
-    (finetune.build_parser, "nodules_volumes"), (finetune.build_parser, "plain_volumes")])
+    (finetune.build_parser, "nodules_volumes"), (finetune.build_parser, "plain_volumes"),
+    (finetune.build_parser, "few_volumes")])
 def test_recipes_are_options_of_the_scripts(build, name):
     args = build().parse_args([f"@{RECIPES / name}"])
     assert args == build().parse_args(read_recipe(name))
-    assert args.img_size == 64
+    assert args.img_size == (None if name == "few_volumes" else 64)
     if build is finetune.build_parser:
         args.bb_path = "backbone.safetensors"
         finetune.check_args(args)

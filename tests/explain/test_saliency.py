@@ -51,6 +51,21 @@ def test_explained_pass_predicts_as_the_model_does(model, real, step):
     assert found.rollout.sum() == pytest.approx(1) and found.relevance.sum() == pytest.approx(1)
 
 
+def test_slices_of_a_linear_integrator_weigh_what_they_add_to_the_output():
+    model, batch = make_model(kind="linear", token="pool"), batch_of(SLICES, PADDED)
+    with torch.no_grad():
+        features = features_of(model, batch)
+        model.integrator.head.weight[:, features.shape[2]:] = 0  # the mean alone: slices add up
+        logit = run_model(model, batch)[0, 1]
+        parts = features[batch.mask] @ model.integrator.head.weight[1, :features.shape[2]] / 3
+        bias = float(model.integrator.head.bias[1])
+    found = explain(model, batch, 1)
+    assert found.rollout is None
+    assert float(parts.sum()) + bias == pytest.approx(float(logit), abs=1e-5)
+    wanted = parts.clamp(min=0)
+    assert np.allclose(found.relevance, wanted / wanted.sum(), atol=1e-4)
+
+
 def test_rollout_rows_sum_to_one_and_padding_weighs_nothing():
     model, batch = make_model(), batch_of(SLICES, PADDED)
     with torch.no_grad(), recorded_attention(model.integrator) as attentions:
