@@ -14,7 +14,8 @@ from annotated_types import Ge, Le, Lt, MaxLen, MinLen
 PLANES = {"axial": "SPL", "coronal": "PIL", "sagittal": "RIP"}  # slices, rows, columns run to
 VIEWS = ("acquisition", *PLANES, "0", "1", "2")
 
-Task = Literal["binary", "multilabel", "multiclass", "regression"]
+LabelTask = Literal["binary", "multilabel", "multiclass", "regression"]
+Task = Literal[LabelTask, "ssl"]  # ssl: a backbone was pre-trained without labels
 Precision = Literal["float32", "bfloat16", "float16"]
 Rate = Annotated[float, Ge(0), Lt(1)]
 Count = Annotated[int, Ge(0), Le(2 ** 53)]
@@ -27,7 +28,7 @@ MOST_LABELS = 10_000
 Text = Annotated[str, MaxLen(1000)]
 STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}  # how pydantic reads a record
 
-TASKS = get_args(Task)
+TASKS = get_args(LabelTask)
 PRECISIONS = dict(zip(("off", "bf16", "fp16"), get_args(Precision), strict=True))  # of --amp
 COLUMNS = ("id", "patient", "split")  # of predictions.csv, beside the labels
 TILINGS = {"height": "channels_height", "width": "channels_width"}  # as IntegratorConfig.token
@@ -122,8 +123,8 @@ class Target:
     """What a model predicts.
 
     Attributes:
-        task: one of TASKS.
-        labels: names of the outputs, in the order of the model's K outputs.
+        task: one of TASKS, or `ssl`.
+        labels: names of the outputs, in the order of the model's K outputs; none for `ssl`.
         column: for a multi-class table with one column of class numbers, that column.
         mean, std: of the training labels, for regression only: outputs are standardised.
         shift: what weighted training adds to each logit, taken off in prediction; empty for none
@@ -133,7 +134,7 @@ class Target:
     __pydantic_config__ = STRICT
 
     task: Task
-    labels: Annotated[tuple[Text, ...], MinLen(1), MaxLen(MOST_LABELS)]
+    labels: Annotated[tuple[Text, ...], MaxLen(MOST_LABELS)]
     column: Text | None = None
     mean: Annotated[tuple[Label, ...], MaxLen(MOST_LABELS)] = field(default=())
     std: Annotated[tuple[Spread, ...], MaxLen(MOST_LABELS)] = field(default=())
@@ -150,10 +151,11 @@ class Target:
     def faults(self) -> list[str]:
         """Return how the fields contradict each other, in words."""
         count, bad = len(self.labels), label_name_faults(self.labels)
-        expected = {"binary": (1, 1), "multiclass": (2, count)}.get(self.task, (1, count))
-        if not expected[0] <= count <= max(expected):
-            bad.append(f"{count} labels, expected {'1' if self.task == 'binary' else '2 or more'} "
-                       f"for {self.task}")
+        least, most = {"binary": (1, 1), "multiclass": (2, MOST_LABELS), "ssl": (0, 0)}.get(
+            self.task, (1, MOST_LABELS))
+        if not least <= count <= most:
+            bad.append(f"{count} labels, expected {least}{' or more' * (most > least)} for "
+                       f"{self.task}")
         moments = count if self.task == "regression" else 0
         bad += [f"{name} of {len(values)} numbers, expected {moments} for {self.task} of "
                 f"{count} labels" for name, values in (("mean", self.mean), ("std", self.std))
@@ -191,7 +193,8 @@ class FitOptions:
         warmup_epochs: of linear warm-up of the learning rate.
         patience: epochs without a better score after which to stop; 0 for never.
         seed: of everything random.
-        select: `score` or `loss`, the measure on validation by which the best epoch is chosen.
+        select: `score` or `loss`, the measure on validation by which the best epoch is chosen, or
+            `last` for the last epoch.
         accumulate: batches per step.
         clip_grad: largest norm of a step's gradient.
         compile: whether torch.compile is used.

@@ -133,7 +133,7 @@ class CheckpointHeader:
         kind: `backbone` (2D classifier) or `slivit` (volumes).
         backbone: timm's name.
         integrator: sizes; None for a backbone.
-        target: outputs.
+        target: outputs; of a backbone that was pre-trained without labels, none.
         preprocess: how scans become input.
         data: of checkpoint.data_facts and patient_facts.
         epoch, score: of the saved weights, on validation.
@@ -192,6 +192,8 @@ def _faults(header: _Fields) -> list[str]:
     if (header.integrator is not None) != volumes:
         bad.append(f"integrator: {'missing' if volumes else 'found one, expected none'} for kind "
                    f"{header.kind}")
+    if header.target.task == "ssl" and volumes:
+        bad.append("target.task: found ssl, expected one with labels for kind slivit")
     if bool(header.preprocess.n_slices) != volumes:
         bad.append(f"preprocess.n_slices: found {header.preprocess.n_slices}, expected "
                    f"{'1 or more' if volumes else '0'} for kind {header.kind}")
