@@ -19,13 +19,17 @@ class Batch:
             slices' features instead: float32 (B, S, F).
         mask: bool (B, S), True where a slice is real.
         y: float32 (B, K), NaN where unknown.
-        transforms: float64 (B, 9) on the CPU, the random transform of each scan, or None.
+        transforms: float64 (B, 9) on the CPU, the random transform of each scan, or None; of slices
+            that were drawn without labels, one of each, (B, S, 9).
+        places: of such slices float32 (B, S) on the CPU, where in its volume each is, from 0, the
+            first, to 1, the last; else None.
     """
 
     x: torch.Tensor
     mask: torch.Tensor
     y: torch.Tensor
     transforms: torch.Tensor | None = None
+    places: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on another device.
@@ -34,19 +38,19 @@ class Batch:
         """
         tensors = (self.x, self.mask, self.y)
         if device.type != "cuda":
-            return Batch(*(tensor.to(device) for tensor in tensors), self.transforms)
+            return Batch(*(tensor.to(device) for tensor in tensors), self.transforms, self.places)
         computing, copying = torch.cuda.current_stream(device), _copying_stream(device)
         with torch.cuda.stream(copying):
             copies = [tensor.to(device, non_blocking=True) for tensor in tensors]
         computing.wait_stream(copying)
         for copy in copies:  # its memory is not to be used again before it has been computed with
             copy.record_stream(computing)
-        return Batch(*copies, self.transforms)
+        return Batch(*copies, self.transforms, self.places)
 
     def pin_memory(self) -> "Batch":
         """Return the batch in pinned memory (called by the loader)."""
         return Batch(self.x.pin_memory(), self.mask.pin_memory(), self.y.pin_memory(),
-                     self.transforms)
+                     self.transforms, self.places)
 
 
 @functools.cache

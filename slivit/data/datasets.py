@@ -12,7 +12,7 @@ from slivit.config import Augmentation, Preprocess
 from slivit.data.batch import Batch, model_inputs
 from slivit.data.cache import Prepared, cached
 from slivit.data.readers.orientation import cut
-from slivit.data.samplers import balanced, make_batches, shuffled
+from slivit.data.samplers import balanced, count_batches, make_batches, shuffled
 from slivit.data.scan_table import FileSource, ScanTable
 from slivit.data.transforms import (
     draw_transform,
@@ -32,11 +32,16 @@ PREFETCH = 2  # batches a loading process is ahead; more of large ones would fil
 
 @dataclass(frozen=True)
 class Item:
-    """One prepared scan, its label (K,), and its random transform (9,) or None."""
+    """One prepared scan, its label (K,), its random transform (9,) or None.
+
+    Of slices drawn without labels (see slice_sets), the transform of each, (S, 9), and their
+    places, (S,).
+    """
 
     prepared: Prepared
     label: torch.Tensor
     transform: torch.Tensor | None
+    places: torch.Tensor | None = None
 
 
 class ScanDataset(Dataset):
@@ -140,10 +145,10 @@ class Collate:
             for view, part in enumerate(stack.split(list(item.prepared.counts))):
                 x[i, view * length:view * length + len(part)] = part
                 mask[i, view * length:view * length + len(part)] = True
-        transforms = None
-        if items[0].transform is not None:
-            transforms = torch.stack([item.transform for item in items])
-        return Batch(x, mask, torch.stack([item.label for item in items]), transforms)
+        transforms, places = (
+            None if getattr(items[0], name) is None else torch.stack(
+                [getattr(item, name) for item in items]) for name in ("transform", "places"))
+        return Batch(x, mask, torch.stack([item.label for item in items]), transforms, places)
 
 
 @dataclass(frozen=True)
@@ -280,5 +285,5 @@ def scan_training_set(scans: ScanTable, preprocess: Preprocess, augmentation: Au
     def validate() -> Loader:
         return loader.load(None, make_batches(range(len(validation)), b_size, ProcessGroup()))
 
-    return TrainingSet(batches, -(-len(rows) // b_size), validate,
+    return TrainingSet(batches, count_batches(len(rows), b_size), validate,
                        lambda batch: model_inputs(batch, preprocess), loader.close)

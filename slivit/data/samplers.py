@@ -22,6 +22,14 @@ def balanced(weights: np.ndarray, seed: int) -> list[int]:
                              generator=generator).tolist()
 
 
+def count_batches(rows: int, b_size: int, drop_last: bool = False) -> int:
+    """Return how many batches an epoch has.
+
+    With `drop_last`, one that would not be whole is left out, unless it is the only one.
+    """
+    return max(1, rows // b_size) if drop_last else -(-rows // b_size)
+
+
 def make_batches(order: Sequence[int], b_size: int, world: ProcessGroup, start: int = 0
                  ) -> list[list[int]]:
     """Divide an epoch's order into batches, and each batch among the processes.

@@ -1,15 +1,26 @@
 """The loss, and how much the training weighs positives beyond what the data do."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
+from slivit.checkpoints.header import Validation
 from slivit.config import Target
+from slivit.data.batch import Batch
+from slivit.data.datasets import TrainingSet
+from slivit.data.samplers import interleave
 from slivit.data.scan_table import ScanTable
-from slivit.utils.errors import UserError
+from slivit.metrics.evaluation import quick_scores
+from slivit.models.outputs import to_predictions
+from slivit.prediction import predict
+from slivit.utils.errors import RunError, UserError
+from slivit.utils.session import Session
 
 
 @dataclass(frozen=True)
@@ -28,15 +39,35 @@ class WeightingOptions:
 
 
 @dataclass(frozen=True)
+class Validated:
+    """What a model gave on validation.
+
+    Attributes:
+        loss: the mean.
+        scores: beside it, by name; None where there is nothing to score.
+        outputs: logits and labels of what is predicted; None where nothing is.
+    """
+
+    loss: float
+    scores: dict[str, float | None]
+    outputs: Validation | None = None
+
+
+@dataclass(frozen=True)
 class Objective:
-    """What training minimises.
+    """What training with labels minimises, and how it is validated.
+
+    self_supervised.objective.WithoutLabels has the same methods.
 
     Attributes:
         target: what the model predicts; gives the loss.
         pos_weight: K factors on the loss of positives (binary, multi-label), or empty.
         label_smoothing: share of each label that is spread over all its values.
         auxiliary: how many of the target's last labels are learned, but neither scored nor kept.
+        drop_last: whether the last batch of an epoch is left out where it is not a whole one.
     """
+
+    drop_last: ClassVar[bool] = False
 
     target: Target
     pos_weight: tuple[float, ...] = ()
@@ -47,6 +78,54 @@ class Objective:
     def scored(self) -> Target:
         """The target without the auxiliary labels."""
         return self.target.first(len(self.target.labels) - self.auxiliary)
+
+    @property
+    def score(self) -> str | None:
+        """Name of the score by which an epoch is kept; None for none."""
+        return "r2" if self.target.task == "regression" else "roc_auc"
+
+    def count(self, batch: Batch) -> int:
+        """Return what the summed loss of a batch is divided by."""
+        return known_count(batch.y, self.target)
+
+    def loss_sum(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the loss of a batch, given what the model makes of it, summed."""
+        return loss_sum(logits, batch.y, self)
+
+    def after_step(self, model: nn.Module) -> None:
+        """Do what follows each step of the optimizer: nothing."""
+
+    def validate(self, module: nn.Module, data: TrainingSet, run: Session, epoch: int) -> Validated:
+        """Return what a module, in evaluation mode, gives on all validation scans.
+
+        Raises:
+            RunError: outputs or loss are not finite.
+            Stopped: a signal came.
+        """
+        with run.stop.allowed(run.world):
+            shares = predict(lambda batch: module(*data.inputs(batch)), data.validation(),
+                             run.device,
+                             "validation" if run.world.is_main and not run.quiet else None)
+        run.stop.check(run.world)
+        logits, labels = (interleave(run.world.all_gather(share)) for share in shares)
+        check_finite(float(np.abs(logits).max()),
+                     f"model's outputs became NaN or infinite in epoch {epoch}")
+        loss = plain_loss(logits, labels, self.target)
+        own = len(self.scored.labels)
+        scores = quick_scores(labels[:, :own], to_predictions(logits, self.target)[:, :own],
+                              self.scored)
+        return Validated(loss, scores, Validation(logits[:, :own], labels[:, :own]))
+
+
+def check_finite(loss: float, what: str) -> None:
+    """Refuse a loss that is NaN or infinite.
+
+    Raises:
+        RunError: it is.
+    """
+    if not math.isfinite(loss):
+        raise RunError(f"the {what}; the files of the last good epoch are intact. Lower --lr (and "
+                       "--bb_lr), then start again with --overwrite")
 
 
 def loss_sum(logits: torch.Tensor, labels: torch.Tensor, objective: Objective) -> torch.Tensor:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from slivit.checkpoints.header import CheckpointHeader
 from slivit.config import STRICT, Count
+from slivit.data.samplers import count_batches
 from slivit.data.scan_table import ScanTable
 from slivit.utils.records import Plain, rule
 
@@ -36,7 +37,8 @@ class Progress:
 
     Attributes:
         epoch, step: to continue with: `step` steps of `epoch` (from 1) are done.
-        loss_sum, seen: of the training loss in this epoch, and how many labels it is of.
+        loss_sum, seen: of the training loss in this epoch, and how many labels (or slices) it is
+            of.
         seconds: this epoch has taken.
         log: a row per finished epoch.
         best: score of the epoch kept; higher is better.
@@ -71,7 +73,8 @@ class Progress:
             bad.append("log: epoch: expected 1, 2, and so on")
         if self.log and not any(row["best"] for row in self.log):
             bad.append("log without a best epoch")
-        elif self.log and self.best not in (-self.kept["val_loss"], *map(self.kept.get, SCORES)):
+        elif self.log and self.best not in (-self.kept["val_loss"], self.kept["epoch"],
+                                            *map(self.kept.get, SCORES)):
             bad.append(f"best {self.best:g}: is not a score of the kept epoch")
         if not self.step and (self.seen or self.loss_sum):
             bad.append(f"loss_sum {self.loss_sum:g} of {self.seen} labels before the first step")
@@ -91,10 +94,10 @@ class Plan:
     starts: tuple[int, ...] = (1,)
 
     @classmethod
-    def of(cls, scans: ScanTable, b_size: int, accumulate: int, starts: tuple[int, ...] = (1,)
-           ) -> "Plan":
+    def of(cls, scans: ScanTable, b_size: int, accumulate: int, starts: tuple[int, ...] = (1,),
+           drop_last: bool = False) -> "Plan":
         """Return the plan for a table's train split."""
-        batches = -(-len(scans.rows("train")) // b_size)
+        batches = count_batches(len(scans.rows("train")), b_size, drop_last)
         return cls(-(-batches // accumulate), starts)
 
     def done(self, progress: Progress) -> int:

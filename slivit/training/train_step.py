@@ -1,7 +1,6 @@
 """The steps of training: batches in, gradients, one step of the optimizer."""
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,12 +13,11 @@ from tqdm import tqdm
 from slivit.config import FitOptions
 from slivit.data.batch import Batch
 from slivit.data.datasets import TrainingSet
-from slivit.training.losses import Objective, known_count, loss_sum
+from slivit.training.losses import Objective, check_finite
 from slivit.training.mixup import mix
 from slivit.training.optim import lr_factor
 from slivit.training.progress import Progress
 from slivit.training.resume import random_state, set_random_state
-from slivit.utils.errors import RunError
 from slivit.utils.runtime import derive_seed
 from slivit.utils.session import Session
 from slivit.utils.signals import Stopped
@@ -180,17 +178,16 @@ def _grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
 
 
 def compute_gradient(loop: Loop, group: list[Batch], progress: Progress) -> tuple[float, int]:
-    """Compute the gradient of a step; return the summed loss and the number of known labels.
+    """Compute the gradient of a step; return the summed loss and what it is divided by.
 
-    It is that of the mean over all known labels of the group of batches, whichever batch and
-    whichever process they are in.
+    With labels, it is the gradient of the mean over all known ones of the group of batches,
+    whichever batch and whichever process they are in.
 
     Raises:
         RunError: the loss is not finite.
     """
     world, options, objective = loop.run.world, loop.options, loop.objective
-    known = sum(known_count(batch.y, objective.target) for batch in group)
-    count = int(world.all_reduce_sum(known))
+    count = int(world.all_reduce_sum(sum(objective.count(batch) for batch in group)))
     loop.optimizer.zero_grad(set_to_none=True)
     summed = 0.0
     for i, batch in enumerate(group):
@@ -198,8 +195,7 @@ def compute_gradient(loop: Loop, group: list[Batch], progress: Progress) -> tupl
         batch = mix(batch.to(loop.run.device), options.mixup, seed)
         later = world.size > 1 and i < len(group) - 1
         with loop.module.no_sync() if later else contextlib.nullcontext():
-            logits = loop.module(*loop.phase.data.inputs(batch))
-            loss = loss_sum(logits, batch.y, objective)
+            loss = objective.loss_sum(loop.module(*loop.phase.data.inputs(batch)), batch)
             summed += float(loss.detach())
             mean = loss / max(1, count) * world.size  # the processes' gradients are averaged
             (mean if loop.scaler is None else loop.scaler.scale(mean)).backward()
@@ -219,16 +215,6 @@ def update_weights(loop: Loop) -> None:
     else:
         loop.scaler.step(loop.optimizer)
         loop.scaler.update()
+    loop.objective.after_step(loop.model)
     if loop.ema is not None:
         loop.ema.update_parameters(loop.model)
-
-
-def check_finite(loss: float, what: str) -> None:
-    """Refuse a loss that is NaN or infinite.
-
-    Raises:
-        RunError: it is.
-    """
-    if not math.isfinite(loss):
-        raise RunError(f"the {what}; the files of the last good epoch are intact. Lower --lr (and "
-                       "--bb_lr), then start again with --overwrite")

@@ -12,17 +12,13 @@ from torch import nn
 
 from slivit.checkpoints.checkpoint import Validation
 from slivit.config import FitOptions
-from slivit.data.samplers import interleave
-from slivit.metrics.evaluation import quick_scores
-from slivit.models.outputs import to_predictions
-from slivit.prediction import predict
 from slivit.report.formatting import NAMES
 from slivit.report.plots.draw import plot_history
-from slivit.training.losses import Objective, plain_loss
+from slivit.training.losses import Objective, Validated, check_finite
 from slivit.training.optim import moving_average
 from slivit.training.progress import Progress
 from slivit.training.resume import restore, save_state
-from slivit.training.train_step import Loop, Phase, check_finite, start_phase, train_epoch
+from slivit.training.train_step import Loop, Phase, start_phase, train_epoch
 from slivit.utils.files import atomic_write
 from slivit.utils.log import LOG
 from slivit.utils.session import Session
@@ -36,12 +32,12 @@ class Outputs:
     Attributes:
         folder: gets log.csv, history.png and last.pt.
         save_best: called after an epoch that is the best so far, with its number, its scores, the
-            model with the weights to keep, and what that gave on validation.
+            model with the weights to keep, and what that gave on validation, if it predicts.
         track: called with each row of the log.
     """
 
     folder: Path
-    save_best: Callable[[int, dict, nn.Module, Validation], None]
+    save_best: Callable[[int, dict, nn.Module, Validation | None], None]
     track: Callable[[dict], None] | None = None
 
 
@@ -51,7 +47,8 @@ def fit(model: nn.Module, phases: list[Phase], objective: Objective, options: Fi
 
     After each epoch `log.csv`, `history.png` and `last.pt` are written whole, and `save_best` is
     called when the validation score (mean ROC-AUC, or R2 for regression) is the best so far; with
-    `select="loss"`, or where no label has a score on validation, when the validation loss is.
+    `select="loss"`, or where no label has a score on validation, when the validation loss is; and
+    with `select="last"` always.
 
     Args:
         model: on the device.
@@ -121,17 +118,15 @@ def _epoch(loop: Loop, progress: Progress, outputs: Outputs) -> None:
     try:
         train_epoch(loop, progress, save)
         model = loop.model if loop.ema is None else loop.ema.module
-        logits, labels = _validate(loop, model)
+        module = model.eval().get_submodule(loop.phase.part)
+        found = loop.objective.validate(module, loop.phase.data, loop.run, progress.epoch)
     except Stopped:
         with loop.run.stop.deferred():
             save()
         raise
-    row = _log_row(loop, progress, logits, labels)
-    own = len(loop.objective.scored.labels)
+    row = _log_row(loop, progress, found)
     row["seconds"] = round(time.monotonic() - start, 1)
-    score = score_name(loop.objective)
-    by_loss = options.select == "loss" or row[f"val_{score}"] is None
-    value = -row["val_loss"] if by_loss else row[f"val_{score}"]
+    value = _value(row, options.select, loop.objective.score)
     row["best"] = value > progress.best
     progress.stale = 0 if row["best"] else progress.stale + 1
     progress.log.append(row)
@@ -141,7 +136,7 @@ def _epoch(loop: Loop, progress: Progress, outputs: Outputs) -> None:
             scores = {key.removeprefix("val_"): kept for key, kept in row.items()
                       if key.startswith("val_")}
             outputs.save_best(progress.epoch, {"val_loss": scores.pop("loss"), **scores}, model,
-                      Validation(logits[:, :own], labels[:, :own]))
+                              found.outputs)
     write_log(progress.log, loop.objective, outputs.folder, loop.run)
     if world.is_main and outputs.track is not None:
         outputs.track(row)
@@ -150,38 +145,33 @@ def _epoch(loop: Loop, progress: Progress, outputs: Outputs) -> None:
     save_state(last, progress, loop.parts(), world)
     left = float(np.mean([one["seconds"] for one in progress.log])) * (
         options.n_epochs - progress.epoch + 1)
-    LOG.info("epoch %d/%d: training loss %.4f, validation loss %.4f, %s %s%s (%.0f s%s)",
-             row["epoch"], options.n_epochs, row["train_loss"], row["val_loss"], NAMES[score],
-             "-" if row[f"val_{score}"] is None else f"{row[f'val_{score}']:.4f}",
-             ", best so far" if row["best"] else "", row["seconds"],
+    LOG.info("epoch %d/%d: training loss %.4f, validation loss %.4f%s%s (%.0f s%s)",
+             row["epoch"], options.n_epochs, row["train_loss"], row["val_loss"],
+             _score_text(row, loop.objective.score),
+             ", best so far" if row["best"] and options.select != "last" else "", row["seconds"],
              f", {_duration(left)} left" if left else "")
 
 
-def _validate(loop: Loop, model: nn.Module) -> tuple[np.ndarray, np.ndarray]:
-    """Return logits and labels of all validation scans, from all processes, in order."""
-    run, phase = loop.run, loop.phase
-    module = model.eval().get_submodule(phase.part)
-    with run.stop.allowed(run.world):
-        shares = predict(lambda batch: module(*phase.data.inputs(batch)),
-                         phase.data.validation(), run.device,
-                         "validation" if run.world.is_main and not run.quiet else None)
-    run.stop.check(run.world)
-    logits, labels = (interleave(run.world.all_gather(share)) for share in shares)
-    return logits, labels
-
-
-def _log_row(loop: Loop, progress: Progress, logits: np.ndarray, labels: np.ndarray) -> dict:
-    target = loop.objective.target
-    check_finite(float(np.abs(logits).max()),
-                 f"model's outputs became NaN or infinite in epoch {progress.epoch}")
-    val_loss = plain_loss(logits, labels, target)
-    check_finite(val_loss, f"validation loss became {val_loss} in epoch {progress.epoch}")
-    scored = loop.objective.scored
-    own = len(scored.labels)
-    scores = quick_scores(labels[:, :own], to_predictions(logits, target)[:, :own], scored)
+def _log_row(loop: Loop, progress: Progress, found: Validated) -> dict:
+    check_finite(found.loss, f"validation loss became {found.loss} in epoch {progress.epoch}")
     return {"epoch": progress.epoch, "lr": loop.optimizer.param_groups[0]["lr"],
-            "train_loss": progress.loss_sum / max(1, progress.seen), "val_loss": val_loss,
-            **{f"val_{key}": value for key, value in scores.items()}, "best": False}
+            "train_loss": progress.loss_sum / max(1, progress.seen), "val_loss": found.loss,
+            **{f"val_{key}": value for key, value in found.scores.items()}, "best": False}
+
+
+def _value(row: dict, select: str, score: str | None) -> float:
+    """Return by what an epoch is kept, the highest; see config.FitOptions.select."""
+    if select == "last":
+        return float(row["epoch"])
+    known = row.get(f"val_{score}")
+    return -row["val_loss"] if select == "loss" or known is None else known
+
+
+def _score_text(row: dict, score: str | None) -> str:
+    if score is None:
+        return ""
+    value = row[f"val_{score}"]
+    return f", {NAMES[score]} {'-' if value is None else f'{value:.4f}'}"
 
 
 def write_log(log: list[dict], objective: Objective, out_dir: Path, run: Session) -> None:
@@ -190,12 +180,7 @@ def write_log(log: list[dict], objective: Objective, out_dir: Path, run: Session
         return
     with atomic_write(out_dir / "log.csv") as part:
         pd.DataFrame(log).to_csv(part, index=False)
-    plot_history(log, score_name(objective), out_dir / "history.png")
-
-
-def score_name(objective: Objective) -> str:
-    """Return the name of the score by which an epoch is kept."""
-    return "r2" if objective.target.task == "regression" else "roc_auc"
+    plot_history(log, objective.score, out_dir / "history.png")
 
 
 def _duration(seconds: float) -> str:

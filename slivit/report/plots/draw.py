@@ -18,22 +18,29 @@ from slivit.report.plots.style import new_figure, plain, save_figure
 from slivit.utils.log import LONGEST_NAME
 
 
-def plot_history(log: list[dict], score: str, path: Path) -> None:
-    """Draw loss and validation score over epochs; a dotted line marks the epoch kept."""
-    figure, (left, right) = new_figure(9, 3.8, 1, 2)
+def plot_history(log: list[dict], score: str | None, path: Path) -> None:
+    """Draw loss and, if there is one, validation score over epochs.
+
+    A dotted line marks the epoch kept.
+    """
+    figure, panels = new_figure(9 if score else 4.8, 3.8, 1, 2 if score else 1)
+    left, *others = np.atleast_1d(panels)
     epochs = [row["epoch"] for row in log]
     left.plot(epochs, [row["train_loss"] for row in log], marker=".", label="training")
     left.plot(epochs, [row["val_loss"] for row in log], marker=".", label="validation")
     left.set(xlabel="epoch", ylabel="loss")
-    values = [np.nan if row[f"val_{score}"] is None else row[f"val_{score}"] for row in log]
-    right.plot(epochs, values, marker=".", color="tab:orange", label="validation")
-    right.set(xlabel="epoch", ylabel=NAMES[score])
     best = max(i for i, row in enumerate(log) if row["best"])
-    if np.isfinite(values).any():  # at least 0.05 high, so that noise does not look like a trend
-        low, high = np.nanmin(values), np.nanmax(values)
-        half = max(0.025, 0.55 * (high - low))
-        right.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
-    for axes, kept in ((left, log[best]["val_loss"]), (right, values[best])):
+    drawn = [(left, log[best]["val_loss"])]
+    for right in others:
+        values = [np.nan if row[f"val_{score}"] is None else row[f"val_{score}"] for row in log]
+        right.plot(epochs, values, marker=".", color="tab:orange", label="validation")
+        right.set(xlabel="epoch", ylabel=NAMES[score])
+        if np.isfinite(values).any():  # at least 0.05 high: noise is not to look like a trend
+            low, high = np.nanmin(values), np.nanmax(values)
+            half = max(0.025, 0.55 * (high - low))
+            right.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
+        drawn.append((right, values[best]))
+    for axes, kept in drawn:
         axes.axvline(epochs[best], linestyle=":", color="grey",
                      label=f"kept: epoch {epochs[best]}, {kept:.3f}")
         axes.legend(frameon=False)
