@@ -9,11 +9,9 @@ who are in two splits. Scans of the same content in two splits give a warning.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import hashlib
 import textwrap
-from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -28,12 +26,12 @@ import pandas as pd
 from slivit.cli import arguments, types
 from slivit.cli.records import data_options
 from slivit.data.header_check import default_window, describe
-from slivit.data.load import load_scans
+from slivit.data.load import guess_ndim, load_scans
 from slivit.data.meta_csv import read_meta
 from slivit.data.named_sets import known_sets
 from slivit.data.parallel import in_threads
 from slivit.data.ratio import SPLIT_RATIO, parse_ratio
-from slivit.data.readers import Header, ReadError, readable_kinds, scan_ndim
+from slivit.data.readers import Header, ReadError, readable_kinds
 from slivit.data.scan_table import FileSource, ScanTable, summarise
 from slivit.data.splits import Splitting, in_several
 from slivit.data.transforms import pick_slices, to_uint8, window_range
@@ -43,7 +41,6 @@ from slivit.utils.errors import UserError, listing, run_script
 from slivit.utils.log import LOG, setup_logging
 from slivit.utils.output_dir import check_out_dir, open_out_dir
 
-GUESS_ROWS = 20    # looked at to tell images from volumes
 WIDTH = 100     # letters of a line of the kinds that can be read
 SHEET_SLICES = 8   # of a volume, on the contact sheet
 
@@ -135,15 +132,6 @@ def load_any(args: argparse.Namespace) -> ScanTable:
                                 refuse_overlap=False))
     ndim = args.ndim or guess_ndim(scans.read.paths)
     return dataclasses.replace(scans, ndim=ndim, read=FileSource(scans.read.paths, ndim))
-
-
-def guess_ndim(paths: Sequence[Path]) -> int:
-    """Return 2 where more of the first files are images than volumes, else 3."""
-    dimensions = []
-    for path in paths[:GUESS_ROWS]:
-        with contextlib.suppress(ReadError):
-            dimensions.append(scan_ndim(path))
-    return 2 if dimensions.count(2) > dimensions.count(3) else 3
 
 
 def look_at_header(scans: ScanTable, row: int) -> Finding:

@@ -14,6 +14,7 @@ from slivit.data.scan_table import DEFAULT_SIZE, SPLITS, FileSource, ScanTable, 
 from slivit.data.splits import (
     SPLIT_NAMES,
     Splitting,
+    fill_in,
     in_several,
     overlap_text,
     split_by_group,
@@ -86,7 +87,7 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
         files = resolved(paths)
         faults += backslashes(table[columns.path], paths, path.parent)
     patients = tuple(table[columns.patient]) if columns.patient else None
-    split, split_faults = _find_split(table, columns)
+    split, split_faults = _find_split(table, columns, splitting.may_be_empty)
     faults += split_faults
     drawn = split is None and not faults and (labels_needed or bool(wanted))
     if drawn:
@@ -96,6 +97,8 @@ def read_meta(path: Path, ndim: int, pathologies: Sequence[str] | None = None,
         split = np.full(len(table), "test")
     if splitting.refuse_overlap or faults:
         faults += _overlaps(table, columns, split, files, patients)
+    if splitting.may_be_empty and not faults:
+        split = fill_in(split, files, *([patients] if patients else []))
     if faults:
         if columns.path is not None:
             faults += missing(table[columns.path], paths, path.parent)
@@ -173,10 +176,12 @@ def _empty_cells(table: pd.DataFrame, columns: Sequence[str | None]) -> list[str
                f"{listing(broken)}"] * bool(broken))
 
 
-def _find_split(table: pd.DataFrame, columns: Columns) -> tuple[np.ndarray | None, list[str]]:
+def _find_split(table: pd.DataFrame, columns: Columns, may_be_empty: bool
+                ) -> tuple[np.ndarray | None, list[str]]:
     """Return the split of each row by the Split column, else by a folder in Path; and the faults.
 
-    No split where neither tells; an empty one in rows of which it is not known.
+    No split where neither tells; an empty one in rows of which it is not known. Of these, the ones
+    with nothing to read it from are no fault where they `may_be_empty`.
     """
     if columns.split is not None:
         cells, expected = table[columns.split], "train, val or test"
@@ -190,7 +195,8 @@ def _find_split(table: pd.DataFrame, columns: Columns) -> tuple[np.ndarray | Non
         if not any(splits):
             return None, []
     bad = [f"line {line}: {cell!r}"
-           for (line, cell), name in zip(cells.items(), splits, strict=True) if not name]
+           for (line, cell), name in zip(cells.items(), splits, strict=True)
+           if not name and not (may_be_empty and (cell == "" or columns.split is None))]
     return np.array(splits), [f"{len(bad)} rows have no split; expected {expected}:\n"
                              f"{listing(bad)}"] * bool(bad)
 

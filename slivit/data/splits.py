@@ -27,11 +27,13 @@ class Splitting:
         ratio: fractions for train, val and test of a table that does not say the splits itself.
         seed: of that division, which is by patient.
         refuse_overlap: whether a patient or a file in two splits is an error.
+        may_be_empty: whether rows may have no split where others have one; see `fill_in`.
     """
 
     ratio: tuple[float, float, float] = parse_ratio(SPLIT_RATIO)
     seed: int = 0
     refuse_overlap: bool = True
+    may_be_empty: bool = False
 
 
 def split_by_group(groups: Sequence[str], ratio: tuple[float, float, float],
@@ -58,6 +60,24 @@ def split_by_group(groups: Sequence[str], ratio: tuple[float, float, float],
     of_group = {names[k]: ("train" if rank < edges[0] else "val" if rank < edges[1] else "test")
                 for rank, k in enumerate(order)}
     return np.array([of_group[group] for group in groups])
+
+
+def fill_in(split: np.ndarray, *groupings: Sequence[str]) -> np.ndarray:
+    """Return the splits with the rows that have none in `train`, as far as they may be.
+
+    Args:
+        split: (n,), empty where there is none.
+        groupings: what must not be in two splits, such as the patient of each row.
+
+    Returns:
+        (n,); `unused` for rows of a group that validation or test has.
+    """
+    taken = np.zeros(len(split), dtype=bool)
+    for groups in groupings:
+        held = {group for group, name in zip(groups, split, strict=True)
+                if name in ("val", "test")}
+        taken |= [group in held for group in groups]
+    return np.where(split == "", np.where(taken, UNUSED, "train"), split)
 
 
 def check_no_overlap(groups: Sequence[str], split: np.ndarray, what: str) -> None:
@@ -182,6 +202,8 @@ def make_folds(scans: ScanTable, count: int, seed: int, keep_test: bool,
 def _strata(scans: ScanTable, rows: np.ndarray, names: Sequence[str] | None) -> np.ndarray:
     """Return a class for each row: the rarest 0/1 label's, else a quarter, 0 to 3; or UNKNOWN."""
     labels = (scans if names is None else scans.select_labels(names)).labels[rows]
+    if not labels.shape[1]:
+        return np.zeros(len(rows), dtype=int)
     known = ~np.isnan(labels)
     binary = [k for k in range(labels.shape[1]) if np.isin(labels[known[:, k], k], (0, 1)).all()]
     if binary:
