@@ -22,8 +22,9 @@ from slivit.utils.runtime import versions
 OPTIONS = ("lr", "bb_lr", "b_size", "accumulate", "n_epochs", "weight_decay", "warmup_epochs",
            "patience", "select", "drop_path", "label_smoothing", "pos_weight", "balanced_sampling",
            "layer_decay", "ema", "mixup", "train_fraction", "amp", "freeze_backbone",
-           "unfreeze_after", "feature_augments", "auxiliary", "weights")
-
+           "unfreeze_after", "feature_augments", "auxiliary", "weights", "method",
+           "slices_per_volume")
+WITHOUT_LABELS = ", without labels"  # after the name of what a backbone was trained on
 
 RESEARCH = ("Research. Not a medical device; its scores hold for scans like those it was evaluated "
             "on.")
@@ -94,16 +95,18 @@ def card_rows(card: CheckpointHeader, evaluated_in: Iterable[torch.dtype] = ()
         evaluated_in: types of number in which it, and those beside it, were evaluated.
     """
     preprocess, training = card.preprocess, card.training
+    last = training.get("options", {}).get("select") == "last"
     rows = [
         ("Model", _model_text(card)),
-        ("Predicts", f"{', '.join(card.target.labels)} ({card.target.task})"),
+        ("Predicts", f"{', '.join(card.target.labels)} ({card.target.task})" if card.target.labels
+         else "nothing: it was pre-trained without labels"),
         ("Input", f"{preprocess.img_size} pixels per side, grey values: {preprocess.window}"
          + (f", {preprocess.n_slices} slices ({preprocess.slice_sampling}) of "
             f"{', '.join(preprocess.views)}" if preprocess.n_slices else "")
          + (", adjacent slices as channels" if preprocess.channels == "adjacent" else "")),
         ("Precision", _precision_text(card, evaluated_in)),
-        ("Trained on", card.data["name"]),
-        ("Epoch kept", f"{card.epoch}, by validation: " + ", ".join(
+        ("Trained on", named_data(card)),
+        ("Epoch kept", f"{card.epoch}, {'the last; on' if last else 'by'} validation: " + ", ".join(
             f"{name} {value:.4g}" for name, value in card.score.items() if value is not None)
          if card.score else "unknown")]
     if training.get("backbone_data"):
@@ -127,6 +130,11 @@ def card_rows(card: CheckpointHeader, evaluated_in: Iterable[torch.dtype] = ()
     return tuple(rows)
 
 
+def named_data(card: CheckpointHeader) -> str:
+    """Return the name of what a model was trained on, and whether that was without labels."""
+    return card.data["name"] + WITHOUT_LABELS * (not card.target.labels)
+
+
 def _precision_text(card: CheckpointHeader, evaluated_in: Iterable[torch.dtype]) -> str:
     names = list(dict.fromkeys(map(precision_name, evaluated_in)))
     if names in ([], [card.precision]):
@@ -137,7 +145,7 @@ def _precision_text(card: CheckpointHeader, evaluated_in: Iterable[torch.dtype])
 def _model_text(card: CheckpointHeader) -> str:
     """Return what a model is made of, in words."""
     if not card.integrator:
-        return f"{card.backbone}, a 2D classifier"
+        return f"{card.backbone}, a 2D {'classifier' if card.target.labels else 'backbone'}"
     seen = "single slices"
     if not card.integrator.tokens_are_slices:
         seen = ("slices tiled into one picture (original SLIViT, "

@@ -16,6 +16,7 @@ from slivit.checkpoints import checkpoint
 from slivit.checkpoints.convnext_formats import recognise
 from slivit.checkpoints.convnext_sizes import body, shapes_of
 from slivit.checkpoints.hub import TIMEOUT, local_file, title_of
+from slivit.checkpoints.model_card import named_data
 from slivit.checkpoints.tensor_files import (
     PICKLE,
     ZIP,
@@ -118,7 +119,7 @@ def read_start(path: Path, name: str | None = None) -> PretrainedBackbone:
     check_file(path, "weights")
     if _has_card(path):
         card, state = checkpoint.read(path)
-        backbone, title, trained_on = card.backbone, "backbone of this project", card.data["name"]
+        backbone, title, trained_on = card.backbone, "backbone of this project", named_data(card)
         if (named := title_of(path)) != str(path):
             trained_on += f" ({named})"
         mean, std, n_classes = card.preprocess.mean, card.preprocess.std, len(card.target.labels)

@@ -6,7 +6,7 @@ What stays is on lists here; whatever else a header says goes.
 from collections.abc import Iterator, Mapping
 
 from slivit.checkpoints.header import CheckpointHeader, Validation
-from slivit.checkpoints.model_card import OPTIONS
+from slivit.checkpoints.model_card import OPTIONS, WITHOUT_LABELS
 from slivit.checkpoints.timm_weights import find_timm_weights
 from slivit.data.named_sets import set_and_size
 from slivit.metrics.operating_point import choose, parse_rule
@@ -14,7 +14,8 @@ from slivit.models.outputs import to_predictions
 
 UNNAMED = "a private table"  # for the name of a table
 OTHER_WEIGHTS = "other weights"  # for the name of what a backbone was trained on
-WORDS = ("imagenet", "none", "score", "loss", "auto", "off", "bf16", "fp16")  # of options
+WORDS = ("imagenet", "none", "score", "loss", "last", "auto", "off", "bf16", "fp16",
+         "vicreg")  # of options
 PACKAGES = ("slivit", "python", "torch", "torchvision", "timm", "numpy")
 SCORES = ("val_loss", "roc_auc", "pr_auc", "accuracy", "balanced_accuracy", "kappa", "f1_macro",
           "brier", "ece", "r2", "pearson", "spearman", "mae", "rmse")
@@ -106,7 +107,8 @@ def _training(card: CheckpointHeader) -> dict:
     if facts.get("backbone_data"):
         name = facts["backbone_data"].partition(" (hf://")[0]
         of_timm = find_timm_weights(card.backbone)
-        known = (set_and_size(name) or name in (UNNAMED, OTHER_WEIGHTS)
+        plain = name.removesuffix(WITHOUT_LABELS)
+        known = (set_and_size(plain) or plain in (UNNAMED, OTHER_WEIGHTS)
                  or (of_timm and name == of_timm.trained_on))
         kept["backbone_data"] = name if known else OTHER_WEIGHTS
     if "options" in facts:

@@ -54,6 +54,10 @@ def load_models(paths: Sequence[Path | str], device: torch.device, label: str | 
     paths = [local_file(path) for path in paths]
     read = [read_any(path) for path in paths]
     for path, (card, _) in zip(paths, read, strict=True):
+        if not card.target.labels:
+            raise UserError(f"--checkpoint {path}: is a backbone that was pre-trained without "
+                            "labels and predicts nothing yet; fine-tune it with finetune.py "
+                            f"--bb_path {path}, and evaluate the model that this gives")
         if unsaid := card.data.get("assumed"):
             raise UserError(_say_what_it_is(path, unsaid, label))
     trained = [_restore(path, card, state, device, amp)

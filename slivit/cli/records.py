@@ -20,7 +20,8 @@ def data_options(args: argparse.Namespace) -> DataOptions:
     return DataOptions(args.meta_csv, args.dataset, args.data_root, args.medmnist_size,
                        args.pid_col, getattr(args, "split_ratio", None),
                        getattr(args, "cache_dir", None),
-                       bool(getattr(args, "freeze_backbone", False)))
+                       bool(getattr(args, "freeze_backbone", False)),
+                       getattr(args, "task", None) == "ssl")
 
 
 def input_options(args: argparse.Namespace) -> InputOptions:

@@ -1,17 +1,34 @@
 """Command-line options of training and of the integrator, and the records made of them."""
 
 import argparse
+from collections.abc import Mapping
 
 from slivit.cli import arguments, types
 from slivit.config import IntegratorConfig
 
 
 def add_training_options(parser: argparse.ArgumentParser, *, b_size: int, n_epochs: int,
-                         lr: float, patience: int) -> argparse._ArgumentGroup:
-    """Add the options of the training loop; return their group."""
+                         lr: float, patience: int, late: Mapping[str, str] | None = None
+                         ) -> argparse._ArgumentGroup:
+    """Add the options of the training loop; return their group.
+
+    Args:
+        parser: gets them.
+        b_size, n_epochs, lr, patience: their defaults.
+        late: of options whose default the script chooses later, what the help says of it.
+    """
+    late = late or {}
+
+    def default(name: str, value: object) -> dict:
+        return {"default": None if name in late else value}
+
+    def told(name: str) -> str:
+        return f"(default {late.get(name, '%(default)s')})"
+
     group = parser.add_argument_group("training")
-    group.add_argument("--b_size", type=types.positive_int, default=b_size, metavar="N",
-                       help="scans per batch, over all processes (default %(default)s)")
+    group.add_argument("--b_size", type=types.positive_int, **default("b_size", b_size),
+                       metavar="N",
+                       help=f"scans per batch, over all processes {told('b_size')}")
     group.add_argument("--accumulate", type=types.positive_int, default=1, metavar="N",
                        help="batches per optimizer step: the gradient of N batches in the memory "
                             "of one (default %(default)s)")
@@ -24,13 +41,14 @@ def add_training_options(parser: argparse.ArgumentParser, *, b_size: int, n_epoc
     group.add_argument("--warmup_epochs", type=types.non_negative, default=1.0, metavar="X",
                        help="epochs of linear warm-up before the cosine decay (default "
                             "%(default)s)")
-    group.add_argument("--patience", type=types.natural, default=patience, metavar="N",
+    group.add_argument("--patience", type=types.natural, **default("patience", patience),
+                       metavar="N",
                        help="stop after N epochs without a better validation score; 0: never "
-                            "(default %(default)s)")
-    group.add_argument("--select", choices=("score", "loss"), default="score",
+                            f"{told('patience')}")
+    group.add_argument("--select", choices=("score", "loss", "last"), **default("select", "score"),
                        help="keep the epoch with the best validation score (mean ROC-AUC or R2) or "
                             "the lowest validation loss, which is steadier with a small validation "
-                            "split (default %(default)s)")
+                            f"split, or the last one {told('select')}")
     group.add_argument("--drop_path", type=types.rate, default=0.1, metavar="X",
                        help="stochastic depth of the backbone (default %(default)s)")
     group.add_argument("--flips", type=types.flip_axes, metavar="AXES",

@@ -11,6 +11,7 @@ from slivit.report.html import markdown_environment
 from slivit.utils.files import atomic_write
 
 TAGS = ("slivit", "medical", "convnext")
+PIPELINES = {"regression": None, "ssl": "image-feature-extraction"}  # the Hub's, by task
 
 
 def write_hub_card(path: Path, card: CheckpointHeader, repo: str, licence: str | None) -> None:
@@ -28,7 +29,7 @@ def write_hub_card(path: Path, card: CheckpointHeader, repo: str, licence: str |
     metadata = ModelCardData(
         library_name="slivit", license=licence,
         tags=[*TAGS, *(["volumes"] if card.integrator else []), *([known[0]] if known else [])],
-        pipeline_tag=None if card.target.task == "regression" else "image-classification")
+        pipeline_tag=PIPELINES.get(card.target.task, "image-classification"))
     cohorts = card.training.get("cohort", {})
     content = markdown_environment().get_template("hub_card.md.j2").render(
         metadata=metadata.to_yaml(), repo=repo, card=card, facts=card_rows(card),

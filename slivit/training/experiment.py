@@ -23,6 +23,7 @@ from slivit.training.calibration import temperature_of
 from slivit.training.losses import Objective
 from slivit.training.progress import Plan
 from slivit.training.resume import find_state
+from slivit.training.self_supervised.method import SelfSupervisedMethod, WithoutLabels
 from slivit.training.trackers import TrackerOptions, open_trackers
 from slivit.training.train_step import Phase
 from slivit.training.trainer import Outputs, fit
@@ -48,7 +49,7 @@ class Experiment:
         backbone: timm's name of its backbone.
         trained_on: what those weights were trained on, as reports say it, or None.
         scans: with the labels that are learned.
-        target: what is predicted.
+        target: what is predicted; without labels, nothing.
         auxiliary: labels that are learned too, but neither predicted nor scored.
         objective, augmentation, fit: see there.
         weights: of the training scans in sampling, or None.
@@ -59,12 +60,12 @@ class Experiment:
     """
 
     script: str
-    model: ImageClassifier | SLIViT
+    model: ImageClassifier | SLIViT | SelfSupervisedMethod
     backbone: str
     trained_on: str | None
     scans: ScanTable
     target: Target
-    objective: Objective
+    objective: Objective | WithoutLabels
     augmentation: Augmentation
     fit: FitOptions
     weights: np.ndarray | None
@@ -88,6 +89,8 @@ class Experiment:
 def run_experiment(one: Experiment, run: Session, make_phases: MakePhases) -> None:
     """Train on the train split, keep the best epoch on val, evaluate on test, write all files.
 
+    What predicts nothing is not evaluated.
+
     Args:
         one: see Experiment.
         run: where it runs.
@@ -104,8 +107,7 @@ def run_experiment(one: Experiment, run: Session, make_phases: MakePhases) -> No
     config = _config(one, data, run)
     key = patient_key(one.out_dir, run.resume)
     patients = checkpoint.patient_facts(scans, key)
-    solved = isinstance(one.model, SLIViT) and one.model.config.kind == "linear"  # no steps
-    plan = Plan(0) if solved else Plan.of(one.scans, one.fit.b_size, one.fit.accumulate, one.starts)
+    plan = _plan(one)
     start = find_state(one.out_dir, one.model, one.best, run, plan)
     save_best = _keep_best(one, data | patients, config)
     with contextlib.ExitStack() as stack:
@@ -127,9 +129,20 @@ def run_experiment(one: Experiment, run: Session, make_phases: MakePhases) -> No
             Outputs(one.out_dir, save_best, track), start)
         run.world.barrier()
         LOG.info("%s: %s", "backbone" if one.script == "bb_train" else "model", one.best)
+        if not one.target.labels:
+            LOG.info("it was trained without labels, so there is nothing to score; fine-tune it "
+                     "with finetune.py --bb_path %s", one.best)
+            return
         trained = load_trained(one.best, run.device, one.settings["amp"])
         measure([trained], scans, closing_split(scans), run, one.fit.b_size, one.out_dir,
                 ReportOptions(one.fit.seed))
+
+
+def _plan(one: Experiment) -> Plan:
+    if isinstance(one.model, SLIViT) and one.model.config.kind == "linear":
+        return Plan(0)  # solved at once, without steps
+    return Plan.of(one.scans, one.fit.b_size, one.fit.accumulate, one.starts,
+                   one.objective.drop_last)
 
 
 def _config(one: Experiment, data: dict, run: Session) -> dict:
@@ -142,7 +155,7 @@ def _config(one: Experiment, data: dict, run: Session) -> dict:
 
 
 def _keep_best(one: Experiment, data: dict, config: dict
-               ) -> Callable[[int, dict, nn.Module, Validation], None]:
+               ) -> Callable[[int, dict, nn.Module, Validation | None], None]:
     """Return what writes the checkpoint of an epoch that is the best so far."""
     options = config
     if one.script == "finetune":
@@ -150,11 +163,12 @@ def _keep_best(one: Experiment, data: dict, config: dict
     facts = training_facts(one.scored, one.target, one.augmentation, options, one.trained_on)
     volumes = isinstance(one.model, SLIViT)
 
-    def save(epoch: int, scores: dict, best: nn.Module, validation: Validation) -> None:
+    def save(epoch: int, scores: dict, best: nn.Module, validation: Validation | None) -> None:
         header = CheckpointHeader(
             "slivit" if volumes else "backbone", one.backbone,
             one.model.config if volumes else None, one.target, one.model.preprocess, data, epoch,
-            scores, one.fit.seed, versions(), facts, temperature_of(validation, one.target),
+            scores, one.fit.seed, versions(), facts,
+            temperature_of(validation, one.target) if validation else None,
             precision=config["precision"])
         checkpoint.save(one.best, best, header, validation)
 

@@ -52,7 +52,8 @@ def explain(error: BaseException, settings: Mapping[str, object]) -> RunError | 
 
 def _what_to_lower(settings: Mapping[str, object]) -> str:
     """Return which option to lower, from what to what."""
-    b_size, accumulate = settings["b_size"], settings.get("accumulate", 1)
+    b_size, accumulate = settings["b_size"] or 1, settings.get("accumulate", 1)
+    whole = settings.get("task") == "ssl"  # whose loss is of a whole batch
     advice = []
     slices = settings.get("n_slices")
     if slices is not None and not settings.get("freeze_backbone"):
@@ -61,7 +62,8 @@ def _what_to_lower(settings: Mapping[str, object]) -> str:
             advice.append(f"--slices_per_step {max(1, now // 4)} (now {now}; the same result, "
                           "up to rounding)")
     if b_size > 1:
-        steps = f" with --accumulate {accumulate * 2}" if "accumulate" in settings else ""
+        steps = (f" with --accumulate {accumulate * 2}" if "accumulate" in settings and not whole
+                 else "")
         advice.append(f"--b_size {b_size // 2}{steps} (now {b_size})")
     if settings.get("img_size"):
         advice.append(f"a smaller --img_size (now {settings['img_size']})")
