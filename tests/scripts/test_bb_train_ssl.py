@@ -20,6 +20,7 @@ import bb_train
 import evaluate
 import finetune
 import slivit
+from slivit import share
 from slivit.checkpoints import checkpoint
 from slivit.checkpoints.model_card import card_rows
 from slivit.checkpoints.pretrained import read_start
@@ -88,11 +89,22 @@ def test_killed_within_an_epoch_and_resumed_it_gives_the_same(run, command, volu
     saved = torch.load(tmp_path / "last.pt", weights_only=True)
     assert (saved["progress"]["epoch"], saved["progress"]["step"]) == (2, 2)
     assert "projector.0.weight" in saved["model"]
-    train(volume_csv, tmp_path, *command, "--resume")
+    train(volume_csv, tmp_path, *command, "--resume", "--n_cpu", "1")
     assert without_key(tmp_path / "backbone.safetensors") == without_key(
         run / "backbone.safetensors")
     logs = [pd.read_csv(folder / "log.csv").drop(columns="seconds") for folder in (run, tmp_path)]
     assert logs[0].equals(logs[1])
+
+
+def test_it_can_be_shared(run, tmp_path):
+    share.main([str(run / "backbone.safetensors"), "--to", "a/b", "--out_dir", str(tmp_path)])
+    card, _ = checkpoint.read(tmp_path / "backbone.safetensors")
+    assert card.training["options"]["method"] == "vicreg"
+    text = (tmp_path / "README.md").read_text()
+    assert "# SLIViT: a backbone\n\nThis is a backbone for 2D images and slices of volumes" in text
+    assert "finetune.py --bb_path hf://a/b" in text
+    assert "pipeline_tag: image-feature-extraction" in text
+    assert "evaluate.py --checkpoint" not in text and "slivit.load" not in text
 
 
 @pytest.mark.usefixtures("unmeasured")
