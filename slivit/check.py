@@ -2,6 +2,7 @@
 
     python -m slivit.check --meta_csv volumes.csv
     python -m slivit.check --dataset nodulemnist3d --out_dir runs/check_nodules
+    python -m slivit.check --meta_csv unlabelled.csv --unlabelled
 
 Writes data_report.csv (a row per scan) and contact_sheet.png (a row of slices per volume). The exit
 code is 2 if something must be corrected before training: scans that cannot be read, or patients
@@ -66,6 +67,9 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_split_options(parser)
     parser.add_argument("--ndim", type=int, choices=(2, 3),
                         help="2 for images, 3 for volumes (default: determined from the files)")
+    parser.add_argument("--unlabelled", action="store_true",
+                        help="read the table as bb_train.py --task ssl does: no labels, and rows "
+                             "without a split train")
     parser.add_argument("--window", type=types.window, metavar="W",
                         help="grey values on the contact sheet, as in training (default: chosen "
                              "from the files)")
@@ -122,7 +126,13 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def load_any(args: argparse.Namespace) -> ScanTable:
-    """Load the table, or the named set; a patient in two splits is not an error here yet."""
+    """Load the table, or the named set; a patient in two splits is not an error here yet.
+
+    With --unlabelled it is.
+    """
+    if args.unlabelled:
+        return load_scans(dataclasses.replace(data_options(args), unlabelled=True), args.ndim,
+                          None, args.split_ratio, args.seed)
     if args.meta_csv is None or args.dataset is not None:
         name = (args.dataset or "noduleshapes3d").lower()
         return load_scans(data_options(args), args.ndim or known_sets().get(name, 3),

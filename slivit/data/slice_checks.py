@@ -96,4 +96,4 @@ def check_shown(scans: ScanTable, preprocess: Preprocess) -> None:
     if not any(len(varied(prepare(scans, int(row), whole).slices)) for row in rows):
         raise UserError(f"{scans.name}: all {len(rows)} scans to learn from have one grey value "
                         f"in the window {preprocess.window}: they show nothing. Look at them with "
-                        "python -m slivit.check, and give another --window")
+                        "python -m slivit.check --unlabelled, and give another --window")

@@ -98,10 +98,15 @@ def overlap_text(bad: Sequence[str], what: str) -> str:
 
 
 def in_several(groups: Sequence[str], split: Sequence[str]) -> dict[str, str]:
-    """Return the groups that are in more than one split, each with a line that says in which."""
+    """Return the groups that are in more than one split, each with a line that says in which.
+
+    What is `unused` is in none.
+    """
     first: dict[str, str] = {}
     several: dict[str, set[str]] = {}
     for group, name in zip(groups, map(str, split), strict=False):
+        if name == UNUSED:
+            continue
         if first.setdefault(group, name) != name:
             several.setdefault(group, {first[group]}).add(name)
     return {group: f"{group}: {', '.join(sorted(names))}"

@@ -20,7 +20,7 @@ import bb_train
 import evaluate
 import finetune
 import slivit
-from slivit import share
+from slivit import check, share
 from slivit.checkpoints import checkpoint
 from slivit.checkpoints.model_card import card_rows
 from slivit.checkpoints.pretrained import read_start
@@ -153,6 +153,14 @@ def test_rows_without_split_and_label_train_unless_their_patient_is_kept_out(ima
                    str(tmp_path / "fraction"), "--train_fraction", "0.5"])
     card, _ = checkpoint.read(tmp_path / "fraction/backbone.safetensors")
     assert card.training["cohort"]["train"]["scans"] == 5
+
+
+def test_check_reads_the_table_alike(images, tmp_path, capsys):
+    check.main(["--meta_csv", str(images), "--unlabelled", "--out_dir", str(tmp_path / "check")])
+    table = pd.read_csv(tmp_path / "check/data_report.csv")
+    assert table["split"].value_counts().to_dict() == {"train": 10, "val": 6, "test": 6,
+                                                       "unused": 2}
+    assert "images.csv: 24 images" in capsys.readouterr().out
 
 
 def test_with_labels_a_row_without_a_split_stays_a_fault(images, tmp_path):
