@@ -60,11 +60,11 @@ def check_slices(scans: ScanTable, sampling: SliceSampling, augmentation: Augmen
     elif near and single:
         LOG.warning("warning: %d of %d volumes have one slice: both views of a pair are of it",
                     single, len(depth))
-    shown = np.minimum(depth, sampling.slices)
+    shown, what = np.minimum(depth, sampling.slices), "image" if scans.ndim == 2 else "slice"
     for name, count in (("train", shown[:len(train)].sum()), ("val", shown[len(train):].sum())):
         if count < 2:
-            faults.append(f"{counted(int(count), 'slice or image')} in the split {name}, expected "
-                          "at least 2: the loss compares those of a batch")
+            faults.append(f"{counted(int(count), what)} in the split {name}, expected at least 2: "
+                          "the loss compares those of a batch")
     if b_size * sampling.slices < 2:
         faults.append(f"--b_size {b_size}: the loss compares the images of a batch; give at least "
                       "2, better 64 or more")

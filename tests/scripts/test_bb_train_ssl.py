@@ -239,8 +239,8 @@ def one_to_learn_from(folder):
     (grey, "all 4 scans to learn from have one grey value in the window percentile"),
     (all_kept_out, "no scan is left to learn from: 4 scans of 2 patients in validation and test, "
                    "and 2 scans without a split, of the same patients or files are kept out"),
-    (one_to_learn_from, "(?s)1 slice or image in the split train, expected at least 2.*1 slice or "
-                        "image in the split val"),
+    (one_to_learn_from, "(?s)1 image in the split train, expected at least 2.*1 image in the split "
+                        "val"),
 ])
 def test_scans_that_teach_nothing_are_refused(make, message, tmp_path):
     columns = make(tmp_path)
