@@ -26,9 +26,11 @@ class VICReg(SelfSupervisedMethod):
 
     def __init__(self, backbone_name: str, preprocess: Preprocess, drop_path: float = 0.0) -> None:
         super().__init__(backbone_name, preprocess, drop_path)
+        # Its BatchNorm keeps no averages: validation compares slices as training does.
         self.projector = nn.Sequential(
-            nn.Linear(self.backbone.num_features, WIDTH), nn.BatchNorm1d(WIDTH), nn.ReLU(),
-            nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH), nn.ReLU(),
+            nn.Linear(self.backbone.num_features, WIDTH),
+            nn.BatchNorm1d(WIDTH, track_running_stats=False), nn.ReLU(),
+            nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH, track_running_stats=False), nn.ReLU(),
             nn.Linear(WIDTH, WIDTH, bias=False))
 
     def heads(self) -> nn.Module:
