@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from slivit.config import IntegratorConfig, Preprocess
 from slivit.data.batch import model_inputs
 from slivit.data.datasets import ScanDataset, make_loader
 from slivit.models.slivit import SLIViT
+from slivit.utils.files import atomic_write
 
 LOGISTIC = {"Cs": 10, "scoring": "neg_log_loss", "max_iter": 2000}
 INNER_FOLDS = 5  # in which the strength of the penalty is chosen
@@ -28,7 +30,7 @@ SIZE = 64  # pixels a side
 def frozen_logistic(task: Task) -> Result:
     """Probe the plain recipe's backbone, which has seen images of all the fold's patients."""
     path, before = pretrain(task)
-    return _probe_backbone(task, read_start(path), before)
+    return _probe_backbone(task, read_start(path), path.parent / "features.npz", before)
 
 
 def probe_few_images(task: Task) -> Result:
@@ -39,15 +41,25 @@ def probe_few_images(task: Task) -> Result:
 def probe_random(task: Task) -> Result:
     """Probe a backbone that has learned nothing."""
     name = SMALLEST.split()[-1] if task.quick else RANDOM
-    return _probe_backbone(task, choose_start("none", name))
+    return _probe_backbone(task, choose_start("none", name),
+                           task.scratch / "random" / f"{name}_seed_{task.seed}.npz")
 
 
-def _probe_backbone(task: Task, start: PretrainedBackbone, before: float = 0.0) -> Result:
+def _probe_backbone(task: Task, start: PretrainedBackbone, stored: Path,
+                    before: float = 0.0) -> Result:
+    """Probe a backbone; the features of all scans, which all folds share, go to `stored`."""
+    if not stored.exists():
+        began = time.process_time()
+        features = pooled_features(start, task.fold, task.seed)
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(stored) as part, part.open("wb") as file:
+            np.savez(file, features=features, seconds=time.process_time() - began)
+    with np.load(stored) as arrays:
+        features, seconds = arrays["features"], float(arrays["seconds"])
     began = time.process_time()
-    features = pooled_features(start, task.fold, task.seed)
     pred = probe(features, task.fold, task.seed)
     return Result(pred, (features.shape[1] + 1) * pred.shape[1],
-                  before + time.process_time() - began)
+                  before + seconds + time.process_time() - began)
 
 
 def probe(features: np.ndarray, fold: Fold, seed: int) -> np.ndarray:
