@@ -25,7 +25,7 @@ import finetune
 from benchmarks import job_options, jobs, nodules, probes
 from benchmarks.curve_summary import summarise
 from benchmarks.jobs import Benchmark, Done, Job
-from benchmarks.methods import METHODS, plain
+from benchmarks.methods import METHODS, plain, plain_random
 from benchmarks.tasks import Method, Result, Task, run_script
 from slivit.cli.parser import read_recipe
 from slivit.utils.errors import UserError
@@ -53,6 +53,8 @@ CURVE = {name: METHODS[name] for name in ("slivit", "plain", "resnet18_narrow",
                                           "frozen_logistic", "volume")}
 CURVE["plain_few_images"] = Method(
     plain_few_images, METHODS["plain"].settings + "; images of the same patients alone")
+CURVE["plain_random"] = Method(
+    plain_random, METHODS["plain"].settings + "; on random weights instead")
 CURVE["few_volumes"] = Method(few_volumes, f"{FEW} {FROM_RANDOM}")
 CURVE["probe_random"] = Method(probes.probe_random, f"{probes.RANDOM}, {probes.LOGISTIC}")
 CURVE["probe_few_images"] = Method(

@@ -26,6 +26,10 @@ NAMES = {
     "image_resnet18": "ResNet-18",
     "image_shape_boosting": "gradient boosting on shape features",
     "image_area": "area alone",
+    "few_volumes": "**SLIViT, few volumes**: linear integrator, random backbone",
+    "plain_random": "plain recipe's integrator, random backbone",
+    "probe_random": "logistic regression, features of a random `convnext_atto_bn`",
+    "probe_few_images": "plain recipe, logistic regression, images of the same patients alone",
     "together": "mean of the three networks' logits",
 }
 

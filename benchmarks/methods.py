@@ -29,7 +29,7 @@ from benchmarks.tasks import (
     pretrain,
     run_script,
 )
-from slivit.checkpoints.pretrained import read_start
+from slivit.checkpoints.pretrained import PretrainedBackbone, choose_start, read_start
 from slivit.cli.records import integrator_config
 from slivit.config import Preprocess
 from slivit.models.slivit import SLIViT
@@ -93,7 +93,7 @@ def mean_logits(task: Task) -> Result:
 
 def _slice_mean(start: Path, fold: Fold) -> SLIViT:
     """Return SLIViT of the plain recipe's sizes with the mean of slice logits for integrator."""
-    model = _with_backbone(start, fold, SLIViT)
+    model = _with_backbone(read_start(start), fold, SLIViT)
     model.integrator = networks.SliceMean(model.feature_dim, len(fold.target.labels))
     return model
 
@@ -110,7 +110,16 @@ def original_tokens(task: Task) -> Result:
     """SLIViT with the tokens of the original: blocks of channels over all slices."""
     start, before = pretrain(task)
     return _on_features(task, "original_tokens",
-                        _with_backbone(start, task.fold, Tiled, "channels_width"), before)
+                        _with_backbone(read_start(start), task.fold, Tiled, "channels_width"),
+                        before)
+
+
+def plain_random(task: Task) -> Result:
+    """The plain recipe's integrator on a backbone of random weights, as few_volumes has it."""
+    torch.manual_seed(task.seed)
+    name = SMALLEST.split()[-1] if task.quick else _backbone_name()
+    model = _with_backbone(choose_start("none", name), task.fold, SLIViT)
+    return _on_features(task, "plain_random", model, 0.0)
 
 
 def _on_features(task: Task, method: str, model: SLIViT, before: float) -> Result:
@@ -130,8 +139,8 @@ def _on_features(task: Task, method: str, model: SLIViT, before: float) -> Resul
     return Result(pred, count(model), before + time.process_time() - start)
 
 
-def _with_backbone(path: Path, fold: Fold, kind: type[SLIViT], token: str | None = None) -> SLIViT:
-    start = read_start(path)
+def _with_backbone(start: PretrainedBackbone, fold: Fold, kind: type[SLIViT],
+                   token: str | None = None) -> SLIViT:
     args = finetune.build_parser().parse_args(shlex.split(_sizes()))
     config = integrator_config(args)
     if token is not None:

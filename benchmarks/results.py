@@ -136,32 +136,43 @@ def precision(results: Path) -> str:
 def curve(results: Path) -> str:
     """Return the learning curves' table, figure and savings."""
     table = pd.read_csv(results / "learning_curve.csv")
-    methods = list(dict.fromkeys(table["method"]))
-    cells = {(row.method, row.volumes): [interval(row, "roc_auc"),
-                                         interval(row, "difference", sign=True)]
-             for row in table.itertuples()}
-    heads = ["volumes"]
-    for method in methods:
-        heads += [name(method), "plain recipe minus it"]
-    rows = [[f"{size:,}", *sum((cells.get((method, size), ["-", "-"]) for method in methods), [])]
-            for size in sorted(table["volumes"].unique())]
-    heads, rows = heads[:2] + heads[3:], [row[:2] + row[3:] for row in rows]  # itself
+    sizes = sorted(table["volumes"].unique())
+    heads = ["", *(f"{size:,}" for size in sizes)]
+    scores, gains = [], []
+    for method, part in table.groupby("method", sort=False):
+        cells = {row.volumes: row for row in part.itertuples()}
+        scores.append([name(method), *(f"{cells[size].roc_auc:.3f}" if size in cells else "-"
+                                       for size in sizes)])
+        if part["difference"].notna().any():
+            gains.append([name(method), *(_gain(cells.get(size)) for size in sizes)])
     savings = json.loads((results / "learning_curve.json").read_text(encoding="utf-8"))
     needs = [_saving(other, row) for other, saved in savings.items() for row in saved]
     folds = str(table["folds"].iloc[0]).split()
     return "\n\n".join([
         "## Few volumes",
         "`python -m benchmarks.learning_curve`: mean ROC-AUC of "
-        f"{len(folds)} of the five folds, by the number of volumes for training and validation, "
-        "with 95 % intervals by patient; differences are paired. The backbones of both recipes "
-        "have seen labelled 2D images of all training patients: one image of each nodule (plain), "
-        "or a dozen slices of each volume (recommended).",
-        markdown(heads, rows),
+        f"{len(folds)} of the five folds, by the number of volumes for training and validation; "
+        "intervals (by patient) are in [learning_curve.csv](../benchmarks/results/"
+        "learning_curve.csv). The backbones of the plain and the recommended recipe, unless the "
+        "name says otherwise, have seen labelled 2D images of all training patients: one image of "
+        "each nodule (plain), or a dozen slices of each volume (recommended).",
+        markdown(heads, scores),
         "![Learning curves](../benchmarks/results/learning_curve.png)",
-        "How many volumes the plain recipe needs to reach the score of a 3D network (25 is the "
+        f"{name('few_volumes')} minus each of the others: paired difference with its 95 % "
+        "interval, and p from the bootstrap, Holm-corrected over the methods of a size:",
+        markdown(heads, gains),
+        "How many volumes that recipe needs to reach the score of a 3D network (25 is the "
         "smallest number measured; 0.0 in an interval means out of reach):",
         markdown(["3D network", "with volumes", "ROC-AUC", "it needs", "times fewer (95 %)"],
                  needs)])
+
+
+def _gain(row) -> str:
+    """Return a paired difference, its interval and its p-value; `-` where there is none."""
+    if row is None or pd.isna(row.difference):
+        return "-"
+    p = p_value(row.p)
+    return f"{interval(row, 'difference', sign=True)}, p {p}"
 
 
 def _saving(other: str, row: dict) -> list[str]:

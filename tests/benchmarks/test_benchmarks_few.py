@@ -89,7 +89,8 @@ def write_done(folder, method, size, good, labels=None, seed=0):
 
 
 def test_summary_of_curves_says_how_many_times_fewer(tmp_path):
-    found = [write_done(tmp_path, "plain", 8, 0.7), write_done(tmp_path, "plain", 16, 0.9),
+    found = [write_done(tmp_path, "few_volumes", 8, 0.7),
+             write_done(tmp_path, "few_volumes", 16, 0.9),
              write_done(tmp_path, "resnet18_narrow", 8, 0.6),
              write_done(tmp_path, "resnet18_narrow", 16, 0.7)]
     text = curve_summary.summarise(found, tmp_path / "out")
@@ -100,11 +101,19 @@ def test_summary_of_curves_says_how_many_times_fewer(tmp_path):
     table = pd.read_csv(tmp_path / "out/learning_curve.csv")
     assert (table["roc_auc_low"] <= table["roc_auc"]).all()
     other = table[table["method"] == "resnet18_narrow"]
-    gain = table[table["method"] == "plain"]["roc_auc"].to_numpy() - other["roc_auc"]
+    gain = table[table["method"] == "few_volumes"]["roc_auc"].to_numpy() - other["roc_auc"]
     assert other["difference"].tolist() == pytest.approx(gain.tolist(), abs=2e-5)
     assert (other["difference_low"] < other["difference"]).all()
+    assert other["p"].between(2 / 2001, 1).all() and other["p"].iloc[1] < 0.05
     assert (tmp_path / "out/learning_curve.png").stat().st_size > 5000
     assert curve_summary.summarise([], tmp_path / "none") == "no fold is finished by all methods"
+
+
+def test_p_value_of_a_difference_is_twice_the_rarer_side():
+    gains = np.array([-0.1] * 10 + [0.1] * 89)
+    assert curve_summary.p_value(gains) == pytest.approx(2 * 11 / 100)
+    assert curve_summary.p_value(-gains) == curve_summary.p_value(gains)
+    assert curve_summary.p_value(np.zeros(9)) == 1 and curve_summary.p_value(gains[:0]) is None
 
 
 def test_search_sees_no_test_patient_and_each_other_volume_once(tmp_path):
@@ -179,14 +188,15 @@ def test_results_section_replaces_what_stood_between_its_marks(tmp_path):
     accuracy_summary.summarise({"slivit": [
         write_done(tmp_path, "slivit", 0, share, seed=seed) for seed, share in
         enumerate((0.9, 0.8))]}, tmp_path)
-    curve_summary.summarise([write_done(tmp_path, "plain", size, 0.9) for size in (0, 8)], tmp_path)
+    curve_summary.summarise([write_done(tmp_path, "few_volumes", size, 0.9) for size in (0, 8)],
+                            tmp_path)
     page = tmp_path / "results.md"
     page.write_text(f"a\n{results.BEGIN}\nstale\n{results.END}\nb\n")
     results.main(["--results", str(tmp_path), "--page", str(page)])
     text = page.read_text()
     assert text.startswith(f"a\n{results.BEGIN}\n") and text.endswith(f"{results.END}\nb\n")
     assert "stale" not in text and "| **SLIViT, recommended** |" in text and "area alone" in text
-    assert "40 nodules" in text and "; one seed; " in text and "\n| 8 | " in text
+    assert "40 nodules" in text and "; one seed; " in text and "\n|  | 8 | 160 |" in text
     assert "| 2 | 0.838 (0.071) |" in text
     assert results.main(["--results", str(tmp_path), "--page", str(page)]) is None
     assert page.read_text() == text
