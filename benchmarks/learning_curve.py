@@ -21,21 +21,16 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
     begin_process()
 
-import finetune
 from benchmarks import job_options, jobs, nodules, probes
 from benchmarks.curve_summary import summarise
 from benchmarks.jobs import Benchmark, Done, Job
 from benchmarks.methods import METHODS, plain, plain_random
-from benchmarks.tasks import Method, Result, Task, run_script
-from slivit.cli.parser import read_recipe
-from slivit.utils.errors import UserError
-from slivit.utils.errors import run_script as run_main
+from benchmarks.tasks import Method, Result, Task
+from slivit.utils.errors import UserError, run_script
 
 SIZES = (25, 50, 100, 200, 400, 800)
 LEAST = 8  # volumes; two of them for validation
 SMALLEST_BATCH = 8
-FEW = " ".join(read_recipe("few_volumes"))
-FROM_RANDOM = "--weights none --backbone convnext_atto --img_size 64"
 
 
 def plain_few_images(task: Task) -> Result:
@@ -43,19 +38,13 @@ def plain_few_images(task: Task) -> Result:
     return plain(dataclasses.replace(task, pretraining=task.fold))
 
 
-def few_volumes(task: Task) -> Result:
-    """The recipe for few volumes, on a backbone of random weights: no pre-training at all."""
-    return run_script(task, "few_volumes", finetune.main, f"{FEW} {FROM_RANDOM}")
-
-
 CURVE = {name: METHODS[name] for name in ("slivit", "plain", "resnet18_narrow",
                                           "resnet18_half_rate", "densenet", "shape_boosting",
-                                          "frozen_logistic", "volume")}
+                                          "frozen_logistic", "volume", "few_volumes")}
 CURVE["plain_few_images"] = Method(
     plain_few_images, METHODS["plain"].settings + "; images of the same patients alone")
 CURVE["plain_random"] = Method(
     plain_random, METHODS["plain"].settings + "; on random weights instead")
-CURVE["few_volumes"] = Method(few_volumes, f"{FEW} {FROM_RANDOM}")
 CURVE["probe_random"] = Method(probes.probe_random, f"{probes.RANDOM}, {probes.LOGISTIC}")
 CURVE["probe_few_images"] = Method(
     probes.probe_few_images, METHODS["frozen_logistic"].settings + "; images of the same patients "
@@ -101,4 +90,4 @@ def _with_all_volumes(by_method: dict[str, list[Done]], results: Path) -> str:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

@@ -30,6 +30,7 @@ from benchmarks.tasks import (
     run_script,
 )
 from slivit.checkpoints.pretrained import PretrainedBackbone, choose_start, read_start
+from slivit.cli.parser import read_recipe
 from slivit.cli.records import integrator_config
 from slivit.config import Preprocess
 from slivit.models.slivit import SLIViT
@@ -47,6 +48,8 @@ WIDE = Recipe(RESNET.lr * NARROW[0] / FULL[0], RESNET.b_size, 7)  # lr: Yang et 
 BOOSTING = {"learning_rate": 0.05, "max_iter": 60, "max_leaf_nodes": 8, "min_samples_leaf": 60,
             "l2_regularization": 5.0, "early_stopping": False}
 RECOMMENDED, OF_OTHER_LABELS = "ord_64_bn_s3_ml", "ord_64_bn_s3"  # of VARIANTS
+FEW_VOLUMES = (" ".join(read_recipe("few_volumes"))
+               + " --weights none --backbone convnext_atto --img_size 64")
 LARGEST = 28 ** 3  # mm3, of a volume that a nodule fills
 
 
@@ -112,6 +115,11 @@ def original_tokens(task: Task) -> Result:
     return _on_features(task, "original_tokens",
                         _with_backbone(read_start(start), task.fold, Tiled, "channels_width"),
                         before)
+
+
+def few_volumes(task: Task) -> Result:
+    """The recipe for few volumes, on a backbone of random weights: no pre-training at all."""
+    return run_script(task, "few_volumes", finetune.main, FEW_VOLUMES)
 
 
 def plain_random(task: Task) -> Result:
@@ -259,5 +267,6 @@ METHODS = {
     "densenet": Method(densenet, f"16 features, growth 12, blocks (3, 6, 12, 8), {DENSENET}"),
     "shape_boosting": Method(shape_boosting, f"{BOOSTING}", seeds=(0,)),
     "volume": Method(volume, "volume_mm3", seeds=(0,)),
+    "few_volumes": Method(few_volumes, FEW_VOLUMES),
     "frozen_logistic": Method(frozen_logistic, f"{_FROM_BACKBONE}{LOGISTIC}", pretrained=True),
 }
