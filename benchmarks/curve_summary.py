@@ -142,15 +142,15 @@ def volumes_for(goal: float, sizes: list[int], curve: list[float]) -> float:
     return float(np.exp(logs[place - 1] + share * (logs[place] - logs[place - 1])))
 
 
-def as_text(rows: list[dict], savings: dict[str, list[dict]]) -> str:
+def as_text(rows: list[dict], savings: dict[str, list[dict]],
+            head: str = "ROC-AUC, mean of folds (95 % interval)") -> str:
     """Return the curves and the savings to print."""
     methods = list(dict.fromkeys(row["method"] for row in rows))
     sizes = sorted({row["volumes"] for row in rows})
     cell = {(row["method"], row["volumes"]): score_text(
         {"x": row["roc_auc"], "x_ci": [row["roc_auc_low"], row["roc_auc_high"]]}, "x")
         for row in rows}
-    lines = ["ROC-AUC, mean of folds (95 % interval)",
-             "  ".join(["volumes", *(name.rjust(22) for name in methods)])]
+    lines = [head, "  ".join(["volumes", *(name.rjust(22) for name in methods)])]
     lines += ["  ".join([str(size).rjust(7), *(cell.get((name, size), "-").rjust(22)
                                                for name in methods)]) for size in sizes]
     for other, saved in savings.items():
@@ -164,22 +164,23 @@ def as_text(rows: list[dict], savings: dict[str, list[dict]]) -> str:
     return "\n".join(lines)
 
 
-def draw(table: pd.DataFrame, path: Path) -> None:
-    """Draw the curves with their intervals."""
+def draw(table: pd.DataFrame, path: Path, ours: str = OURS,
+         score: str = "ROC-AUC, mean of folds, 95 % interval") -> None:
+    """Draw the curves with their intervals, that of `ours` thicker."""
     figure, axes = new_figure(7.0, 4.5)
     for name, part in table.groupby("method", sort=False):
         if name == LINE:
             axes.plot(part["volumes"], part["roc_auc"], "--", label=name, color="black")
             continue
         line = axes.plot(part["volumes"], part["roc_auc"], "o-", label=name, markersize=4,
-                         linewidth=2.4 if name == OURS else 1.2)[0]
+                         linewidth=2.4 if name == ours else 1.2)[0]
         axes.fill_between(part["volumes"], part["roc_auc_low"], part["roc_auc_high"], alpha=0.1,
                           color=line.get_color(), linewidth=0)
     sizes = sorted(table["volumes"].unique())
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(sizes, map(str, sizes))
-    axes.set(xlabel="volumes to learn from", ylabel="ROC-AUC, mean of folds, 95 % interval")
+    axes.set(xlabel="volumes to learn from", ylabel=score)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")
     save_figure(figure, path)

@@ -77,7 +77,8 @@ class Done:
     """Where a job's results are, or will be.
 
     Attributes:
-        predictions: a CSV of nodule, patient, truth, pred (or truth_LABEL, pred_LABEL).
+        predictions: a CSV of nodule (of regions: crop), patient where there are several, truth,
+            pred (or truth_LABEL, pred_LABEL).
         job: of which they are.
         settings: with which the results must have been made.
     """
@@ -218,7 +219,8 @@ def run_job(benchmark: Benchmark, args: argparse.Namespace) -> None:
     result = benchmark.methods[job.method].run(task)
     files = done(benchmark, job, args.results)
     files.predictions.parent.mkdir(parents=True, exist_ok=True)
-    table = task.fold.scans.table.loc[task.fold.rows("test"), ["nodule", "patient"]]
+    names = [name for name in ("nodule", "patient") if name in task.fold.scans.table]
+    table = task.fold.scans.table.loc[task.fold.rows("test"), names]
     several = len(task.fold.target.labels) > 1
     for k, label in enumerate(task.fold.target.labels):
         end = f"_{label}" if several else ""

@@ -1,6 +1,6 @@
 """Tables in Markdown: names of methods, scores with intervals, p-values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -32,12 +32,15 @@ NAMES = {
     "probe_few_images": "plain recipe, logistic regression, images of the same patients alone",
     "together": "mean of the three networks' logits",
 }
+REGION_NAMES = NAMES | {  # of benchmarks.regions
+    "end_to_end": "SLIViT from random weights, end to end",
+    "supervised_slices": "SLIViT, pre-trained on slices of the labelled crops",
+}
 
 
-
-def name(method: str) -> str:
+def name(method: str, names: Mapping[str, str] = NAMES) -> str:
     """Return a method's name to show."""
-    return NAMES.get(method, method)
+    return names.get(method, method)
 
 
 def interval(row, key: str, sign: bool = False) -> str:

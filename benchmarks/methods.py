@@ -161,40 +161,41 @@ def _with_backbone(start: PretrainedBackbone, fold: Fold, kind: type[SLIViT],
 
 def resnet18_narrow(task: Task) -> Result:
     """A 3D ResNet-18 of a quarter of the width."""
-    return _volume_network(task, "resnet18_narrow", lambda: networks.resnet18(NARROW), RESNET)
+    return volume_network(task, "resnet18_narrow", lambda: networks.resnet18(NARROW), RESNET)
 
 
 def resnet18_half_rate(task: Task) -> Result:
     """The same at half the rate: with few volumes, what is best with all may be too high."""
-    return _volume_network(task, "resnet18_half_rate", lambda: networks.resnet18(NARROW), HALF_RATE)
+    return volume_network(task, "resnet18_half_rate", lambda: networks.resnet18(NARROW), HALF_RATE)
 
 
 def resnet18_ratings(task: Task) -> Result:
     """The narrow one with the labels of volumes that slivit has."""
     task = dataclasses.replace(task, fold=variants.with_target(RECOMMENDED, task.fold))
     n_labels = len(task.fold.target.labels)
-    result = _volume_network(task, "resnet18_ratings", lambda: networks.resnet18(NARROW, n_labels),
-                            RESNET)
+    result = volume_network(task, "resnet18_ratings", lambda: networks.resnet18(NARROW, n_labels),
+                           RESNET)
     return dataclasses.replace(result, pred=result.pred[:, :1])
 
 
 def resnet18_full(task: Task) -> Result:
     """A 3D ResNet-18 of full width."""
-    return _volume_network(task, "resnet18_full", lambda: networks.resnet18(FULL), WIDE)
+    return volume_network(task, "resnet18_full", lambda: networks.resnet18(FULL), WIDE)
 
 
 def densenet(task: Task) -> Result:
     """A small 3D DenseNet."""
-    return _volume_network(task, "densenet", networks.densenet, DENSENET)
+    return volume_network(task, "densenet", networks.densenet, DENSENET)
 
 
-def _volume_network(task: Task, method: str, make: Callable[[], nn.Module],
-                    recipe: Recipe) -> Result:
+def volume_network(task: Task, method: str, make: Callable[[], nn.Module], recipe: Recipe,
+                   preprocess: Preprocess = networks.VOLUME) -> Result:
+    """Train a 3D network from random weights; with few volumes longer, in smaller batches."""
     recipe = dataclasses.replace(recipe, n_epochs=task.epochs(recipe.n_epochs),
                                  b_size=min(task.b_size, recipe.b_size))
     start = time.process_time()
     torch.manual_seed(task.seed)
-    model = networks.DenseClassifier(make(), networks.VOLUME)
+    model = networks.DenseClassifier(make(), preprocess)
     pred = networks.train(model, task.fold, model.preprocess, recipe, task.seed,
                           task.folder(method))
     return Result(pred, count(model), time.process_time() - start)

@@ -60,14 +60,14 @@ def dense_volumes(slices: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def resnet18(widths: tuple[int, ...], n_outputs: int = 1) -> nn.Module:
-    """Return a 3D ResNet-18 for volumes of 28 voxels a side; [64, 128, 256, 512] is full width."""
+    """Return a 3D ResNet-18 for small volumes; (64, 128, 256, 512) is full width."""
     return ResNet("basic", [2, 2, 2, 2], list(widths), n_input_channels=1, conv1_t_size=3,
                   conv1_t_stride=2, no_max_pool=True, num_classes=n_outputs)
 
 
-def densenet() -> nn.Module:
+def densenet(n_outputs: int = 1) -> nn.Module:
     """Return a small 3D DenseNet, without the pooling that four blocks leave no voxels for."""
-    network = DenseNet(spatial_dims=3, in_channels=1, out_channels=1, init_features=16,
+    network = DenseNet(spatial_dims=3, in_channels=1, out_channels=n_outputs, init_features=16,
                        growth_rate=12, block_config=(3, 6, 12, 8))
     network.features.pool0 = nn.Identity()
     return network

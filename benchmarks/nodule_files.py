@@ -45,9 +45,9 @@ def write_table(table: pd.DataFrame, paths: list[Path], labels: tuple[str, ...],
                 path: Path) -> Path:
     """Write a table for a script; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    names = [*(["patient"] if "patient" in table else []), "Split", *labels]
     content = pd.DataFrame({"F_Name": table["nodule"], "Path": [p.absolute() for p in paths],
-                            "patient": table["patient"], "Split": table["Split"],
-                            **{label: table[label] for label in labels}})
+                            **{name: table[name] for name in names}})
     with atomic_write(path) as part:
         content.to_csv(part, index=False)
     return path

@@ -62,6 +62,7 @@ class Fold:
         target: what is predicted; its labels are columns of the table.
         split: (n,) of `train`, `val`, `test`; other rows are left out.
         images: the indeterminate nodules' slices; which of them may be used follows from `split`.
+        augmentation: of training scans; None for what leaves an outline as good.
     """
 
     number: int
@@ -70,6 +71,7 @@ class Fold:
     target: Target
     split: np.ndarray
     images: Nodules
+    augmentation: Augmentation | None = None
 
     def rows(self, *splits: str) -> np.ndarray:
         """Return the row numbers of some splits, in the table's order."""
@@ -170,10 +172,10 @@ def image_table(fold: Fold, labels: tuple[str, ...] = IMAGE_LABELS) -> pd.DataFr
 
 def as_scans(fold: Fold) -> ScanTable:
     """Return the fold's scans in memory, for the training engine."""
-    table, volumes = fold.scans.table, fold.ndim == 3
+    table, flips = fold.scans.table, "hvz" if fold.ndim == 3 else "hv"
     return ScanTable(name="nodules", ndim=fold.ndim, ids=tuple(table["nodule"]), split=fold.split,
                      labels=fold.truth, label_names=fold.target.labels,
-                     patients=tuple(table["patient"]),
+                     patients=tuple(table["patient"]) if "patient" in table else None,
                      read=ArraySource((fold.scans.scans,), fold.ndim), task=fold.target.task,
                      window="full", img_size=32,
-                     augmentation=Augmentation(flips="hvz" if volumes else "hv", jitter=0.0))
+                     augmentation=fold.augmentation or Augmentation(flips=flips, jitter=0.0))

@@ -126,13 +126,18 @@ def pretrain(task: Task) -> tuple[Path, float]:
 def run_script(task: Task, method: str, script: Callable[[list[str]], None], flags: str,
                before: float = 0.0) -> Result:
     """Run bb_train.main or finetune.main as a user would; `before`: seconds already spent."""
-    fold, folder = task.fold, task.folder(method)
-    table = nodule_files.write_scans(fold, folder, task.scratch / "scans")
-    usual = _parse(script, flags)
-    flags += (f" {COMMON} --flips {'hvz' if fold.ndim == 3 else 'hv'} --seed {task.seed} "
-              f"--amp {task.amp} --task {fold.target.task} "
+    table = nodule_files.write_scans(task.fold, task.folder(method), task.scratch / "scans")
+    flags += f" {COMMON} --flips {'hvz' if task.fold.ndim == 3 else 'hv'}"
+    return run_on(table, task, script, flags, before)
+
+
+def run_on(table: Path, task: Task, script: Callable[[list[str]], None], flags: str,
+           before: float = 0.0) -> Result:
+    """Run a script on a table of the task's scans, in whose folder it writes; see run_script."""
+    fold, usual = task.fold, _parse(script, flags)
+    flags += (f" --seed {task.seed} --amp {task.amp} --task {fold.target.task} "
               f"--n_epochs {task.epochs(usual.n_epochs)} --b_size {min(task.b_size, usual.b_size)}")
-    out = folder / "run"
+    out = table.parent / "run"
     start = time.process_time()
     script(["--meta_csv", str(table), *shlex.split(flags), "--out_dir", str(out)])
     seconds = time.process_time() - start

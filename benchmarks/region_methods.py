@@ -1,0 +1,143 @@
+"""Methods that tell which regions of the brain a crop holds (benchmarks.regions)."""
+
+import hashlib
+import json
+import shlex
+import time
+from pathlib import Path
+
+import numpy as np
+
+import bb_train
+import finetune
+from benchmarks import methods, networks
+from benchmarks.methods import DENSENET, NARROW, RESNET, volume_network
+from benchmarks.nodule_files import save, write_table
+from benchmarks.nodules import Fold
+from benchmarks.region_crops import CROPS
+from benchmarks.tasks import QUICK, SMALLEST, Method, Result, Task, run_on
+from slivit.cli.parser import read_recipe
+from slivit.config import Augmentation, Preprocess
+from slivit.data.scan_table import SPLITS
+from slivit.data.transforms import to_uint8, window_range
+from slivit.utils.files import write_json
+
+WINDOW, AUGMENTATION = "percentile", Augmentation(flips="", jitter=1.0)  # sides are not alike
+COMMON = "--flips none --jitter 1 --n_cpu 0 --gpu_id cpu --quiet --overwrite"
+N_SLICES = CROPS.shape[2]
+VOLUMES = f"--window {WINDOW} --n_slices {N_SLICES}"
+WHOLE = ("--img_size 64 --token pool --backbone convnext_atto --weights none --n_epochs 4 "
+         "--patience 0 --b_size 16 --lr 5e-4 --bb_lr 5e-4 --drop_path 0 --select loss "
+         "--vit_dim 128 --vit_depth 2 --vit_heads 4 --vit_head_dim 32 --vit_mlp_dim 256")
+IMAGES = ("--img_size 64 --window full --backbone convnext_atto_bn --weights none --drop_path 0 "
+          "--n_epochs 3 --patience 0 --b_size 32 --lr 2e-3 --select loss")
+SMALL = "--img_size 32"  # in a quick run
+STEP = 2  # of a crop's slices, every second one is an image
+FROZEN = " ".join(read_recipe("plain_volumes"))  # the recommended recipe, but for what is outlines'
+NATIVE = Preprocess(img_size=CROPS.shape[0], window=WINDOW, mean=(0.0,) * 3, std=(1.0,) * 3,
+                    n_slices=N_SLICES)
+
+
+def end_to_end(task: Task) -> Result:
+    """SLIViT from random weights, backbone and integrator trained together."""
+    return fine_tune(task, "end_to_end", f"{WHOLE}{f' {SMALLEST}' if task.quick else ''}")
+
+
+def supervised_slices(task: Task) -> Result:
+    """SLIViT on a backbone that has learned the crops' labels from their slices, frozen."""
+    backbone, before = supervised_backbone(task)
+    return fine_tune(task, "supervised_slices",
+                     f"{FROZEN} --bb_path {shlex.quote(str(backbone))}", before)
+
+
+def resnet18_narrow(task: Task) -> Result:
+    """A 3D ResNet-18 of a quarter of the width, on the crops' own voxels."""
+    count = len(task.fold.target.labels)
+    return volume_network(task, "resnet18_narrow", lambda: networks.resnet18(NARROW, count), RESNET,
+                          NATIVE)
+
+
+def densenet(task: Task) -> Result:
+    """A small 3D DenseNet, on the crops' own voxels."""
+    count = len(task.fold.target.labels)
+    return volume_network(task, "densenet", lambda: networks.densenet(count), DENSENET, NATIVE)
+
+
+def fine_tune(task: Task, method: str, flags: str, before: float = 0.0) -> Result:
+    """Run finetune.py on the labelled crops, read from their NIfTI files, as a user would.
+
+    Args:
+        task: what is asked.
+        method: in whose folder it writes.
+        flags: of finetune.py; those of the input are added.
+        before: seconds already spent.
+    """
+    table = write_crops(task.fold, task.folder(method))
+    small = f" {SMALL} --n_slices 4" if task.quick else ""
+    return run_on(table, task, finetune.main, f"{flags} {VOLUMES} {COMMON}{small}", before)
+
+
+def write_crops(fold: Fold, folder: Path) -> Path:
+    """Write the table of a fold's crops for finetune.py; return its path."""
+    rows = fold.rows(*SPLITS)
+    table = fold.scans.table.loc[rows].assign(Split=fold.split[rows])
+    return write_table(table, list(map(Path, table["path"])), fold.target.labels,
+                       folder / "scans.csv")
+
+
+def supervised_backbone(task: Task, images: str = IMAGES) -> tuple[Path, float]:
+    """Return a backbone that bb_train.py has trained on slices of the labelled crops, and seconds.
+
+    Each slice has the labels of its crop, whatever the slice itself shows. A backbone is trained
+    once for a fold, seed and size.
+
+    Args:
+        task: what is asked.
+        images: flags of bb_train.py, with the epochs for 800 crops.
+    """
+    usual = bb_train.build_parser().parse_args(shlex.split(images)).n_epochs
+    settings = f"{images} {COMMON} --seed {task.seed} --n_epochs {task.epochs(usual)}"
+    settings += f" {SMALLEST}_bn {SMALL} {QUICK}" if task.quick else ""
+    scans = [task.fold.scans.table["path"].tolist(), task.fold.split.tolist(), STEP]
+    digest = hashlib.sha256(f"{settings} {scans}".encode()).hexdigest()
+    folder = task.scratch / "supervised_backbones" / f"{task.name}_{digest[:12]}"
+    path, done = folder / "run" / "backbone.safetensors", folder / "done.json"
+    if done.exists():
+        return path, json.loads(done.read_text(encoding="utf-8"))["seconds"]
+    table = write_slices(task.fold, folder, task.scratch / "slices")
+    start = time.process_time()
+    bb_train.main(["--meta_csv", str(table), *shlex.split(settings), "--out_dir",
+                   str(path.parent), "--amp", task.amp])
+    seconds = time.process_time() - start
+    (path.parent / "last.pt").unlink()
+    write_json(done, {"settings": settings, "seconds": seconds})
+    return path, seconds
+
+
+def write_slices(fold: Fold, folder: Path, shared: Path) -> Path:
+    """Write slices of the labelled crops and their table, for bb_train.py; files go to `shared`.
+
+    Grey values are mapped by the window of the whole crop, as finetune.py maps them.
+    """
+    rows = np.repeat(fold.rows("train", "val"), -(-fold.scans.scans.shape[1] // STEP))
+    table = fold.scans.table.loc[rows].assign(Split=fold.split[rows])
+    names, paths = [], []
+    for row in fold.rows("train", "val"):
+        scan, name = np.asarray(fold.scans.scans[row]), fold.scans.table["nodule"][row]
+        slices = to_uint8(scan, *window_range(scan, WINDOW))
+        for number in range(0, len(slices), STEP):
+            names.append(f"{name}_{number:02d}")
+            paths.append(save(shared / f"{names[-1]}.npy", slices[number]))
+    return write_table(table.assign(nodule=names), paths, fold.target.labels,
+                       folder / "images.csv")
+
+
+_INPUT = f"{VOLUMES} {COMMON}; {CROPS}"
+_OWN_VOXELS = f"{AUGMENTATION}; {CROPS}"
+METHODS = {
+    "end_to_end": Method(end_to_end, f"{WHOLE} {_INPUT}"),
+    "supervised_slices": Method(supervised_slices, f"one slice of {STEP}: {IMAGES}; then {FROZEN} "
+                                f"{_INPUT}"),
+    "resnet18_narrow": Method(resnet18_narrow, f"widths {NARROW}, {RESNET}, {_OWN_VOXELS}"),
+    "densenet": Method(densenet, f"{methods.METHODS['densenet'].settings}, {_OWN_VOXELS}"),
+}
