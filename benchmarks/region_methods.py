@@ -1,5 +1,6 @@
 """Methods that tell which regions of the brain a crop holds (benchmarks.regions)."""
 
+import dataclasses
 import hashlib
 import json
 import shlex
@@ -11,7 +12,7 @@ import numpy as np
 import bb_train
 import finetune
 from benchmarks import methods, networks
-from benchmarks.methods import DENSENET, NARROW, RESNET, volume_network
+from benchmarks.methods import NARROW, volume_network
 from benchmarks.nodule_files import save, write_table
 from benchmarks.nodules import Fold
 from benchmarks.region_crops import CROPS
@@ -34,6 +35,8 @@ IMAGES = ("--img_size 64 --window full --backbone convnext_atto_bn --weights non
 SMALL = "--img_size 32"  # in a quick run
 STEP = 2  # of a crop's slices, every second one is an image
 FROZEN = " ".join(read_recipe("plain_volumes"))  # the recommended recipe, but for what is outlines'
+RESNET, DENSENET = (dataclasses.replace(usual, n_epochs=8)
+                    for usual in (methods.RESNET, methods.DENSENET))
 NATIVE = Preprocess(img_size=CROPS.shape[0], window=WINDOW, mean=(0.0,) * 3, std=(1.0,) * 3,
                     n_slices=N_SLICES)
 
@@ -139,5 +142,6 @@ METHODS = {
     "supervised_slices": Method(supervised_slices, f"one slice of {STEP}: {IMAGES}; then {FROZEN} "
                                 f"{_INPUT}"),
     "resnet18_narrow": Method(resnet18_narrow, f"widths {NARROW}, {RESNET}, {_OWN_VOXELS}"),
-    "densenet": Method(densenet, f"{methods.METHODS['densenet'].settings}, {_OWN_VOXELS}"),
+    "densenet": Method(densenet, f"16 features, growth 12, blocks (3, 6, 12, 8), {DENSENET}, "
+                       f"{_OWN_VOXELS}"),
 }

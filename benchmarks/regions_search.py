@@ -1,7 +1,7 @@
 """Settings from which those of benchmarks.regions were chosen, scored on the training hemisphere.
 
     python -m benchmarks.regions_search                       # what is not finished yet
-    python -m benchmarks.regions_search --methods densenet_lr2 --sizes 100
+    python -m benchmarks.regions_search --methods densenet_lr2_e8 --sizes 100
     python -m benchmarks.regions_search --summary
 
 The crops of the test have no say: methods learn from labelled crops of the left hemisphere as in
@@ -46,13 +46,12 @@ from slivit.utils.files import atomic_write
 
 SIZES = (100, 800)
 N_SCORED = 400  # crops
-END_TO_END = {f"end_to_end_lr{k}{end}": f"{WHOLE} --lr {k}e-4 --bb_lr {k}e-4{flags}"
-              for k in (3, 5, 10, 20) for end, flags in (("", ""), ("_e8", " --n_epochs 8"))}
+END_TO_END = {f"end_to_end_lr{k}": f"{WHOLE} --lr {k}e-4 --bb_lr {k}e-4" for k in (3, 5, 10, 20)}
 SLICES = {"slices": IMAGES, "slices_e6": f"{IMAGES} --n_epochs 6",
           "slices_lr1": f"{IMAGES} --lr 1e-3", "slices_lr4": f"{IMAGES} --lr 4e-3"}
-NETWORKS = {f"{network}_lr{k}": dataclasses.replace(usual, lr=k * 1e-3)
+NETWORKS = {f"{network}_lr{k}_e{epochs}": dataclasses.replace(usual, lr=k * 1e-3, n_epochs=epochs)
             for network, usual in (("resnet18", RESNET), ("densenet", DENSENET))
-            for k in (1, 2, 4, 8)}
+            for k in (1, 2, 4, 8) for epochs in (8, 14)}
 
 
 def end_to_end(name: str, task: Task) -> Result:

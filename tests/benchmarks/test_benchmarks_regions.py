@@ -1,13 +1,23 @@
 """The regions of a brain, with a made-up brain and atlas: crops, folds, summary, a quick job."""
 
 import dataclasses
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import jobs, nodules, region_crops, region_methods, region_summary, regions, results
+from benchmarks import (
+    jobs,
+    nodules,
+    region_crops,
+    region_methods,
+    region_summary,
+    regions,
+    regions_search,
+    results,
+)
 from benchmarks.jobs import Done, Job
 from benchmarks.region_crops import REGIONS, Crops
 from slivit.data.datasets import prepare
@@ -52,7 +62,7 @@ def made(templates, tmp_path_factory):
 @pytest.mark.parametrize("mirror", [1, -1])
 def test_crops_keep_to_their_side_and_have_the_stated_size(templates, mirror):
     brain = region_crops.read_templates(templates)
-    for seed in range(20):
+    for seed in range(8):
         place = region_crops.draw_place(brain, FEW, mirror, np.random.default_rng(seed))
         assert (place[0] * mirror).max() <= -1
         steps = [np.linalg.norm(place[(slice(None), *one)] - place[:, 0, 0, 0])
@@ -213,3 +223,12 @@ def test_images_are_slices_as_finetune_sees_them(made, tmp_path):
 def test_some_crops_are_drawn_with_their_regions(made, tmp_path):
     region_summary.draw_crops(region_crops.load(made), tmp_path / "crops.png", each=2)
     assert 5_000 < (tmp_path / "crops.png").stat().st_size < 150_000
+
+
+def test_the_search_scores_crops_of_the_training_hemisphere(monkeypatch):
+    crops = pool_of(900)
+    monkeypatch.setattr(regions, "crops_in", lambda *_: crops)
+    task = regions_search.make_task(Job("slices", 0, 1, 100), Path(), quick=False)
+    tested = set(task.fold.rows("test"))
+    assert len(tested) == 225 and max(tested) < 900
+    assert not tested & set(task.fold.rows("train", "val"))
