@@ -12,7 +12,7 @@ import numpy as np
 import bb_train
 import finetune
 from benchmarks import methods, networks
-from benchmarks.methods import NARROW, volume_network
+from benchmarks.methods import NARROW, RESNET, volume_network
 from benchmarks.nodule_files import save, write_table
 from benchmarks.nodules import Fold
 from benchmarks.region_crops import CROPS
@@ -28,22 +28,22 @@ COMMON = "--flips none --jitter 1 --n_cpu 0 --gpu_id cpu --quiet --overwrite"
 N_SLICES = CROPS.shape[2]
 VOLUMES = f"--window {WINDOW} --n_slices {N_SLICES}"
 WHOLE = ("--img_size 64 --token pool --backbone convnext_atto --weights none --n_epochs 4 "
-         "--patience 0 --b_size 16 --lr 5e-4 --bb_lr 5e-4 --drop_path 0 --select loss "
+         "--patience 0 --b_size 16 --drop_path 0 --select loss "
          "--vit_dim 128 --vit_depth 2 --vit_heads 4 --vit_head_dim 32 --vit_mlp_dim 256")
+RATE = "--lr 1e-3 --bb_lr 1e-3"  # like what follows, of benchmarks.regions_search's best
 IMAGES = ("--img_size 64 --window full --backbone convnext_atto_bn --weights none --drop_path 0 "
           "--n_epochs 3 --patience 0 --b_size 32 --lr 2e-3 --select loss")
 SMALL = "--img_size 32"  # in a quick run
 STEP = 2  # of a crop's slices, every second one is an image
 FROZEN = " ".join(read_recipe("plain_volumes"))  # the recommended recipe, but for what is outlines'
-RESNET, DENSENET = (dataclasses.replace(usual, n_epochs=8)
-                    for usual in (methods.RESNET, methods.DENSENET))
+DENSENET = dataclasses.replace(methods.DENSENET, n_epochs=8)  # 14 are hardly better
 NATIVE = Preprocess(img_size=CROPS.shape[0], window=WINDOW, mean=(0.0,) * 3, std=(1.0,) * 3,
                     n_slices=N_SLICES)
 
 
 def end_to_end(task: Task) -> Result:
     """SLIViT from random weights, backbone and integrator trained together."""
-    return fine_tune(task, "end_to_end", f"{WHOLE}{f' {SMALLEST}' if task.quick else ''}")
+    return fine_tune(task, "end_to_end", f"{WHOLE} {RATE}{f' {SMALLEST}' if task.quick else ''}")
 
 
 def supervised_slices(task: Task) -> Result:
@@ -138,7 +138,7 @@ def write_slices(fold: Fold, folder: Path, shared: Path) -> Path:
 _INPUT = f"{VOLUMES} {COMMON}; {CROPS}"
 _OWN_VOXELS = f"{AUGMENTATION}; {CROPS}"
 METHODS = {
-    "end_to_end": Method(end_to_end, f"{WHOLE} {_INPUT}"),
+    "end_to_end": Method(end_to_end, f"{WHOLE} {RATE} {_INPUT}"),
     "supervised_slices": Method(supervised_slices, f"one slice of {STEP}: {IMAGES}; then {FROZEN} "
                                 f"{_INPUT}"),
     "resnet18_narrow": Method(resnet18_narrow, f"widths {NARROW}, {RESNET}, {_OWN_VOXELS}"),
