@@ -30,7 +30,7 @@ VOLUMES = f"--window {WINDOW} --n_slices {N_SLICES}"
 WHOLE = ("--img_size 64 --token pool --backbone convnext_atto --weights none --n_epochs 4 "
          "--patience 0 --b_size 16 --drop_path 0 --select loss "
          "--vit_dim 128 --vit_depth 2 --vit_heads 4 --vit_head_dim 32 --vit_mlp_dim 256")
-RATE = "--lr 1e-3 --bb_lr 1e-3"  # like what follows, of benchmarks.regions_search's best
+RATE = "--lr 1e-3 --bb_lr 1e-3"  # of two tried in benchmarks.regions_search, the better
 IMAGES = ("--img_size 64 --window full --backbone convnext_atto_bn --weights none --drop_path 0 "
           "--n_epochs 3 --patience 0 --b_size 32 --lr 2e-3 --select loss")
 SMALL = "--img_size 32"  # in a quick run
