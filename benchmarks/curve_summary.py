@@ -9,7 +9,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from benchmarks.jobs import Done, pooled
 from slivit.metrics import bootstrap
-from slivit.metrics.comparison import holm
+from slivit.metrics.comparison import bootstrap_p, holm
 from slivit.metrics.evaluation import N_BOOT
 from slivit.report.formatting import score_text
 from slivit.report.plots.style import new_figure, save_figure
@@ -52,7 +52,7 @@ def summarise(jobs: list[Done], results: Path) -> str:
                 gain = ours["roc_auc"] - row["roc_auc"]
                 gains = replicates[OURS, count] - draws
                 low, high = bootstrap.interval(gains) or (low, high)
-                p = p_value(gains)
+                p = bootstrap_p(gains)
             row |= {"difference": gain, "difference_low": low, "difference_high": high, "p": p}
             rows.append({"method": method, "volumes": count, "all": not size,
                          "folds": " ".join(map(str, sorted(folds))), **row})
@@ -86,19 +86,6 @@ def score(mine: list[Done]) -> tuple[dict, np.ndarray]:
     low, high = bootstrap.interval(replicates) or (np.nan, np.nan)
     return {"roc_auc": float(np.mean(values)), "roc_auc_low": low, "roc_auc_high": high,
             "seeds": len({one.job.seed for one in mine}), "scans": len(table)}, replicates
-
-
-def p_value(gains: np.ndarray) -> float | None:
-    """Return the two-sided p-value of a difference from its bootstrap replicates (n,).
-
-    It is twice the share of replicates on the rarer side of 0, itself counted (Davison and Hinkley
-    1997, section 4.2.1): at least 2 / (n + 1). None where there are none.
-    """
-    gains = gains[np.isfinite(gains)]
-    if not len(gains):
-        return None
-    rarer = min(np.count_nonzero(gains <= 0), np.count_nonzero(gains >= 0))
-    return float(min(1.0, 2 * (1 + rarer) / (1 + len(gains))))
 
 
 def saving(table: pd.DataFrame, replicates: dict[tuple[str, int], np.ndarray], other: str

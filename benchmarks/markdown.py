@@ -35,6 +35,7 @@ NAMES = {
 REGION_NAMES = NAMES | {  # of benchmarks.regions
     "end_to_end": "SLIViT from random weights, end to end",
     "supervised_slices": "SLIViT, pre-trained on slices of the labelled crops",
+    "few_volumes_slices": "**SLIViT, few volumes**: linear integrator, the same backbone",
 }
 
 

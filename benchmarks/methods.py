@@ -48,8 +48,8 @@ WIDE = Recipe(RESNET.lr * NARROW[0] / FULL[0], RESNET.b_size, 7)  # lr: Yang et 
 BOOSTING = {"learning_rate": 0.05, "max_iter": 60, "max_leaf_nodes": 8, "min_samples_leaf": 60,
             "l2_regularization": 5.0, "early_stopping": False}
 RECOMMENDED, OF_OTHER_LABELS = "ord_64_bn_s3_ml", "ord_64_bn_s3"  # of VARIANTS
-FEW_VOLUMES = (" ".join(read_recipe("few_volumes"))
-               + " --weights none --backbone convnext_atto --img_size 64")
+FEW = " ".join(read_recipe("few_volumes"))
+FEW_VOLUMES = f"{FEW} --weights none --backbone convnext_atto --img_size 64"
 LARGEST = 28 ** 3  # mm3, of a volume that a nodule fills
 
 

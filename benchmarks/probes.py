@@ -38,19 +38,20 @@ def probe_few_images(task: Task) -> Result:
     return frozen_logistic(dataclasses.replace(task, pretraining=task.fold))
 
 
-def probe_random(task: Task) -> Result:
+def probe_random(task: Task, window: str = "full") -> Result:
     """Probe a backbone that has learned nothing."""
     name = SMALLEST.split()[-1] if task.quick else RANDOM
     return _probe_backbone(task, choose_start("none", name),
-                           task.scratch / "random" / f"{name}_seed_{task.seed}.npz")
+                           task.scratch / "random" / f"{name}_seed_{task.seed}_{window}.npz",
+                           window=window)
 
 
-def _probe_backbone(task: Task, start: PretrainedBackbone, stored: Path,
-                    before: float = 0.0) -> Result:
+def _probe_backbone(task: Task, start: PretrainedBackbone, stored: Path, before: float = 0.0,
+                    window: str = "full") -> Result:
     """Probe a backbone; the features of all scans, which all folds share, go to `stored`."""
     if not stored.exists():
         began = time.process_time()
-        features = pooled_features(start, task.fold, task.seed)
+        features = pooled_features(start, task.fold, task.seed, window)
         stored.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(stored) as part, part.open("wb") as file:
             np.savez(file, features=features, seconds=time.process_time() - began)
@@ -76,7 +77,8 @@ def probe(features: np.ndarray, fold: Fold, seed: int) -> np.ndarray:
         (n, K) probabilities of the fold's test rows, in the table's order.
     """
     known, test = fold.rows("train", "val"), fold.rows("test")
-    patients = fold.scans.table["patient"].to_numpy()[known]
+    table = fold.scans.table
+    patients = table["patient" if "patient" in table else "nodule"].to_numpy()[known]
     preds = []
     for truth in fold.truth[known].T:
         count = min(INNER_FOLDS, int(truth.sum()), int((1 - truth).sum()))
@@ -92,17 +94,19 @@ def probe(features: np.ndarray, fold: Fold, seed: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def pooled_features(start: PretrainedBackbone, fold: Fold, seed: int) -> np.ndarray:
+def pooled_features(start: PretrainedBackbone, fold: Fold, seed: int, window: str = "full"
+                    ) -> np.ndarray:
     """Return mean and maximum over the slices of their features, (n, 2 F) float32, of all scans.
 
     Args:
         start: the weights.
         fold: the scans; all their slices are real.
         seed: of weights that are random.
+        window: see config.Preprocess.
     """
     torch.manual_seed(seed)
     n_slices = fold.scans.scans.shape[1]
-    preprocess = Preprocess(SIZE, "full", start.mean, start.std, n_slices=n_slices)
+    preprocess = Preprocess(SIZE, window, start.mean, start.std, n_slices=n_slices)
     model = SLIViT(start.backbone, 1, preprocess, IntegratorConfig(token="pool"))
     start.load_into(model.backbone)
     model.eval()

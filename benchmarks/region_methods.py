@@ -11,8 +11,8 @@ import numpy as np
 
 import bb_train
 import finetune
-from benchmarks import methods, networks
-from benchmarks.methods import NARROW, RESNET, volume_network
+from benchmarks import methods, networks, probes
+from benchmarks.methods import FEW, FEW_VOLUMES, NARROW, RESNET, volume_network
 from benchmarks.nodule_files import save, write_table
 from benchmarks.nodules import Fold
 from benchmarks.region_crops import CROPS
@@ -51,6 +51,23 @@ def supervised_slices(task: Task) -> Result:
     backbone, before = supervised_backbone(task)
     return fine_tune(task, "supervised_slices",
                      f"{FROZEN} --bb_path {shlex.quote(str(backbone))}", before)
+
+
+def few_volumes(task: Task) -> Result:
+    """The recipe for few volumes on a backbone of random weights."""
+    return fine_tune(task, "few_volumes", f"{FEW_VOLUMES}{f' {SMALLEST}' if task.quick else ''}")
+
+
+def few_volumes_slices(task: Task) -> Result:
+    """The recipe for few volumes on the backbone of supervised_slices."""
+    backbone, before = supervised_backbone(task)
+    return fine_tune(task, "few_volumes_slices", f"{FEW} --img_size 64 --bb_path "
+                     f"{shlex.quote(str(backbone))}", before)
+
+
+def probe_random(task: Task) -> Result:
+    """Logistic regression on the features of a random backbone."""
+    return probes.probe_random(task, WINDOW)
 
 
 def resnet18_narrow(task: Task) -> Result:
@@ -141,6 +158,10 @@ METHODS = {
     "end_to_end": Method(end_to_end, f"{WHOLE} {RATE} {_INPUT}"),
     "supervised_slices": Method(supervised_slices, f"one slice of {STEP}: {IMAGES}; then {FROZEN} "
                                 f"{_INPUT}"),
+    "few_volumes": Method(few_volumes, f"{FEW_VOLUMES} {_INPUT}"),
+    "few_volumes_slices": Method(few_volumes_slices, f"one slice of {STEP}: {IMAGES}; then {FEW} "
+                                 f"--img_size 64 {_INPUT}"),
+    "probe_random": Method(probe_random, f"{probes.RANDOM}, {probes.LOGISTIC}; {CROPS}"),
     "resnet18_narrow": Method(resnet18_narrow, f"widths {NARROW}, {RESNET}, {_OWN_VOXELS}"),
     "densenet": Method(densenet, f"16 features, growth 12, blocks (3, 6, 12, 8), {DENSENET}, "
                        f"{_OWN_VOXELS}"),
