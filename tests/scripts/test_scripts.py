@@ -107,7 +107,7 @@ def test_finetuned_checkpoint_says_everything(binary_run, backbone_run):
     assert header["kind"] == "slivit"
     assert header["integrator"] == {"token": "flatten", "dim": 16, "depth": 1, "heads": 2,
                                     "head_dim": 8, "mlp_dim": 32, "dropout": 0.0,
-                                    "emb_dropout": 0.3}
+                                    "emb_dropout": 0.3, "kind": "transformer"}
     assert header["target"]["task"] == "binary"
     assert (header["preprocess"]["img_size"], header["preprocess"]["n_slices"]) == (32, 4)
     log = pd.read_csv(binary_run / "log.csv")

@@ -72,12 +72,12 @@ def test_what_a_destructor_loses_is_raised_again_at_once(capfd):
             held = Held()
             del held
             gc.collect()
-            while time.monotonic() - start < 5:
+            while time.monotonic() - start < 30:
                 time.sleep(0.01)
     start = time.monotonic()
     with pytest.raises(Stopped):
         work()
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 20  # on a busy machine it is seconds
     assert "Exception ignored" not in capfd.readouterr().err
 
 
