@@ -5,6 +5,7 @@ import hashlib
 import json
 import shlex
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,9 @@ RATE = "--lr 1e-3 --bb_lr 1e-3"  # of two tried in benchmarks.regions_search, th
 IMAGES = ("--img_size 64 --window full --backbone convnext_atto_bn --weights none --drop_path 0 "
           "--n_epochs 3 --patience 0 --b_size 32 --lr 2e-3 --select loss")
 SMALL = "--img_size 32"  # in a quick run
+SSL = ("--task ssl --img_size 64 --backbone convnext_atto_bn --weights none --drop_path 0 "
+       f"--window {WINDOW} --n_epochs 5 --b_size 8 --slices_per_volume 8 --lr 1e-3")
+SHOWN = 20  # one of so many unlabelled crops shows the loss
 STEP = 2  # of a crop's slices, every second one is an image
 FROZEN = " ".join(read_recipe("plain_volumes"))  # the recommended recipe, but for what is outlines'
 DENSENET = dataclasses.replace(methods.DENSENET, n_epochs=8)  # 14 are hardly better
@@ -105,6 +109,27 @@ def write_crops(fold: Fold, folder: Path) -> Path:
                        folder / "scans.csv")
 
 
+def self_supervised_backbone(task: Task, flags: str = SSL) -> tuple[Path, float]:
+    """Return a backbone that bb_train.py has trained on the pool without labels, and seconds.
+
+    The pool is all crops of the left hemisphere that are not scored; one of twenty shows the loss.
+    A backbone is trained once for a seed.
+
+    Args:
+        task: what is asked.
+        flags: of bb_train.py.
+    """
+    table = task.fold.scans.table
+    rows = np.flatnonzero((table["hemisphere"] == "left") & (task.fold.split != "test"))
+    split = np.where(np.arange(len(rows)) % SHOWN, "train", "val")
+    crops = table.loc[rows].assign(Split=split)
+    settings = f"{flags} {COMMON} --seed {task.seed}"
+    settings += f" {SMALLEST}_bn {SMALL} {QUICK}" if task.quick else ""
+    return _trained_once(task, settings, "self_supervised_backbones", lambda folder: write_table(
+        crops, list(map(Path, crops["path"])), (), folder / "volumes.csv"),
+        [crops["path"].tolist(), split.tolist()])
+
+
 def supervised_backbone(task: Task, images: str = IMAGES) -> tuple[Path, float]:
     """Return a backbone that bb_train.py has trained on slices of the labelled crops, and seconds.
 
@@ -118,13 +143,28 @@ def supervised_backbone(task: Task, images: str = IMAGES) -> tuple[Path, float]:
     usual = bb_train.build_parser().parse_args(shlex.split(images)).n_epochs
     settings = f"{images} {COMMON} --seed {task.seed} --n_epochs {task.epochs(usual)}"
     settings += f" {SMALLEST}_bn {SMALL} {QUICK}" if task.quick else ""
-    scans = [task.fold.scans.table["path"].tolist(), task.fold.split.tolist(), STEP]
+    return _trained_once(task, settings, "supervised_backbones", lambda folder: write_slices(
+        task.fold, folder, task.scratch / "slices"),
+        [task.fold.scans.table["path"].tolist(), task.fold.split.tolist(), STEP])
+
+
+def _trained_once(task: Task, settings: str, kind: str, write: Callable[[Path], Path],
+                  scans: list) -> tuple[Path, float]:
+    """Return the backbone of bb_train.py, run where it has not been yet, and seconds.
+
+    Args:
+        task: what is asked.
+        settings: flags.
+        kind: folder of such backbones.
+        write: writes the table into a folder; returns its path.
+        scans: what the table says, by which backbones are told apart.
+    """
     digest = hashlib.sha256(f"{settings} {scans}".encode()).hexdigest()
-    folder = task.scratch / "supervised_backbones" / f"{task.name}_{digest[:12]}"
+    folder = task.scratch / kind / f"seed_{task.seed}_{digest[:12]}"
     path, done = folder / "run" / "backbone.safetensors", folder / "done.json"
     if done.exists():
         return path, json.loads(done.read_text(encoding="utf-8"))["seconds"]
-    table = write_slices(task.fold, folder, task.scratch / "slices")
+    table = write(folder)
     start = time.process_time()
     bb_train.main(["--meta_csv", str(table), *shlex.split(settings), "--out_dir",
                    str(path.parent), "--amp", task.amp])

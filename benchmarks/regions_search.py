@@ -25,7 +25,7 @@ import pandas as pd
 
 from benchmarks import job_options, jobs, networks, regions
 from benchmarks.jobs import Benchmark, Done, Job
-from benchmarks.methods import DENSENET, NARROW, RESNET, volume_network
+from benchmarks.methods import DENSENET, FEW, NARROW, RESNET, volume_network
 from benchmarks.nodules import LEFT_OUT
 from benchmarks.region_crops import CROPS, REGIONS
 from benchmarks.region_methods import (
@@ -33,10 +33,13 @@ from benchmarks.region_methods import (
     COMMON,
     FROZEN,
     IMAGES,
+    METHODS,
     NATIVE,
+    SSL,
     VOLUMES,
     WHOLE,
     fine_tune,
+    self_supervised_backbone,
     supervised_backbone,
 )
 from benchmarks.region_summary import score
@@ -49,6 +52,7 @@ N_SCORED = 400  # crops
 END_TO_END = {f"end_to_end_lr{k}": f"{WHOLE} --lr {k}e-4 --bb_lr {k}e-4" for k in (3, 5, 10, 20)}
 SLICES = {"slices": IMAGES, "slices_e6": f"{IMAGES} --n_epochs 6",
           "slices_lr1": f"{IMAGES} --lr 1e-3", "slices_lr4": f"{IMAGES} --lr 4e-3"}
+FROM_SSL = {"ssl_frozen": FROZEN, "ssl_few": f"{FEW} --img_size 64"}
 NETWORKS = {f"{network}_lr{k}_e{epochs}": dataclasses.replace(usual, lr=k * 1e-3, n_epochs=epochs)
             for network, usual in (("resnet18", RESNET), ("densenet", DENSENET))
             for k in (1, 2, 4, 8) for epochs in (8, 14)}
@@ -63,6 +67,17 @@ def slices(name: str, task: Task) -> Result:
     """Pre-train on slices of the labelled crops with one of SLICES, then as in regions."""
     backbone, before = supervised_backbone(task, SLICES[name])
     return fine_tune(task, name, f"{FROZEN} --bb_path {shlex.quote(str(backbone))}", before)
+
+
+def without_labels(name: str, task: Task) -> Result:
+    """Pre-train on the pool without labels, then with one of FROM_SSL."""
+    backbone, before = self_supervised_backbone(task)
+    return fine_tune(task, name, f"{FROM_SSL[name]} --bb_path {shlex.quote(str(backbone))}", before)
+
+
+def few(name: str, task: Task) -> Result:
+    """The recipe for few volumes, on random weights or on slices of the labelled crops."""
+    return METHODS[name].run(task)
 
 
 def network(name: str, task: Task) -> Result:
@@ -89,6 +104,11 @@ BENCHMARK = Benchmark("regions_search", {
     **{name: Method(functools.partial(slices, name), f"{flags}; {FROZEN} {VOLUMES} {COMMON}; "
                                                      f"{CROPS}")
        for name, flags in SLICES.items()},
+    **{name: Method(functools.partial(without_labels, name), f"{SSL}; {flags} {VOLUMES} {COMMON}; "
+                                                             f"{CROPS}")
+       for name, flags in FROM_SSL.items()},
+    **{name: Method(functools.partial(few, name), METHODS[name].settings)
+       for name in ("few_volumes", "few_volumes_slices")},
     **{name: Method(functools.partial(network, name), f"{recipe}, {AUGMENTATION}; {CROPS}")
        for name, recipe in NETWORKS.items()}}, make_task, n_folds=1, sizes=SIZES)
 
