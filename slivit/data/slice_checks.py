@@ -87,13 +87,15 @@ def _depths(scans: ScanTable, rows: np.ndarray) -> np.ndarray:
 
 
 def check_shown(scans: ScanTable, preprocess: Preprocess) -> None:
-    """Refuse training scans that all show nothing; it ends with the first that shows something.
+    """Refuse training or validation scans that all show nothing; the first that does ends it.
 
     Raises:
         UserError: none does.
     """
-    whole, rows = whole_scans(preprocess, scans.ndim), scans.rows("train")
-    if not any(len(varied(prepare(scans, int(row), whole).slices)) for row in rows):
-        raise UserError(f"{scans.name}: all {len(rows)} scans to learn from have one grey value "
-                        f"in the window {preprocess.window}: they show nothing. Look at them with "
-                        "python -m slivit.check --unlabelled, and give another --window")
+    whole = whole_scans(preprocess, scans.ndim)
+    for split, what in (("train", "to learn from"), ("val", "of validation")):
+        rows = scans.rows(split)
+        if not any(len(varied(prepare(scans, int(row), whole).slices)) for row in rows):
+            raise UserError(f"{scans.name}: all {len(rows)} scans {what} have one grey value in "
+                            f"the window {preprocess.window}: they show nothing. Look at them with "
+                            "python -m slivit.check --unlabelled, and give another --window")

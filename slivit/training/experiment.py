@@ -34,6 +34,7 @@ from slivit.utils.precision import precision_name
 from slivit.utils.runtime import versions
 from slivit.utils.session import Session
 
+SOLVED = ("train_fraction", "amp", "freeze_backbone", "feature_augments", "weights")  # options
 FILES = {"bb_train": "backbone.safetensors", "finetune": "slivit.safetensors"}
 # Made when the model is on its device; what it opens is closed when the training ends.
 MakePhases = Callable[[contextlib.ExitStack], list[Phase]]
@@ -138,9 +139,14 @@ def run_experiment(one: Experiment, run: Session, make_phases: MakePhases) -> No
                 ReportOptions(one.fit.seed))
 
 
+def _is_solved(model: nn.Module) -> bool:
+    """Return whether a model is solved at once, without steps."""
+    return isinstance(model, SLIViT) and model.config.kind == "linear"
+
+
 def _plan(one: Experiment) -> Plan:
-    if isinstance(one.model, SLIViT) and one.model.config.kind == "linear":
-        return Plan(0)  # solved at once, without steps
+    if _is_solved(one.model):
+        return Plan(0)
     return Plan.of(one.scans, one.fit.b_size, one.fit.accumulate, one.starts,
                    one.objective.drop_last)
 
@@ -160,6 +166,8 @@ def _keep_best(one: Experiment, data: dict, config: dict
     options = config
     if one.script == "finetune":
         options = {**config, "auxiliary": ", ".join(one.auxiliary) or None}
+    if _is_solved(one.model):
+        options = {key: value for key, value in options.items() if key in SOLVED}
     facts = training_facts(one.scored, one.target, one.augmentation, options, one.trained_on)
     volumes = isinstance(one.model, SLIViT)
 

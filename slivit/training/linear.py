@@ -22,9 +22,10 @@ from slivit.training.losses import Objective, known_count, loss_sum
 from slivit.utils.log import LOG
 
 STRENGTHS = tuple(float(10.0 ** k) for k in range(-5, 2))  # C: one over the penalty
-USUAL = 1e-3    # where there are too few volumes to choose
+USUAL = 1e-3    # where there are too few patients, or of a class, to choose
 INNER_FOLDS = 5
-MAX_ITER = 5000
+MAX_ITER, TOLERANCE = 5000, 1e-7  # of logistic regression
+CONSTANT = 1e-6  # of the largest feature: what varies less is rounding
 AT_A_TIME = 256  # volumes whose slices are pooled
 
 
@@ -52,11 +53,16 @@ def solve(integrator: LinearIntegrator, stores: Sequence[FeatureStore], scans: S
     x = np.concatenate([_pooled(integrator, store, rows) for store in stores])
     y = np.tile(scans.labels[rows], (len(stores), 1))
     groups = np.tile(np.array(scans.groups())[rows], len(stores))
-    scale = float(x.std(axis=0).mean()) or 1.0
-    weight, bias = _fit(x / scale, y, groups, objective, seed)
+    mean, scale = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64).mean()
+    centred = x - mean
+    if scale <= CONSTANT * np.abs(x).max():
+        LOG.warning("warning: the features of all training volumes are the same, so that the model "
+                    "predicts the same for every volume. Look at them with python -m slivit.check")
+        centred[:], scale = 0.0, 1.0
+    weight, bias = _fit(centred / scale, y, groups, objective, seed)
     with torch.no_grad():
         integrator.head.weight.copy_(torch.from_numpy(weight / scale))
-        integrator.head.bias.copy_(torch.from_numpy(bias))
+        integrator.head.bias.copy_(torch.from_numpy(bias - weight @ mean / scale))
         logits = torch.from_numpy(x) @ integrator.head.weight.cpu().T + integrator.head.bias.cpu()
     labels = torch.from_numpy(y)
     return (float(loss_sum(logits, labels, objective)), known_count(labels, objective.target))
@@ -78,7 +84,7 @@ def _fit(x: np.ndarray, y: np.ndarray, groups: np.ndarray, objective: Objective,
     if target.task == "multiclass":
         known = ~np.isnan(y).any(axis=1)
         classes = y[known].argmax(axis=1)
-        model = _best(LogisticRegression(max_iter=MAX_ITER), x[known], classes, groups[known], seed)
+        model = _best(_logistic(), x[known], classes, groups[known], seed)
         there = model.classes_
         if len(there) == 2:  # scikit-learn gives the logit of the second against the first
             weight[there], bias[there] = _halves(model.coef_[0]), _halves(model.intercept_[0])
@@ -96,10 +102,14 @@ def _fit(x: np.ndarray, y: np.ndarray, groups: np.ndarray, objective: Objective,
             bias[k] = np.log(share / (1 - share))
             continue
         else:
-            model = LogisticRegression(max_iter=MAX_ITER)
+            model = _logistic()
         model = _best(model, x[known], values, groups[known], seed)
         weight[k], bias[k] = np.ravel(model.coef_), float(np.ravel(model.intercept_)[0])
     return weight, bias
+
+
+def _logistic() -> LogisticRegression:
+    return LogisticRegression(max_iter=MAX_ITER, tol=TOLERANCE)
 
 
 def _best(model: LogisticRegression | Ridge, x: np.ndarray, y: np.ndarray, groups: np.ndarray,
@@ -113,7 +123,8 @@ def _best(model: LogisticRegression | Ridge, x: np.ndarray, y: np.ndarray, group
         usual, scoring, classes = USUAL, "neg_log_loss", y
     folds = _folds(classes, groups, seed)
     if not folds:
-        LOG.info("integrator: %s %g, since there are too few volumes to choose it", name, usual)
+        LOG.info("integrator: %s %g, since there are too few patients, or "
+                 "volumes of a class, to choose it", name, usual)
         return model.set_params(**{name: usual}).fit(x, y)
     search = GridSearchCV(model, {name: values}, scoring=scoring, cv=folds).fit(x, y)
     LOG.info("integrator: %s %g, chosen in %d folds by patient", name, search.best_params_[name],

@@ -224,6 +224,14 @@ def grey(folder):
     return {"Path": [f"{k}.png" for k in range(6)], "Split": ["train"] * 4 + ["val"] * 2}
 
 
+def grey_validation(folder):
+    """Images of which those of validation have one grey value."""
+    table = grey(folder)
+    for k in range(4):
+        write_image(folder / table["Path"][k], np.arange(1600).reshape(40, 40).astype(np.uint8))
+    return table
+
+
 def all_kept_out(folder):
     """Images of patients in validation and test."""
     return grey(folder) | {"Split": ["", "", "val", "val", "test", "test"], "pid": list("abbbaa")}
@@ -237,6 +245,7 @@ def one_to_learn_from(folder):
 @pytest.mark.parametrize(("make", "message"), [
     (one_slice, "all 6 volumes have one slice, but the two views of a pair are of neighbouring"),
     (grey, "all 4 scans to learn from have one grey value in the window percentile"),
+    (grey_validation, "all 2 scans of validation have one grey value in the window percentile"),
     (all_kept_out, "no scan is left to learn from: 4 scans of 2 patients in validation and test, "
                    "and 2 scans without a split, of the same patients or files are kept out"),
     (one_to_learn_from, "(?s)1 image in the split train, expected at least 2.*1 image in the split "

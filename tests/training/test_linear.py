@@ -68,8 +68,8 @@ def test_it_is_the_regression_of_scikit_learn_on_features_scaled_together(caplog
     chosen = float(caplog.text.split("integrator: C ")[1].split(",")[0])
     pooled = np.concatenate([x.mean(axis=1), x.max(axis=1)], axis=1)
     scaled = pooled / pooled.std(axis=0).mean()
-    exact = LogisticRegression(C=chosen, max_iter=5000).fit(scaled, labels)
-    assert np.allclose(logits[:, 0], exact.decision_function(scaled), atol=1e-3)
+    exact = LogisticRegression(C=chosen, max_iter=9000, tol=1e-9).fit(scaled, labels)
+    assert np.allclose(logits[:, 0], exact.decision_function(scaled), atol=1e-4)
     wanted = loss_sum(logits, torch.from_numpy(labels[:, None]).float(),
                       Objective(Target("binary", ("a",))))
     assert count == 60 and loss == pytest.approx(float(wanted), rel=1e-4)
@@ -83,6 +83,22 @@ def test_unknown_labels_are_left_out_and_one_class_gives_its_prevalence():
     assert count == 70
     assert logits[1::2, 0].min() > logits[::2, 0].max()
     assert np.allclose(torch.sigmoid(logits[:, 1]), 1 - 0.5 / 40)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1000.3])
+def test_features_that_are_all_alike_give_the_prevalence_and_a_warning(value, caplog):
+    x = np.full((20, 3, 4), value)
+    logits, _, _ = solved(x, (np.arange(20) < 5)[:, None], Target("binary", ("a",)))
+    assert np.allclose(torch.sigmoid(logits), 0.25, atol=1e-4) and logits.unique().numel() == 1
+    assert "the features of all training volumes are the same" in caplog.text
+
+
+def test_features_far_from_zero_are_solved_as_well():
+    labels = np.arange(60) % 2
+    x = features(60, labels)
+    target = Target("binary", ("a",))
+    near, far = (solved(x + offset, labels[:, None], target)[0] for offset in (0, 1000))
+    assert np.allclose(near, far, atol=0.01)  # float32 features have so many digits
 
 
 def test_several_classes_and_one_that_never_occurs():
@@ -113,7 +129,7 @@ def test_the_penalty_is_chosen_across_patients(caplog):
     with caplog.at_level("INFO"):
         solved(features(4, np.arange(4) % 2), np.arange(4)[:, None] % 2, Target("binary", ("a",)),
                patients=["p"] * 4)
-    assert "integrator: C 0.001, since there are too few volumes to choose it" in caplog.text
+    assert "integrator: C 0.001, since there are too few patients" in caplog.text
 
 
 def test_versions_of_a_volume_stay_on_one_side(monkeypatch):

@@ -45,7 +45,7 @@ class VICReg(SelfSupervisedMethod):
 
     def complaint(self, terms: dict[str, float]) -> str:
         """Tell of projections that are all alike."""
-        if terms["variance"] < COLLAPSED:
+        if not terms["variance"] >= COLLAPSED:  # NaN has a message of its own
             return ""
         return (f"different slices have almost the same features (variance term "
                 f"{terms['variance']:.2f} of 1): the training has collapsed. Try a larger --b_size "
