@@ -65,9 +65,9 @@ def check_slices(scans: ScanTable, sampling: SliceSampling, augmentation: Augmen
         if count < 2:
             faults.append(f"{counted(int(count), what)} in the split {name}, expected at least 2: "
                           "the loss compares those of a batch")
-    if b_size * sampling.slices < 2:
-        faults.append(f"--b_size {b_size}: the loss compares the images of a batch; give at least "
-                      "2, better 64 or more")
+    if len(train) and b_size * shown[:len(train)].min() < 2:
+        faults.append(f"--b_size {b_size}: the loss compares the {what}s of a batch, and there "
+                      "would be batches of one; omit --b_size, or give more")
     if sampling.views > 1 and not near and not augmentation.jitter and not (
             set(augmentation.flips) & set("hv")):
         faults.append("without --jitter and --flips the views of an image are all the same; give "
