@@ -38,7 +38,7 @@ from slivit.models.slivit import ImageClassifier
 from slivit.training.experiment import Experiment, run_experiment
 from slivit.training.losses import make_objective
 from slivit.training.optim import backbone_groups, parameter_groups
-from slivit.training.self_supervised.method import WithoutLabels
+from slivit.training.self_supervised.method import SelfSupervisedMethod, WithoutLabels
 from slivit.training.self_supervised.vicreg import VICReg
 from slivit.training.trackers import check_trackers
 from slivit.training.train_step import Phase
@@ -50,8 +50,8 @@ METHOD = VICReg  # of --task ssl
 SLICES, B_SIZE = 8, {2: 64, 3: 8}  # of a volume, of a batch of images or volumes
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Options, then a training with labels or without."""
+def main(argv: list[str] | None = None, method: type[SelfSupervisedMethod] = METHOD) -> None:
+    """Options, then a training with labels or, by `method`, without."""
     args = build_parser(__doc__).parse_args(argv)
     complete(args)
     check_trackers(records.tracker_options(args))
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     with open_session(records.session_options(args), inputs) as run:
         records.fetch_weights(args)
         if args.task == "ssl":
-            train_without_labels(args, run)
+            train_without_labels(args, run, method)
         else:
             train(args, run)
 
@@ -116,14 +116,15 @@ def make_model(args: argparse.Namespace, scans: ScanTable, target: Target, run: 
     return model, start.backbone, start.trained_on
 
 
-def train_without_labels(args: argparse.Namespace, run: Session) -> None:
+def train_without_labels(args: argparse.Namespace, run: Session,
+                         method: type[SelfSupervisedMethod]) -> None:
     """Data, method, loop; nothing is scored."""
     if run.world.size > 1:
         raise UserError(f"--task ssl: found {run.world.size} processes, expected 1: the loss "
                         "compares all images of a batch, and each process would see only its "
                         "share; run it without torchrun")
-    scans = load_without_labels(args)
-    sampling = SliceSampling(args.slices_per_volume or 1, METHOD.views, METHOD.reach)
+    scans = load_without_labels(args, method)
+    sampling = SliceSampling(args.slices_per_volume or 1, method.views, method.reach)
     augmentation = records.augmentation(args, scans)
     check_slices(scans, sampling, augmentation, args.b_size)
     start = choose_start(args.weights or "imagenet", args.backbone)
@@ -132,25 +133,26 @@ def train_without_labels(args: argparse.Namespace, run: Session) -> None:
                    None if args.check_scans else args.b_size, ("train", "val"), args.n_cpu)
     check_shown(scans, preprocess)
     torch.manual_seed(args.seed)
-    method = METHOD(start.backbone, preprocess, args.drop_path)
-    start.load_into(method.backbone)
+    model = method(start.backbone, preprocess, args.drop_path)
+    start.load_into(model.backbone)
     experiment = Experiment(
-        "bb_train", method, start.backbone, start.trained_on, scans, Target("ssl", ()),
+        "bb_train", model, start.backbone, start.trained_on, scans, Target("ssl", ()),
         WithoutLabels(args.seed), augmentation, records.fit_options(args), None,
-        {**vars(args), "method": METHOD.name}, args.out_dir,
+        {**vars(args), "method": method.name}, args.out_dir,
         trackers=records.tracker_options(args))
 
     def make_phases(_: object) -> list[Phase]:
         batches = slice_training_set(scans, preprocess, sampling, augmentation, run, args.b_size,
                                      args.seed)
-        groups = backbone_groups(method.backbone, args.lr, args.weight_decay, args.layer_decay)
-        groups += parameter_groups(method.heads(), args.lr, args.weight_decay)
+        groups = backbone_groups(model.backbone, args.lr, args.weight_decay, args.layer_decay)
+        groups += parameter_groups(model.heads(), args.lr, args.weight_decay)
         return [Phase(1, args.n_epochs, groups, batches)]
 
     run_experiment(experiment, run, make_phases)
 
 
-def load_without_labels(args: argparse.Namespace) -> ScanTable:
+def load_without_labels(args: argparse.Namespace, method: type[SelfSupervisedMethod]
+                        ) -> ScanTable:
     """Return the images or volumes to learn from; set what of the options depends on which."""
     scans = load_scans(records.data_options(args), None, None, args.split_ratio, args.seed)
     if scans.ndim == 2 and args.slices_per_volume is not None:
@@ -159,13 +161,13 @@ def load_without_labels(args: argparse.Namespace) -> ScanTable:
     if scans.ndim == 3:
         args.slices_per_volume = args.slices_per_volume or SLICES
     args.b_size = args.b_size or B_SIZE[scans.ndim]
-    args.select = args.select or METHOD.select
+    args.select = args.select or method.select
     out = kept_out(scans)
     scans = take_fraction(scans, args.train_fraction, args.seed)
     looked, _ = together(lambda: check_headers(scans, np.flatnonzero(np.isin(
         scans.split, ("train", "val"))), n_cpu=args.n_cpu), lambda: check_rows(scans))
     LOG.info("task: ssl (%s), no label is read\n%s\nkept out of what is learned from: %s",
-             METHOD.name, summarise(scans), out)
+             method.name, summarise(scans), out)
     return looked
 
 

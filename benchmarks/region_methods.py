@@ -22,6 +22,8 @@ from slivit.cli.parser import read_recipe
 from slivit.config import Augmentation, Preprocess
 from slivit.data.scan_table import SPLITS
 from slivit.data.transforms import to_uint8, window_range
+from slivit.training.self_supervised.method import SelfSupervisedMethod
+from slivit.training.self_supervised.vicreg import VICReg
 from slivit.utils.files import write_json
 
 WINDOW, AUGMENTATION = "percentile", Augmentation(flips="", jitter=1.0)  # sides are not alike
@@ -109,15 +111,17 @@ def write_crops(fold: Fold, folder: Path) -> Path:
                        folder / "scans.csv")
 
 
-def self_supervised_backbone(task: Task, flags: str = SSL) -> tuple[Path, float]:
+def self_supervised_backbone(task: Task, flags: str = SSL,
+                             method: type[SelfSupervisedMethod] = VICReg) -> tuple[Path, float]:
     """Return a backbone that bb_train.py has trained on the pool without labels, and seconds.
 
     The pool is all crops of the left hemisphere that are not scored; one of twenty shows the loss.
-    A backbone is trained once for a seed.
+    A backbone is trained once for a seed and method.
 
     Args:
         task: what is asked.
         flags: of bb_train.py.
+        method: of learning without labels.
     """
     table = task.fold.scans.table
     rows = np.flatnonzero((table["hemisphere"] == "left") & (task.fold.split != "test"))
@@ -127,7 +131,7 @@ def self_supervised_backbone(task: Task, flags: str = SSL) -> tuple[Path, float]
     settings += f" {SMALLEST}_bn {SMALL} {QUICK}" if task.quick else ""
     return _trained_once(task, settings, "self_supervised_backbones", lambda folder: write_table(
         crops, list(map(Path, crops["path"])), (), folder / "volumes.csv"),
-        [crops["path"].tolist(), split.tolist()])
+        [crops["path"].tolist(), split.tolist(), *[method.name] * (method is not VICReg)], method)
 
 
 def supervised_backbone(task: Task, images: str = IMAGES) -> tuple[Path, float]:
@@ -149,7 +153,7 @@ def supervised_backbone(task: Task, images: str = IMAGES) -> tuple[Path, float]:
 
 
 def _trained_once(task: Task, settings: str, kind: str, write: Callable[[Path], Path],
-                  scans: list) -> tuple[Path, float]:
+                  scans: list, method: type[SelfSupervisedMethod] = VICReg) -> tuple[Path, float]:
     """Return the backbone of bb_train.py, run where it has not been yet, and seconds.
 
     Args:
@@ -158,6 +162,7 @@ def _trained_once(task: Task, settings: str, kind: str, write: Callable[[Path], 
         kind: folder of such backbones.
         write: writes the table into a folder; returns its path.
         scans: what the table says, by which backbones are told apart.
+        method: of learning without labels, where the flags ask for it.
     """
     digest = hashlib.sha256(f"{settings} {scans}".encode()).hexdigest()
     folder = task.scratch / kind / f"seed_{task.seed}_{digest[:12]}"
@@ -167,7 +172,7 @@ def _trained_once(task: Task, settings: str, kind: str, write: Callable[[Path], 
     table = write(folder)
     start = time.process_time()
     bb_train.main(["--meta_csv", str(table), *shlex.split(settings), "--out_dir",
-                   str(path.parent), "--amp", task.amp])
+                   str(path.parent), "--amp", task.amp], method)
     seconds = time.process_time() - start
     (path.parent / "last.pt").unlink()
     write_json(done, {"settings": settings, "seconds": seconds})

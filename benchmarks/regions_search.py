@@ -24,6 +24,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import job_options, jobs, networks, regions
+from benchmarks.candidates.masked import Masked
+from benchmarks.candidates.order import Order
 from benchmarks.jobs import Benchmark, Done, Job
 from benchmarks.methods import DENSENET, FEW, NARROW, RESNET, volume_network
 from benchmarks.nodules import LEFT_OUT
@@ -44,6 +46,7 @@ from benchmarks.region_methods import (
 )
 from benchmarks.region_summary import score
 from benchmarks.tasks import Method, Result, Task
+from slivit.training.self_supervised.vicreg import VICReg
 from slivit.utils.errors import run_script
 from slivit.utils.files import atomic_write
 
@@ -52,7 +55,10 @@ N_SCORED = 400  # crops
 END_TO_END = {f"end_to_end_lr{k}": f"{WHOLE} --lr {k}e-4 --bb_lr {k}e-4" for k in (3, 5, 10, 20)}
 SLICES = {"slices": IMAGES, "slices_e6": f"{IMAGES} --n_epochs 6",
           "slices_lr1": f"{IMAGES} --lr 1e-3", "slices_lr4": f"{IMAGES} --lr 4e-3"}
-FROM_SSL = {"ssl_frozen": FROZEN, "ssl_few": f"{FEW} --img_size 64"}
+SSL_METHODS = {"ssl": VICReg, "ssl_masked": Masked, "ssl_order": Order}
+SSL_THEN = {"frozen": FROZEN, "few": f"{FEW} --img_size 64"}
+FROM_SSL = {f"{name}_{then}": (method, flags) for name, method in SSL_METHODS.items()
+            for then, flags in SSL_THEN.items()}
 NETWORKS = {f"{network}_lr{k}_e{epochs}": dataclasses.replace(usual, lr=k * 1e-3, n_epochs=epochs)
             for network, usual in (("resnet18", RESNET), ("densenet", DENSENET))
             for k in (1, 2, 4, 8) for epochs in (8, 14)}
@@ -71,8 +77,16 @@ def slices(name: str, task: Task) -> Result:
 
 def without_labels(name: str, task: Task) -> Result:
     """Pre-train on the pool without labels, then with one of FROM_SSL."""
-    backbone, before = self_supervised_backbone(task)
-    return fine_tune(task, name, f"{FROM_SSL[name]} --bb_path {shlex.quote(str(backbone))}", before)
+    method, flags = FROM_SSL[name]
+    backbone, before = self_supervised_backbone(task, method=method)
+    return fine_tune(task, name, f"{flags} --bb_path {shlex.quote(str(backbone))}", before)
+
+
+def without_labels_settings(name: str) -> str:
+    """Return the settings of one of FROM_SSL; VICReg, the product's method, is not named."""
+    method, flags = FROM_SSL[name]
+    by = "" if method is VICReg else f" by {method.name}"
+    return f"{SSL}{by}; {flags} {VOLUMES} {COMMON}; {CROPS}"
 
 
 def few(name: str, task: Task) -> Result:
@@ -104,9 +118,8 @@ BENCHMARK = Benchmark("regions_search", {
     **{name: Method(functools.partial(slices, name), f"{flags}; {FROZEN} {VOLUMES} {COMMON}; "
                                                      f"{CROPS}")
        for name, flags in SLICES.items()},
-    **{name: Method(functools.partial(without_labels, name), f"{SSL}; {flags} {VOLUMES} {COMMON}; "
-                                                             f"{CROPS}")
-       for name, flags in FROM_SSL.items()},
+    **{name: Method(functools.partial(without_labels, name), without_labels_settings(name))
+       for name in FROM_SSL},
     **{name: Method(functools.partial(few, name), METHODS[name].settings)
        for name in ("few_volumes", "few_volumes_slices")},
     **{name: Method(functools.partial(network, name), f"{recipe}, {AUGMENTATION}; {CROPS}")

@@ -1,6 +1,7 @@
 """What a method of learning without labels has to be, and how the training loop meets it.
 
-Another method is another module beside vicreg.py, and METHOD in bb_train.py.
+Another method is another module beside vicreg.py, and METHOD in bb_train.py; one to be tried is
+given to bb_train.main.
 """
 
 from dataclasses import dataclass

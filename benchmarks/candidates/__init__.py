@@ -1,0 +1,1 @@
+"""Methods of learning without labels that were tried beside the one of the product."""
