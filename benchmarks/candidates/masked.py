@@ -87,7 +87,8 @@ class Masked(SelfSupervisedMethod):
         if terms["loss"] < IDLE * terms["grey"]:
             return ""
         return (f"hidden patches are predicted no better (error {terms['loss']:.3f}) than by grey "
-                f"ones ({terms['grey']:.3f}): nothing is learned. Try another --lr, or more epochs")
+                f"ones ({terms['grey']:.3f}): so far nothing is learned. Try "
+                "another --lr, or more epochs")
 
 
 class Decoder(nn.Module):

@@ -51,8 +51,8 @@ class Order(SelfSupervisedMethod):
         if terms["order"] < CHANCE * math.log(2):
             return ""
         return (f"the order of slices is guessed (cross-entropy {terms['order']:.3f}; guessing has "
-                f"{math.log(2):.3f}): nothing is learned. Do all volumes lie the same way? If so, "
-                "try another --lr, or more epochs")
+                f"{math.log(2):.3f}): so far nothing is learned. Do all volumes lie the same way? "
+                "If so, try another --lr, or more epochs")
 
 
 class PairHead(nn.Module):
