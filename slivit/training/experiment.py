@@ -172,6 +172,8 @@ def _keep_best(one: Experiment, data: dict, config: dict
     volumes = isinstance(one.model, SLIViT)
 
     def save(epoch: int, scores: dict, best: nn.Module, validation: Validation | None) -> None:
+        if _is_solved(best):
+            facts["options"]["penalty"] = best.integrator.penalty
         header = CheckpointHeader(
             "slivit" if volumes else "backbone", one.backbone,
             one.model.config if volumes else None, one.target, one.model.preprocess, data, epoch,

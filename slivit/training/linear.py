@@ -59,7 +59,8 @@ def solve(integrator: LinearIntegrator, stores: Sequence[FeatureStore], scans: S
         LOG.warning("warning: the features of all training volumes are the same, so that the model "
                     "predicts the same for every volume. Look at them with python -m slivit.check")
         centred[:], scale = 0.0, 1.0
-    weight, bias = _fit(centred / scale, y, groups, objective, seed)
+    weight, bias, chosen = _fit(centred / scale, y, groups, objective, seed)
+    integrator.penalty = ", ".join(chosen)
     with torch.no_grad():
         integrator.head.weight.copy_(torch.from_numpy(weight / scale))
         integrator.head.bias.copy_(torch.from_numpy(bias - weight @ mean / scale))
@@ -77,21 +78,24 @@ def _pooled(integrator: LinearIntegrator, store: FeatureStore, rows: np.ndarray)
 
 
 def _fit(x: np.ndarray, y: np.ndarray, groups: np.ndarray, objective: Objective, seed: int
-         ) -> tuple[np.ndarray, np.ndarray]:
-    """Return weight (K, F) and bias (K,) of the best linear model of labels y (n, K)."""
-    target = objective.target
+         ) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return weight (K, F) and bias (K,) of the best linear model of labels y (n, K).
+
+    And the penalty of each model in words.
+    """
+    target, chosen = objective.target, []
     weight, bias = np.zeros((y.shape[1], x.shape[1])), np.zeros(y.shape[1])
     if target.task == "multiclass":
         known = ~np.isnan(y).any(axis=1)
         classes = y[known].argmax(axis=1)
-        model = _best(_logistic(), x[known], classes, groups[known], seed)
+        model = _best(_logistic(), x[known], classes, groups[known], seed, chosen)
         there = model.classes_
         if len(there) == 2:  # scikit-learn gives the logit of the second against the first
             weight[there], bias[there] = _halves(model.coef_[0]), _halves(model.intercept_[0])
         else:
             weight[there], bias[there] = model.coef_, model.intercept_
         bias[np.setdiff1d(np.arange(len(bias)), there)] = bias[there].min() - 10  # never seen
-        return weight, bias
+        return weight, bias, chosen
     for k, column in enumerate(y.T):
         known = ~np.isnan(column)
         values = column[known]
@@ -103,9 +107,9 @@ def _fit(x: np.ndarray, y: np.ndarray, groups: np.ndarray, objective: Objective,
             continue
         else:
             model = _logistic()
-        model = _best(model, x[known], values, groups[known], seed)
+        model = _best(model, x[known], values, groups[known], seed, chosen)
         weight[k], bias[k] = np.ravel(model.coef_), float(np.ravel(model.intercept_)[0])
-    return weight, bias
+    return weight, bias, chosen
 
 
 def _logistic() -> LogisticRegression:
@@ -113,8 +117,11 @@ def _logistic() -> LogisticRegression:
 
 
 def _best(model: LogisticRegression | Ridge, x: np.ndarray, y: np.ndarray, groups: np.ndarray,
-          seed: int) -> BaseEstimator:
-    """Return the model fitted to all, with the penalty of the lowest loss in folds by patient."""
+          seed: int, chosen: list[str]) -> BaseEstimator:
+    """Return the model fitted to all, with the penalty of the lowest loss in folds by patient.
+
+    In words, the penalty is added to `chosen`.
+    """
     if isinstance(model, Ridge):
         name, values = "alpha", [1 / strength for strength in STRENGTHS]
         usual, scoring, classes = 1 / USUAL, "neg_mean_squared_error", np.zeros(len(y))
@@ -123,12 +130,13 @@ def _best(model: LogisticRegression | Ridge, x: np.ndarray, y: np.ndarray, group
         usual, scoring, classes = USUAL, "neg_log_loss", y
     folds = _folds(classes, groups, seed)
     if not folds:
-        LOG.info("integrator: %s %g, since there are too few patients, or "
-                 "volumes of a class, to choose it", name, usual)
+        chosen.append(f"{name} {usual:g}")
+        LOG.info("integrator: %s, since there are too few patients, or volumes of a class, to "
+                 "choose it", chosen[-1])
         return model.set_params(**{name: usual}).fit(x, y)
     search = GridSearchCV(model, {name: values}, scoring=scoring, cv=folds).fit(x, y)
-    LOG.info("integrator: %s %g, chosen in %d folds by patient", name, search.best_params_[name],
-             len(folds))
+    chosen.append(f"{name} {search.best_params_[name]:g}")
+    LOG.info("integrator: %s, chosen in %d folds by patient", chosen[-1], len(folds))
     return search.best_estimator_
 
 

@@ -172,6 +172,7 @@ def test_the_recipe_leaves_a_checkpoint_that_evaluate_measures_and_explains(
     page = (tmp_path / "again/report.html").read_text()
     assert "gradient × features" in page and "attention rollout" not in page
     assert "linear integrator on the mean and the maximum" in page
+    assert "penalty C " in page and "weight_decay" not in page
     assert list((tmp_path / "again/explain").glob("*.png"))
 
 
