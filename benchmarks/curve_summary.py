@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.ticker import NullLocator
 from sklearn.isotonic import IsotonicRegression
 
@@ -155,6 +156,7 @@ def draw(table: pd.DataFrame, path: Path, ours: str = OURS,
          score: str = "ROC-AUC, mean of folds, 95 % interval") -> None:
     """Draw the curves with their intervals, that of `ours` thicker."""
     figure, axes = new_figure(7.0, 4.5)
+    axes.set_prop_cycle(color=[*colormaps["tab10"].colors, *colormaps["Dark2"].colors])
     for name, part in table.groupby("method", sort=False):
         if name == LINE:
             axes.plot(part["volumes"], part["roc_auc"], "--", label=name, color="black")
