@@ -102,7 +102,7 @@ def _name_recipe(args: argparse.Namespace, scans: ScanTable) -> None:
     rows = np.isin(scans.split, ("train", "val"))
     count = int((~np.isnan(scans.labels[rows])).any(axis=1).sum())
     if count < FEW and args.integrator != "linear":
-        LOG.info("%d labelled volumes: with fewer than %d, @recipes/few_volumes is usually better "
+        LOG.info("%d labelled volumes: @recipes/few_volumes is made for fewer than %d "
                  "(docs/training.md)", count, FEW)
 
 
