@@ -214,4 +214,5 @@ def test_few_volumes_are_told_of_the_recipe(linear_run, volume_csv, backbone_run
     finetune.main(["--meta_csv", str(volume_csv), "--pathologies", "A", "--n_epochs", "1",
                    *RUN_3D[4:], "--bb_path", str(backbone_run / "backbone.safetensors"),
                    "--freeze_backbone", "--out_dir", str(tmp_path / "out")])
-    assert " labelled volumes: @recipes/few_volumes is made for fewer than 100" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert " labelled volumes: @recipes/few_volumes is made for fewer than 100" in printed
