@@ -131,7 +131,9 @@ def jobs_of(benchmark: Benchmark, method: str, folds: list[int], seeds: list[int
             sizes: Iterable[int] = (0,)) -> list[Job]:
     """Return the jobs of a method."""
     facts = benchmark.methods[method]
-    return [Job(method, fold, seed, size) for size in sizes for seed in facts.seeds or seeds
+    return [Job(method, fold, seed, size) for size in sizes
+            if facts.sizes is None or size in facts.sizes
+            for seed in facts.seeds or seeds
             for fold in folds if facts.folds is None or fold in facts.folds]
 
 

@@ -8,9 +8,10 @@ A size counts the volumes of training and validation together; a smaller set is 
 one. The test parts stay whole. With fewer volumes all methods are trained for more epochs, by the
 root of what is missing, in smaller batches. `slivit` and `plain` start from backbones that have
 seen 2D images of all the fold's training patients, as the method assumes: labelled images are
-plenty, volumes are few. `plain_few_images` has images of the volumes' patients alone. Results at
-all volumes are those of benchmarks.accuracy. The summary is in RESULTS/learning_curve.csv, .json
-and .png.
+plenty, volumes are few. `plain_few_images` and those with `few_images` in their name have images
+of the volumes' patients alone, those with `ssl` all training scans without labels. Results at all
+volumes are those of benchmarks.accuracy. The summary is in RESULTS/learning_curve.csv, .json and
+.png.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
     begin_process()
 
-from benchmarks import job_options, jobs, nodules, probes
+from benchmarks import job_options, jobs, nodules, pretraining, probes
 from benchmarks.curve_summary import summarise
 from benchmarks.jobs import Benchmark, Done, Job
 from benchmarks.methods import METHODS, plain, plain_random
@@ -44,11 +45,12 @@ CURVE = {name: METHODS[name] for name in ("slivit", "plain", "resnet18_narrow",
 CURVE["plain_few_images"] = Method(
     plain_few_images, METHODS["plain"].settings + "; images of the same patients alone")
 CURVE["plain_random"] = Method(
-    plain_random, METHODS["plain"].settings + "; on random weights instead")
+    plain_random, METHODS["plain"].settings + "; on random weights instead", sizes=(25, 50, 100))
 CURVE["probe_random"] = Method(probes.probe_random, f"{probes.RANDOM}, {probes.LOGISTIC}")
 CURVE["probe_few_images"] = Method(
     probes.probe_few_images, METHODS["frozen_logistic"].settings + "; images of the same patients "
-    "alone")
+    "alone", sizes=(25, 50))
+CURVE |= pretraining.METHODS
 
 
 def make_task(job: Job, scratch: Path, quick: bool) -> Task:

@@ -32,7 +32,7 @@ from benchmarks.tasks import (
 from slivit.checkpoints.pretrained import PretrainedBackbone, choose_start, read_start
 from slivit.cli.parser import read_recipe
 from slivit.cli.records import integrator_config
-from slivit.config import Preprocess
+from slivit.config import PRECISIONS, Preprocess
 from slivit.models.slivit import SLIViT
 from slivit.training.frozen_features import FeatureOptions, frozen_training_set
 from slivit.training.optim import parameter_groups
@@ -62,8 +62,8 @@ def slivit_mean_logits(task: Task) -> Result:
     """The same without the integrator: a linear classifier of each slice, logits averaged."""
     start, before = variants.pretrain(RECOMMENDED, task)
     task = dataclasses.replace(task, fold=variants.with_target(RECOMMENDED, task.fold))
-    model = _slice_mean(start, task.fold)
-    result = _on_features(task, "slivit_mean_logits", model, before)
+    model = slice_mean(start, task.fold)
+    result = on_features(task, "slivit_mean_logits", model, before)
     return dataclasses.replace(result, pred=result.pred[:, :1])
 
 
@@ -91,12 +91,12 @@ def no_pretraining(task: Task) -> Result:
 def mean_logits(task: Task) -> Result:
     """SLIViT without the integrator: a linear classifier of each slice, logits averaged."""
     start, before = pretrain(task)
-    return _on_features(task, "mean_logits", _slice_mean(start, task.fold), before)
+    return on_features(task, "mean_logits", slice_mean(start, task.fold), before)
 
 
-def _slice_mean(start: Path, fold: Fold) -> SLIViT:
+def slice_mean(start: Path, fold: Fold, window: str = "full") -> SLIViT:
     """Return SLIViT of the plain recipe's sizes with the mean of slice logits for integrator."""
-    model = _with_backbone(read_start(start), fold, SLIViT)
+    model = with_backbone(read_start(start), fold, SLIViT, window=window)
     model.integrator = networks.SliceMean(model.feature_dim, len(fold.target.labels))
     return model
 
@@ -112,9 +112,12 @@ class Tiled(SLIViT):
 def original_tokens(task: Task) -> Result:
     """SLIViT with the tokens of the original: blocks of channels over all slices."""
     start, before = pretrain(task)
-    return _on_features(task, "original_tokens",
-                        _with_backbone(read_start(start), task.fold, Tiled, "channels_width"),
-                        before)
+    return on_features(task, "original_tokens", original(start, task.fold), before)
+
+
+def original(start: Path, fold: Fold, window: str = "full") -> SLIViT:
+    """Return SLIViT of the plain recipe's sizes with the tokens of the original."""
+    return with_backbone(read_start(start), fold, Tiled, "channels_width", window)
 
 
 def few_volumes(task: Task) -> Result:
@@ -126,16 +129,24 @@ def plain_random(task: Task) -> Result:
     """The plain recipe's integrator on a backbone of random weights, as few_volumes has it."""
     torch.manual_seed(task.seed)
     name = SMALLEST.split()[-1] if task.quick else _backbone_name()
-    model = _with_backbone(choose_start("none", name), task.fold, SLIViT)
-    return _on_features(task, "plain_random", model, 0.0)
+    model = with_backbone(choose_start("none", name), task.fold, SLIViT)
+    return on_features(task, "plain_random", model, 0.0)
 
 
-def _on_features(task: Task, method: str, model: SLIViT, before: float) -> Result:
-    """Train what follows the backbone as both recipes do, on stored features."""
+def on_features(task: Task, method: str, model: SLIViT, before: float) -> Result:
+    """Train what follows the backbone as both recipes do, on stored features.
+
+    Args:
+        task: what is asked.
+        method: in whose folder features are stored.
+        model: with the weights of its backbone.
+        before: seconds already spent.
+    """
     args = finetune.build_parser().parse_args(shlex.split(PLAIN_VOLUMES))
     start = time.process_time()
     recipe = Recipe(args.lr, min(task.b_size, args.b_size), task.epochs(args.n_epochs))
     folder = task.folder(method)
+    model.precision = getattr(torch, PRECISIONS[task.amp])
     scans = as_scans(task.fold)
     options = FeatureOptions(1 if task.quick else args.feature_augments, scans.augmentation,
                              recipe.b_size, task.seed)
@@ -147,13 +158,23 @@ def _on_features(task: Task, method: str, model: SLIViT, before: float) -> Resul
     return Result(pred, count(model), before + time.process_time() - start)
 
 
-def _with_backbone(start: PretrainedBackbone, fold: Fold, kind: type[SLIViT],
-                   token: str | None = None) -> SLIViT:
+def with_backbone(start: PretrainedBackbone, fold: Fold, kind: type[SLIViT],
+                  token: str | None = None, window: str = "full") -> SLIViT:
+    """Return SLIViT of the plain recipe's sizes on a backbone's weights.
+
+    Args:
+        start: the weights.
+        fold: whose labels and slices it is for.
+        kind: SLIViT, or one with other tokens.
+        token: of config.IntegratorConfig; None for the recipe's.
+        window: of config.Preprocess.
+    """
     args = finetune.build_parser().parse_args(shlex.split(_sizes()))
     config = integrator_config(args)
     if token is not None:
         config = dataclasses.replace(config, token=token)
-    preprocess = Preprocess(_size(), "full", start.mean, start.std, n_slices=28)
+    preprocess = Preprocess(_size(), window, start.mean, start.std,
+                            n_slices=fold.scans.scans.shape[1])
     model = kind(start.backbone, len(fold.target.labels), preprocess, config)
     start.load_into(model.backbone)
     return model
@@ -195,7 +216,7 @@ def volume_network(task: Task, method: str, make: Callable[[], nn.Module], recip
                                  b_size=min(task.b_size, recipe.b_size))
     start = time.process_time()
     torch.manual_seed(task.seed)
-    model = networks.DenseClassifier(make(), preprocess)
+    model = networks.DenseClassifier(make(), preprocess, getattr(torch, PRECISIONS[task.amp]))
     pred = networks.train(model, task.fold, model.preprocess, recipe, task.seed,
                           task.folder(method))
     return Result(pred, count(model), time.process_time() - start)

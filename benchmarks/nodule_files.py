@@ -22,6 +22,19 @@ def write_images(fold: Fold, folder: Path, shared: Path) -> Path:
     return write_table(table, paths, IMAGE_LABELS, folder / "images.csv")
 
 
+def write_unlabelled(fold: Fold, folder: Path, shared: Path) -> Path:
+    """Write the table of what a fold may learn from without labels: volumes, and images as such.
+
+    Indeterminate nodules, of which there are images alone, are volumes of one slice.
+    """
+    table = image_table(fold, ())
+    paths = [save(shared / f"{nodule}_volume.npy", fold.scans.scans[row]) if of_volume else
+             save(shared / f"{nodule}_one_slice.npy", fold.images.scans[row][None])
+             for row, nodule, of_volume in zip(table["row"], table["nodule"], table["of_volume"],
+                                               strict=True)]
+    return write_table(table, paths, (), folder / "unlabelled.csv")
+
+
 def write_scans(fold: Fold, folder: Path, shared: Path) -> Path:
     """Write the table of a fold's scans, for a script; the scans go to `shared`, once."""
     rows = fold.rows(*SPLITS)

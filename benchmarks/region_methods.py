@@ -1,11 +1,7 @@
 """Methods that tell which regions of the brain a crop holds (benchmarks.regions)."""
 
 import dataclasses
-import hashlib
-import json
 import shlex
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +13,13 @@ from benchmarks.methods import FEW, FEW_VOLUMES, NARROW, RESNET, volume_network
 from benchmarks.nodule_files import save, write_table
 from benchmarks.nodules import Fold
 from benchmarks.region_crops import CROPS
-from benchmarks.tasks import QUICK, SMALLEST, Method, Result, Task, run_on
+from benchmarks.tasks import QUICK, SMALLEST, Method, Result, Task, run_on, trained_once
 from slivit.cli.parser import read_recipe
 from slivit.config import Augmentation, Preprocess
 from slivit.data.scan_table import SPLITS
 from slivit.data.transforms import to_uint8, window_range
 from slivit.training.self_supervised.method import SelfSupervisedMethod
 from slivit.training.self_supervised.vicreg import VICReg
-from slivit.utils.files import write_json
 
 WINDOW, AUGMENTATION = "percentile", Augmentation(flips="", jitter=1.0)  # sides are not alike
 COMMON = "--flips none --jitter 1 --n_cpu 0 --gpu_id cpu --quiet --overwrite"
@@ -36,9 +31,11 @@ WHOLE = ("--img_size 64 --token pool --backbone convnext_atto --weights none --n
 RATE = "--lr 1e-3 --bb_lr 1e-3"  # of two tried in benchmarks.regions_search, the better
 IMAGES = ("--img_size 64 --window full --backbone convnext_atto_bn --weights none --drop_path 0 "
           "--n_epochs 3 --patience 0 --b_size 32 --lr 2e-3 --select loss")
+AMP = "bf16"  # of all methods, on every machine
 SMALL = "--img_size 32"  # in a quick run
 SSL = ("--task ssl --img_size 64 --backbone convnext_atto_bn --weights none --drop_path 0 "
        f"--window {WINDOW} --n_epochs 5 --b_size 8 --slices_per_volume 8 --lr 1e-3")
+THEN = f"{IMAGES} --lr 5e-4"  # after SSL
 SHOWN = 20  # one of so many unlabelled crops shows the loss
 STEP = 2  # of a crop's slices, every second one is an image
 FROZEN = " ".join(read_recipe("plain_volumes"))  # the recommended recipe, but for what is outlines'
@@ -69,6 +66,58 @@ def few_volumes_slices(task: Task) -> Result:
     backbone, before = supervised_backbone(task)
     return fine_tune(task, "few_volumes_slices", f"{FEW} --img_size 64 --bb_path "
                      f"{shlex.quote(str(backbone))}", before)
+
+
+def original_tokens(task: Task) -> Result:
+    """The same backbone with the tokens of the original: blocks of channels over all slices."""
+    backbone, before = supervised_backbone(task)
+    return methods.on_features(task, "original_tokens",
+                               methods.original(backbone, task.fold, WINDOW), before)
+
+
+def mean_logits(task: Task) -> Result:
+    """The same backbone without the integrator: a linear classifier of each slice, averaged."""
+    backbone, before = supervised_backbone(task)
+    return methods.on_features(task, "mean_logits",
+                               methods.slice_mean(backbone, task.fold, WINDOW), before)
+
+
+def ssl_few(task: Task) -> Result:
+    """The recipe for few volumes on a backbone that has learned from the pool without labels."""
+    backbone, before = self_supervised_backbone(task)
+    return fine_tune(task, "ssl_few", f"{FEW} --img_size 64 --bb_path "
+                     f"{shlex.quote(str(backbone))}", before)
+
+
+def ssl_frozen(task: Task) -> Result:
+    """SLIViT on that backbone, frozen."""
+    backbone, before = self_supervised_backbone(task)
+    return fine_tune(task, "ssl_frozen", f"{FROZEN} --bb_path {shlex.quote(str(backbone))}", before)
+
+
+def ssl_slices_few(task: Task) -> Result:
+    """The recipe for few volumes, after that backbone has learned the slices' labels too."""
+    backbone, before = both_ways(task)
+    return fine_tune(task, "ssl_slices_few", f"{FEW} --img_size 64 --bb_path "
+                     f"{shlex.quote(str(backbone))}", before)
+
+
+def ssl_slices(task: Task) -> Result:
+    """SLIViT on the backbone of ssl_slices_few, frozen."""
+    backbone, before = both_ways(task)
+    return fine_tune(task, "ssl_slices", f"{FROZEN} --bb_path {shlex.quote(str(backbone))}", before)
+
+
+def both_ways(task: Task, then: str = THEN) -> tuple[Path, float]:
+    """Return a backbone that has learned without labels, then from slices, and seconds.
+
+    Args:
+        task: what is asked.
+        then: flags of bb_train.py for the slices, with the epochs for 800 crops.
+    """
+    start, before = self_supervised_backbone(task)
+    backbone, seconds = supervised_backbone(task, then, start)
+    return backbone, before + seconds
 
 
 def probe_random(task: Task) -> Result:
@@ -115,26 +164,30 @@ def self_supervised_backbone(task: Task, flags: str = SSL,
                              method: type[SelfSupervisedMethod] = VICReg) -> tuple[Path, float]:
     """Return a backbone that bb_train.py has trained on the pool without labels, and seconds.
 
-    The pool is all crops of the left hemisphere that are not scored; one of twenty shows the loss.
-    A backbone is trained once for a seed and method.
+    A backbone is trained once for a seed and method; one of twenty crops shows the loss.
 
     Args:
         task: what is asked.
         flags: of bb_train.py.
         method: of learning without labels.
     """
-    table = task.fold.scans.table
-    rows = np.flatnonzero((table["hemisphere"] == "left") & (task.fold.split != "test"))
-    split = np.where(np.arange(len(rows)) % SHOWN, "train", "val")
-    crops = table.loc[rows].assign(Split=split)
-    settings = f"{flags} {COMMON} --seed {task.seed}"
+    settings = f"{flags} {COMMON} --seed {task.seed} --amp {task.amp}"
     settings += f" {SMALLEST}_bn {SMALL} {QUICK}" if task.quick else ""
-    return _trained_once(task, settings, "self_supervised_backbones", lambda folder: write_table(
-        crops, list(map(Path, crops["path"])), (), folder / "volumes.csv"),
-        [crops["path"].tolist(), split.tolist(), *[method.name] * (method is not VICReg)], method)
+    scans = task.fold.scans.table["path"][task.fold.split != "test"].tolist()
+    return trained_once(task, settings, "self_supervised_backbones",
+                        lambda folder: write_pool(task.fold, folder), [method.name, scans], method)
 
 
-def supervised_backbone(task: Task, images: str = IMAGES) -> tuple[Path, float]:
+def write_pool(fold: Fold, folder: Path) -> Path:
+    """Write the table of the pool's crops that are not scored, for bb_train.py."""
+    table = fold.scans.table
+    crops = table[(table["hemisphere"] == "left") & (fold.split != "test")]
+    crops = crops.assign(Split=np.where(np.arange(len(crops)) % SHOWN, "train", "val"))
+    return write_table(crops, list(map(Path, crops["path"])), (), folder / "volumes.csv")
+
+
+def supervised_backbone(task: Task, images: str = IMAGES, start: Path | None = None
+                        ) -> tuple[Path, float]:
     """Return a backbone that bb_train.py has trained on slices of the labelled crops, and seconds.
 
     Each slice has the labels of its crop, whatever the slice itself shows. A backbone is trained
@@ -143,40 +196,16 @@ def supervised_backbone(task: Task, images: str = IMAGES) -> tuple[Path, float]:
     Args:
         task: what is asked.
         images: flags of bb_train.py, with the epochs for 800 crops.
+        start: a backbone to start from, instead of random weights.
     """
     usual = bb_train.build_parser().parse_args(shlex.split(images)).n_epochs
-    settings = f"{images} {COMMON} --seed {task.seed} --n_epochs {task.epochs(usual)}"
+    settings = (f"{images} {COMMON} --seed {task.seed} --n_epochs {task.epochs(usual)} "
+                f"--amp {task.amp}")
     settings += f" {SMALLEST}_bn {SMALL} {QUICK}" if task.quick else ""
-    return _trained_once(task, settings, "supervised_backbones", lambda folder: write_slices(
+    settings += f" --weights {shlex.quote(str(start))}" if start else ""
+    return trained_once(task, settings, "supervised_backbones", lambda folder: write_slices(
         task.fold, folder, task.scratch / "slices"),
         [task.fold.scans.table["path"].tolist(), task.fold.split.tolist(), STEP])
-
-
-def _trained_once(task: Task, settings: str, kind: str, write: Callable[[Path], Path],
-                  scans: list, method: type[SelfSupervisedMethod] = VICReg) -> tuple[Path, float]:
-    """Return the backbone of bb_train.py, run where it has not been yet, and seconds.
-
-    Args:
-        task: what is asked.
-        settings: flags.
-        kind: folder of such backbones.
-        write: writes the table into a folder; returns its path.
-        scans: what the table says, by which backbones are told apart.
-        method: of learning without labels, where the flags ask for it.
-    """
-    digest = hashlib.sha256(f"{settings} {scans}".encode()).hexdigest()
-    folder = task.scratch / kind / f"seed_{task.seed}_{digest[:12]}"
-    path, done = folder / "run" / "backbone.safetensors", folder / "done.json"
-    if done.exists():
-        return path, json.loads(done.read_text(encoding="utf-8"))["seconds"]
-    table = write(folder)
-    start = time.process_time()
-    bb_train.main(["--meta_csv", str(table), *shlex.split(settings), "--out_dir",
-                   str(path.parent), "--amp", task.amp], method)
-    seconds = time.process_time() - start
-    (path.parent / "last.pt").unlink()
-    write_json(done, {"settings": settings, "seconds": seconds})
-    return path, seconds
 
 
 def write_slices(fold: Fold, folder: Path, shared: Path) -> Path:
@@ -197,17 +226,24 @@ def write_slices(fold: Fold, folder: Path, shared: Path) -> Path:
                        folder / "images.csv")
 
 
-_INPUT = f"{VOLUMES} {COMMON}; {CROPS}"
-_OWN_VOXELS = f"{AUGMENTATION}; {CROPS}"
+READ = f"{VOLUMES} {COMMON} --amp {AMP}; {CROPS}"  # how scripts see the crops
+OWN_VOXELS = f"{AUGMENTATION}, {AMP}; {CROPS}"  # how 3D networks do
+_FEW_64 = f"{FEW} --img_size 64 {READ}"
+_SLICES, _THEN = (f"one slice of {STEP}: {flags}; then " for flags in (IMAGES, THEN))
 METHODS = {
-    "end_to_end": Method(end_to_end, f"{WHOLE} {RATE} {_INPUT}"),
-    "supervised_slices": Method(supervised_slices, f"one slice of {STEP}: {IMAGES}; then {FROZEN} "
-                                f"{_INPUT}"),
-    "few_volumes": Method(few_volumes, f"{FEW_VOLUMES} {_INPUT}"),
-    "few_volumes_slices": Method(few_volumes_slices, f"one slice of {STEP}: {IMAGES}; then {FEW} "
-                                 f"--img_size 64 {_INPUT}"),
+    "end_to_end": Method(end_to_end, f"{WHOLE} {RATE} {READ}"),
+    "supervised_slices": Method(supervised_slices, f"{_SLICES}{FROZEN} {READ}"),
+    "few_volumes": Method(few_volumes, f"{FEW_VOLUMES} {READ}"),
+    "few_volumes_slices": Method(few_volumes_slices, _SLICES + _FEW_64),
+    "ssl_few": Method(ssl_few, f"{SSL}; {_FEW_64}"),
+    "ssl_frozen": Method(ssl_frozen, f"{SSL}; {FROZEN} {READ}"),
+    "ssl_slices_few": Method(ssl_slices_few, f"{SSL}; {_THEN}{_FEW_64}"),
+    "ssl_slices": Method(ssl_slices, f"{SSL}; {_THEN}{FROZEN} {READ}"),
+    "original_tokens": Method(original_tokens, f"{_SLICES}{FROZEN} (token channels_width) {READ}",
+                              sizes=(800,)),
+    "mean_logits": Method(mean_logits, f"{_SLICES}{FROZEN} (mean of logits) {READ}", sizes=(800,)),
     "probe_random": Method(probe_random, f"{probes.RANDOM}, {probes.LOGISTIC}; {CROPS}"),
-    "resnet18_narrow": Method(resnet18_narrow, f"widths {NARROW}, {RESNET}, {_OWN_VOXELS}"),
+    "resnet18_narrow": Method(resnet18_narrow, f"widths {NARROW}, {RESNET}, {OWN_VOXELS}"),
     "densenet": Method(densenet, f"16 features, growth 12, blocks (3, 6, 12, 8), {DENSENET}, "
-                       f"{_OWN_VOXELS}"),
+                       f"{OWN_VOXELS}"),
 }

@@ -31,7 +31,7 @@ from benchmarks import job_options, jobs, region_crops
 from benchmarks.jobs import Benchmark, Done, Job
 from benchmarks.nodules import LEFT_OUT, Fold, Nodules
 from benchmarks.region_crops import CROPS, REGIONS, TEMPLATES, Crops
-from benchmarks.region_methods import AUGMENTATION, METHODS
+from benchmarks.region_methods import AMP, AUGMENTATION, METHODS
 from benchmarks.region_summary import draw_crops, summarise
 from benchmarks.tasks import Task
 from slivit.cli import types
@@ -110,7 +110,8 @@ def make_task(job: Job, scratch: Path, quick: bool) -> Task:
 def task_of(fold: Fold, job: Job, scratch: Path, quick: bool) -> Task:
     """Return the task of a fold: the fewer crops, the more epochs and the smaller batches."""
     return Task(fold, job.seed, scratch, quick, fold, f"seed_{job.seed}_n_{job.size}",
-                stretch=(MOST / job.size) ** 0.5, b_size=max(SMALLEST_BATCH, job.size // 8))
+                stretch=(MOST / job.size) ** 0.5, b_size=max(SMALLEST_BATCH, job.size // 8),
+                amp="off" if quick else AMP)
 
 
 BENCHMARK = Benchmark("regions", METHODS, make_task, n_folds=1, sizes=SIZES)

@@ -23,30 +23,25 @@ if __name__ == "__main__":  # before the imports, which take seconds
 import numpy as np
 import pandas as pd
 
-from benchmarks import job_options, jobs, networks, regions
-from benchmarks.candidates.masked import Masked
-from benchmarks.candidates.order import Order
+from benchmarks import job_options, jobs, networks, region_methods, regions
 from benchmarks.jobs import Benchmark, Done, Job
 from benchmarks.methods import DENSENET, FEW, NARROW, RESNET, volume_network
 from benchmarks.nodules import LEFT_OUT
-from benchmarks.region_crops import CROPS, REGIONS
+from benchmarks.region_crops import REGIONS
 from benchmarks.region_methods import (
-    AUGMENTATION,
-    COMMON,
     FROZEN,
     IMAGES,
     METHODS,
     NATIVE,
+    OWN_VOXELS,
+    READ,
     SSL,
-    VOLUMES,
     WHOLE,
     fine_tune,
-    self_supervised_backbone,
     supervised_backbone,
 )
 from benchmarks.region_summary import score
 from benchmarks.tasks import Method, Result, Task
-from slivit.training.self_supervised.vicreg import VICReg
 from slivit.utils.errors import run_script
 from slivit.utils.files import atomic_write
 
@@ -55,10 +50,7 @@ N_SCORED = 400  # crops
 END_TO_END = {f"end_to_end_lr{k}": f"{WHOLE} --lr {k}e-4 --bb_lr {k}e-4" for k in (3, 5, 10, 20)}
 SLICES = {"slices": IMAGES, "slices_e6": f"{IMAGES} --n_epochs 6",
           "slices_lr1": f"{IMAGES} --lr 1e-3", "slices_lr4": f"{IMAGES} --lr 4e-3"}
-SSL_METHODS = {"ssl": VICReg, "ssl_masked": Masked, "ssl_order": Order}
-SSL_THEN = {"frozen": FROZEN, "few": f"{FEW} --img_size 64"}
-FROM_SSL = {f"{name}_{then}": (method, flags) for name, method in SSL_METHODS.items()
-            for then, flags in SSL_THEN.items()}
+BOTH_WAYS = {f"ssl_slices_lr{k}_few": f"{IMAGES} --lr {k}e-4" for k in (2, 5, 20)}
 NETWORKS = {f"{network}_lr{k}_e{epochs}": dataclasses.replace(usual, lr=k * 1e-3, n_epochs=epochs)
             for network, usual in (("resnet18", RESNET), ("densenet", DENSENET))
             for k in (1, 2, 4, 8) for epochs in (8, 14)}
@@ -75,22 +67,15 @@ def slices(name: str, task: Task) -> Result:
     return fine_tune(task, name, f"{FROZEN} --bb_path {shlex.quote(str(backbone))}", before)
 
 
-def without_labels(name: str, task: Task) -> Result:
-    """Pre-train on the pool without labels, then with one of FROM_SSL."""
-    method, flags = FROM_SSL[name]
-    backbone, before = self_supervised_backbone(task, method=method)
-    return fine_tune(task, name, f"{flags} --bb_path {shlex.quote(str(backbone))}", before)
+def both_ways(name: str, task: Task) -> Result:
+    """Pre-train on the pool without labels, then on slices with one of BOTH_WAYS."""
+    backbone, before = region_methods.both_ways(task, BOTH_WAYS[name])
+    return fine_tune(task, name, f"{FEW} --img_size 64 --bb_path {shlex.quote(str(backbone))}",
+                     before)
 
 
-def without_labels_settings(name: str) -> str:
-    """Return the settings of one of FROM_SSL; VICReg, the product's method, is not named."""
-    method, flags = FROM_SSL[name]
-    by = "" if method is VICReg else f" by {method.name}"
-    return f"{SSL}{by}; {flags} {VOLUMES} {COMMON}; {CROPS}"
-
-
-def few(name: str, task: Task) -> Result:
-    """The recipe for few volumes, on random weights or on slices of the labelled crops."""
+def as_it_is(name: str, task: Task) -> Result:
+    """A method of benchmarks.regions as it is."""
     return METHODS[name].run(task)
 
 
@@ -113,16 +98,15 @@ def make_task(job: Job, scratch: Path, quick: bool) -> Task:
 
 
 BENCHMARK = Benchmark("regions_search", {
-    **{name: Method(functools.partial(end_to_end, name), f"{flags} {VOLUMES} {COMMON}; {CROPS}")
+    **{name: Method(functools.partial(end_to_end, name), f"{flags} {READ}")
        for name, flags in END_TO_END.items()},
-    **{name: Method(functools.partial(slices, name), f"{flags}; {FROZEN} {VOLUMES} {COMMON}; "
-                                                     f"{CROPS}")
+    **{name: Method(functools.partial(slices, name), f"{flags}; {FROZEN} {READ}")
        for name, flags in SLICES.items()},
-    **{name: Method(functools.partial(without_labels, name), without_labels_settings(name))
-       for name in FROM_SSL},
-    **{name: Method(functools.partial(few, name), METHODS[name].settings)
-       for name in ("few_volumes", "few_volumes_slices")},
-    **{name: Method(functools.partial(network, name), f"{recipe}, {AUGMENTATION}; {CROPS}")
+    **{name: Method(functools.partial(both_ways, name), f"{SSL}; {flags}; {FEW} {READ}")
+       for name, flags in BOTH_WAYS.items()},
+    **{name: Method(functools.partial(as_it_is, name), METHODS[name].settings)
+       for name in ("few_volumes", "few_volumes_slices", "ssl_few", "ssl_frozen")},
+    **{name: Method(functools.partial(network, name), f"{recipe}, {OWN_VOXELS}")
        for name, recipe in NETWORKS.items()}}, make_task, n_folds=1, sizes=SIZES)
 
 

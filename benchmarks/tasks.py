@@ -1,5 +1,6 @@
 """What a method is asked and what it answers; the scripts as methods run them."""
 
+import hashlib
 import json
 import shlex
 import time
@@ -17,6 +18,8 @@ from benchmarks.networks import CPU
 from benchmarks.nodules import Fold
 from slivit.checkpoints.trained import load_trained
 from slivit.cli.parser import read_recipe
+from slivit.training.self_supervised.method import SelfSupervisedMethod
+from slivit.training.self_supervised.vicreg import VICReg
 from slivit.utils.cells import read_table
 from slivit.utils.files import write_json
 
@@ -92,6 +95,7 @@ class Method:
         pretrained: whether it starts from the plain recipe's backbone of its fold and seed.
         folds: the only ones it is run on; None for all.
         seeds: the only ones, such as 0 where nothing is random; None for all.
+        sizes: the only numbers of volumes to learn from; None for all.
     """
 
     run: Callable[[Task], Result]
@@ -99,6 +103,7 @@ class Method:
     pretrained: bool = False
     folds: tuple[int, ...] | None = None
     seeds: tuple[int, ...] | None = None
+    sizes: tuple[int, ...] | None = None
 
 
 def pretrain(task: Task) -> tuple[Path, float]:
@@ -120,6 +125,33 @@ def pretrain(task: Task) -> tuple[Path, float]:
     seconds = time.process_time() - start
     (path.parent / "last.pt").unlink()
     write_json(done, {"flags": flags, "seconds": seconds})
+    return path, seconds
+
+
+def trained_once(task: Task, settings: str, kind: str, write: Callable[[Path], Path],
+                 scans: list, method: type[SelfSupervisedMethod] = VICReg) -> tuple[Path, float]:
+    """Return the backbone of bb_train.py, run where it has not been yet, and seconds.
+
+    Args:
+        task: what is asked.
+        settings: flags.
+        kind: folder of such backbones.
+        write: writes the table into a folder; returns its path.
+        scans: what the table says, by which backbones are told apart.
+        method: of learning without labels, where the flags ask for it.
+    """
+    digest = hashlib.sha256(f"{settings} {scans}".encode()).hexdigest()
+    folder = task.scratch / kind / f"seed_{task.seed}_{digest[:12]}"
+    path, done = folder / "run" / "backbone.safetensors", folder / "done.json"
+    if done.exists():
+        return path, json.loads(done.read_text(encoding="utf-8"))["seconds"]
+    table = write(folder)
+    start = time.process_time()
+    bb_train.main(["--meta_csv", str(table), *shlex.split(settings), "--out_dir",
+                   str(path.parent)], method)
+    seconds = time.process_time() - start
+    (path.parent / "last.pt").unlink()
+    write_json(done, {"settings": settings, "seconds": seconds})
     return path, seconds
 
 
