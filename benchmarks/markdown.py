@@ -30,12 +30,23 @@ NAMES = {
     "plain_random": "plain recipe's integrator, random backbone",
     "probe_random": "logistic regression, features of a random `convnext_atto_bn`",
     "probe_few_images": "plain recipe, logistic regression, images of the same patients alone",
+    "few_images": "few volumes: linear integrator, images of the same nodules",
+    "ssl_few": "few volumes: linear integrator, pre-trained without labels",
+    "ssl_few_images": "few volumes: linear integrator, pre-trained without labels, then on images "
+                      "of the same nodules",
     "together": "mean of the three networks' logits",
 }
 REGION_NAMES = NAMES | {  # of benchmarks.regions
     "end_to_end": "SLIViT from random weights, end to end",
     "supervised_slices": "SLIViT, pre-trained on slices of the labelled crops",
-    "few_volumes_slices": "**SLIViT, few volumes**: linear integrator, the same backbone",
+    "few_volumes_slices": "linear integrator, pre-trained on slices of the labelled crops",
+    "few_volumes": "linear integrator, random backbone",
+    "ssl_few": "**linear integrator, pre-trained without labels**",
+    "ssl_frozen": "SLIViT, pre-trained without labels",
+    "ssl_slices_few": "linear integrator, pre-trained without labels, then on slices",
+    "ssl_slices": "SLIViT, pre-trained without labels, then on slices",
+    "original_tokens": "SLIViT with the original's tokens, pre-trained on slices",
+    "mean_logits": "SLIViT without integrator (mean of slice logits), pre-trained on slices",
 }
 
 

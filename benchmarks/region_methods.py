@@ -18,8 +18,6 @@ from slivit.cli.parser import read_recipe
 from slivit.config import Augmentation, Preprocess
 from slivit.data.scan_table import SPLITS
 from slivit.data.transforms import to_uint8, window_range
-from slivit.training.self_supervised.method import SelfSupervisedMethod
-from slivit.training.self_supervised.vicreg import VICReg
 
 WINDOW, AUGMENTATION = "percentile", Augmentation(flips="", jitter=1.0)  # sides are not alike
 COMMON = "--flips none --jitter 1 --n_cpu 0 --gpu_id cpu --quiet --overwrite"
@@ -160,22 +158,17 @@ def write_crops(fold: Fold, folder: Path) -> Path:
                        folder / "scans.csv")
 
 
-def self_supervised_backbone(task: Task, flags: str = SSL,
-                             method: type[SelfSupervisedMethod] = VICReg) -> tuple[Path, float]:
+def self_supervised_backbone(task: Task) -> tuple[Path, float]:
     """Return a backbone that bb_train.py has trained on the pool without labels, and seconds.
 
-    A backbone is trained once for a seed and method; one of twenty crops shows the loss.
-
-    Args:
-        task: what is asked.
-        flags: of bb_train.py.
-        method: of learning without labels.
+    The pool is all crops of the left hemisphere that are not scored; one of twenty shows the loss.
+    A backbone is trained once for a seed.
     """
-    settings = f"{flags} {COMMON} --seed {task.seed} --amp {task.amp}"
+    settings = f"{SSL} {COMMON} --seed {task.seed} --amp {task.amp}"
     settings += f" {SMALLEST}_bn {SMALL} {QUICK}" if task.quick else ""
     scans = task.fold.scans.table["path"][task.fold.split != "test"].tolist()
     return trained_once(task, settings, "self_supervised_backbones",
-                        lambda folder: write_pool(task.fold, folder), [method.name, scans], method)
+                        lambda folder: write_pool(task.fold, folder), scans)
 
 
 def write_pool(fold: Fold, folder: Path) -> Path:

@@ -15,7 +15,12 @@ from slivit.metrics.evaluation import N_BOOT
 from slivit.report.plots.style import new_panels, save_figure
 from slivit.utils.files import atomic_write
 
-OURS = "supervised_slices"  # of whose scores those of the others are subtracted
+OURS = "ssl_few"  # from whose scores those of the others are subtracted
+PARTS = (("supervised_slices", "end_to_end"), ("supervised_slices", "mean_logits"),
+         ("supervised_slices", "original_tokens"), ("ssl_slices", "supervised_slices"),
+         ("ssl_slices", "end_to_end"), ("supervised_slices", "densenet"),
+         ("ssl_slices", "densenet"), ("ssl_slices_few", "densenet"),
+         ("ssl_slices", "resnet18_narrow"))
 SCORE = "ROC-AUC, mean of eight labels and of seeds"
 
 # Of one training: ROC-AUC as the mean over labels, its replicates (N_BOOT,), ROC-AUC of each label.
@@ -23,14 +28,15 @@ Scored = tuple[float, np.ndarray, dict[str, float]]
 
 
 def summarise(jobs: list[Done], results: Path) -> str:
-    """Write regions.csv and regions.png from finished jobs; return the table as text.
+    """Write regions.csv, regions_parts.csv and regions.png of finished jobs; return it as text.
 
     A row is a method and a number of labelled crops. Its score is the mean over the labels of
     their ROC-AUCs, and over the seeds; `seed_sd` is the standard deviation over seeds, of which
     each has labelled crops and weights of its own. Intervals are of 2,000 draws of test crops, the
     same for all rows. `difference` is OURS's score less the method's, of the seeds that both have;
     `p` is the level at which its interval would just reach 0 (metrics.comparison.bootstrap_p),
-    and `p_holm` is Holm's correction over all rows.
+    and `p_holm` is Holm's correction over all rows. regions_parts.csv has the same of the pairs of
+    PARTS with most labelled crops.
     """
     cells: dict[tuple[str, int], dict[int, Scored]] = {}
     facts: dict[tuple[str, int], list[dict]] = {}
@@ -46,12 +52,19 @@ def summarise(jobs: list[Done], results: Path) -> str:
                            cells[method, size]),
              "minutes": np.mean([one["seconds"] for one in facts[method, size]]) / 60,
              **_label_means(cells[method, size])} for method, size in order]
-    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        row["p_holm"] = p
+    most = max(size for _, size in cells)
+    parts = [{"method": method, "without": other, "volumes": most,
+              **_difference(cells[method, most], cells[other, most])} for method, other in PARTS
+             if {(method, most), (other, most)} <= cells.keys()]
+    for several in (rows, parts):
+        for row, p in zip(several, holm([row["p"] for row in several]), strict=True):
+            row["p_holm"] = p
     results.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame(rows)
-    with atomic_write(results / "regions.csv") as part:
-        table.round(5).to_csv(part, index=False)
+    for name, content in (("regions", table), ("regions_parts", pd.DataFrame(parts))):
+        if len(content):
+            with atomic_write(results / f"{name}.csv") as part:
+                content.round(5).to_csv(part, index=False)
     draw(table, results / "regions.png", OURS, f"{SCORE}, 95 % interval")
     return as_text(rows, {}, f"{SCORE} (95 % interval)")
 

@@ -5,7 +5,7 @@
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":  # before the imports, which take seconds
@@ -15,7 +15,8 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
 import pandas as pd
 
-from benchmarks.markdown import REGION_NAMES, interval, markdown, name, p_value
+from benchmarks.markdown import interval, markdown, name, p_value
+from benchmarks.region_section import regions, without_labels
 from benchmarks.speed_section import speed
 from slivit.cli import types
 from slivit.data.named_sets import DATA_DIR
@@ -55,6 +56,7 @@ def section(results: Path) -> str:
     parts = [("accuracy.csv", accuracy), ("accuracy_seeds.csv", seeds),
              ("agreement.csv", agreement),
              ("learning_curve.csv", curve), ("regions.csv", regions),
+             ("without_labels.csv", without_labels),
              ("ratings_volumes.csv", ratings), ("search.csv", search),
              ("precision.csv", precision), ("speed_steps.csv", speed)]
     return "\n\n".join(make(results) for name, make in parts if (results / name).exists())
@@ -183,50 +185,6 @@ def _saving(other: str, row: dict) -> list[str]:
     return [*start, f"{'at most ' if row['at_least'] else ''}{row['needed']:,.0f}",
             f"{'at least ' if row['at_least'] else ''}{row['times_fewer']:.1f} "
             f"({low:.1f} to {high:.1f})"]
-
-
-def regions(results: Path) -> str:
-    """Return the tables and figures of the regions of a brain."""
-    table = pd.read_csv(results / "regions.csv")
-    ours = table[table["difference"].isna()]["method"].iloc[0]
-    sizes = sorted(table["volumes"].unique())
-    row_of = {(row.method, row.volumes): row for row in table.itertuples()}
-    methods = list(dict.fromkeys(table["method"]))
-
-    def rows(kept: list[str], cell: Callable) -> list[list[str]]:
-        return [[name(method, REGION_NAMES), *(cell(row_of[method, size]) if (method, size)
-                                               in row_of else "-" for size in sizes)]
-                for method in kept]
-
-    labels = list(table.columns[table.columns.get_loc("minutes") + 1:-1])
-    most = table[table["volumes"] == sizes[-1]]
-    return "\n\n".join([
-        "## On grey values",
-        "`python -m benchmarks.regions`: crops of 24 x 48 x 48 voxels of one T1 scan of a brain, "
-        "turned, of random gain and with noise; eight labels, each of which says whether a crop "
-        "holds a region of the AAL atlas. Crops to learn from are of the left hemisphere, the 400 "
-        "of the test are of the right one, mirrored. ROC-AUC as the mean of the eight labels and "
-        f"of {table['seeds'].max()} seeds, by the number of labelled crops (training and "
-        "validation together), with 95 % intervals over the test crops:",
-        markdown(["", *sizes], rows(methods, lambda row: interval(row, "roc_auc"))),
-        "![ROC-AUC by the number of labelled crops](../benchmarks/results/regions.png)",
-        f"ROC-AUC of \"{name(ours, REGION_NAMES)}\" minus that of the others, paired, with "
-        "p-values of the bootstrap over test crops after Holm's correction over the whole table:",
-        markdown(["", *sizes], rows(
-            [method for method in methods if method != ours], lambda row: "-" if pd.isna(
-                row.difference) else f"{interval(row, 'difference', sign=True)}, "
-                                     f"p {p_value(row.p_holm)}")),
-        f"Each label with {sizes[-1]} crops, the standard deviation of the mean over seeds, and "
-        "minutes on one core:",
-        markdown(["", *labels, "SD", "minutes"],
-                 [[name(row["method"], REGION_NAMES), *(f"{row[label]:.3f}" for label in labels),
-                   "-" if pd.isna(row["seed_sd"]) else f"{row['seed_sd']:.3f}",
-                   f"{row['minutes']:.1f}"] for _, row in most.iterrows()]),
-        "What this is not: there is one person, anatomy alone and no disease. Crops overlap, and "
-        "the halves of one brain are much alike, so the intervals say nothing about other people "
-        "or scanners. They are of the test crops alone; the standard deviation tells how much the "
-        "draw of labelled crops and weights matters.",
-        "![Crops and the regions they hold](../benchmarks/results/regions_crops.png)"])
 
 
 def ratings(results: Path) -> str:

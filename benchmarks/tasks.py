@@ -18,8 +18,6 @@ from benchmarks.networks import CPU
 from benchmarks.nodules import Fold
 from slivit.checkpoints.trained import load_trained
 from slivit.cli.parser import read_recipe
-from slivit.training.self_supervised.method import SelfSupervisedMethod
-from slivit.training.self_supervised.vicreg import VICReg
 from slivit.utils.cells import read_table
 from slivit.utils.files import write_json
 
@@ -129,7 +127,7 @@ def pretrain(task: Task) -> tuple[Path, float]:
 
 
 def trained_once(task: Task, settings: str, kind: str, write: Callable[[Path], Path],
-                 scans: list, method: type[SelfSupervisedMethod] = VICReg) -> tuple[Path, float]:
+                 scans: list) -> tuple[Path, float]:
     """Return the backbone of bb_train.py, run where it has not been yet, and seconds.
 
     Args:
@@ -138,7 +136,6 @@ def trained_once(task: Task, settings: str, kind: str, write: Callable[[Path], P
         kind: folder of such backbones.
         write: writes the table into a folder; returns its path.
         scans: what the table says, by which backbones are told apart.
-        method: of learning without labels, where the flags ask for it.
     """
     digest = hashlib.sha256(f"{settings} {scans}".encode()).hexdigest()
     folder = task.scratch / kind / f"seed_{task.seed}_{digest[:12]}"
@@ -147,8 +144,7 @@ def trained_once(task: Task, settings: str, kind: str, write: Callable[[Path], P
         return path, json.loads(done.read_text(encoding="utf-8"))["seconds"]
     table = write(folder)
     start = time.process_time()
-    bb_train.main(["--meta_csv", str(table), *shlex.split(settings), "--out_dir",
-                   str(path.parent)], method)
+    bb_train.main(["--meta_csv", str(table), *shlex.split(settings), "--out_dir", str(path.parent)])
     seconds = time.process_time() - start
     (path.parent / "last.pt").unlink()
     write_json(done, {"settings": settings, "seconds": seconds})

@@ -1,8 +1,6 @@
 """The methods of learning without labels that were tried beside the product's."""
 
 import math
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,14 +9,12 @@ import torch
 from helpers import BACKBONE, RUN_2D, preprocess
 
 import bb_train
-from benchmarks import region_methods, regions_search
 from benchmarks.candidates import masked, order
 from benchmarks.candidates.masked import Masked
 from benchmarks.candidates.order import Order
 from slivit.checkpoints.pretrained import read_start
 from slivit.models.backbone import BatchNorm, create_backbone
 from slivit.models.slivit import feature_maps
-from slivit.training.self_supervised.vicreg import VICReg
 
 SCRATCH = "convnext_zepto_rms_bn"
 
@@ -143,25 +139,3 @@ def test_two_steps_leave_a_backbone_that_finetune_reads(method, name, tmp_path):
     start.load_into(backbone)
     assert start.backbone == name
     assert not torch.equal(before, backbone.state_dict()["stem.0.weight"])
-
-
-def test_backbones_of_different_methods_are_kept_apart(tmp_path, monkeypatch):
-    calls = []
-
-    def train(argv, method):
-        calls.append(method)
-        out = Path(argv[argv.index("--out_dir") + 1])
-        out.mkdir(parents=True)
-        (out / "last.pt").touch()
-    monkeypatch.setattr(bb_train, "main", train)
-    table = pd.DataFrame({"nodule": ["a", "b"], "path": ["a.npy", "b.npy"],
-                          "hemisphere": ["left", "left"]})
-    fold = SimpleNamespace(scans=SimpleNamespace(table=table), split=np.array(["train", "val"]))
-    task = SimpleNamespace(fold=fold, seed=0, quick=True, scratch=tmp_path, amp="off")
-    paths = [region_methods.self_supervised_backbone(task, method=method)[0]
-             for method in (VICReg, Masked, Order, Masked)]
-    assert calls == [VICReg, Masked, Order] and len(set(paths)) == 3 and paths[1] == paths[3]
-    settings = {name: one.settings for name, one in regions_search.BENCHMARK.methods.items()}
-    assert settings["ssl_few"].startswith(f"{region_methods.SSL}; ")
-    assert settings["ssl_masked_few"].startswith(f"{region_methods.SSL} by masked; ")
-    assert {"ssl_order_few", "ssl_masked_frozen", "ssl_order_frozen"} < set(settings)

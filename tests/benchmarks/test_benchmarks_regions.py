@@ -191,7 +191,7 @@ def test_summary_compares_methods_on_the_same_draws(tmp_path):
     assert (tmp_path / "regions.png").exists() and "densenet" in text
     section = results.section(tmp_path)
     assert "## On grey values" in section and "there is one person" in section
-    assert "SLIViT, pre-trained on slices of the labelled crops | 0." in section
+    assert "linear integrator, pre-trained without labels** | 0." in section
     assert regions.summarise_found({}, tmp_path / "none") == "no training is finished"
 
 
