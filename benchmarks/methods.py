@@ -216,7 +216,7 @@ def volume_network(task: Task, method: str, make: Callable[[], nn.Module], recip
                                  b_size=min(task.b_size, recipe.b_size))
     start = time.process_time()
     torch.manual_seed(task.seed)
-    model = networks.DenseClassifier(make(), preprocess, getattr(torch, PRECISIONS[task.amp]))
+    model = networks.DenseClassifier(make(), preprocess)
     pred = networks.train(model, task.fold, model.preprocess, recipe, task.seed,
                           task.folder(method))
     return Result(pred, count(model), time.process_time() - start)

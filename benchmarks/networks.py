@@ -20,7 +20,6 @@ from slivit.training.losses import Objective
 from slivit.training.optim import parameter_groups
 from slivit.training.train_step import Phase
 from slivit.training.trainer import Outputs, fit
-from slivit.utils.precision import multiplying_in
 from slivit.utils.session import Session
 
 CPU = torch.device("cpu")
@@ -40,18 +39,17 @@ class Recipe:
 class DenseClassifier(nn.Module):
     """A network over whole scans, 3D of volumes or 2D of images: slices -> logits (B, K)."""
 
-    def __init__(self, network: nn.Module, preprocess: Preprocess,
-                 precision: torch.dtype = torch.float32) -> None:
+    def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
         super().__init__()
-        self.layout = (torch.channels_last_3d if preprocess.n_slices else torch.channels_last)
+        self.layout = (torch.contiguous_format if isinstance(network, DenseNet) else
+                       torch.channels_last_3d if preprocess.n_slices else torch.channels_last)
         self.network = network.to(memory_format=self.layout)
-        self.preprocess, self.precision = preprocess, precision
+        self.preprocess = preprocess
 
     def forward(self, slices: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Return the logits (B, K) of volumes, or of images, which have no mask; see SLIViT."""
         scans = slices.float() / 255 if mask is None else dense_volumes(slices, mask)
-        with multiplying_in(self.precision, scans.device):
-            return self.network(scans.contiguous(memory_format=self.layout)).float()
+        return self.network(scans.contiguous(memory_format=self.layout))
 
 
 def dense_volumes(slices: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -41,7 +41,7 @@ from benchmarks.candidates.order import Order
 from benchmarks.jobs import Job
 from benchmarks.nodule_files import write_unlabelled
 from benchmarks.nodules import Fold, as_scans
-from benchmarks.region_methods import AMP, SSL, write_pool
+from benchmarks.region_methods import AMP, UNLABELLED, write_pool
 from benchmarks.region_methods import COMMON as REGIONS_COMMON
 from slivit.checkpoints.pretrained import input_statistics
 from slivit.cli import types
@@ -154,7 +154,7 @@ def _start(bed: str, method: str, args: argparse.Namespace) -> None:
 def flags_of(bed: str, method: str) -> str:
     """Return the flags of bb_train.py."""
     n_epochs = round(BEDS[bed].n_epochs * SHARE[method])
-    return f"{SSL} {BEDS[bed].flags} --seed {SEED} --amp {AMP} --n_epochs {n_epochs}"
+    return f"{UNLABELLED} {BEDS[bed].flags} --seed {SEED} --amp {AMP} --n_epochs {n_epochs}"
 
 
 def run_job(bed: str, method: str, scratch: Path) -> None:
@@ -206,7 +206,8 @@ def score(state: dict[str, torch.Tensor], fold: Fold, bed: Bed) -> dict[str, flo
     """
     folds = {size: bed.few(fold, size) for size in bed.labelled}
     rows = np.unique(np.concatenate([few.rows("train", "test") for few in folds.values()]))
-    name = shlex.split(SSL)[shlex.split(SSL).index("--backbone") + 1]
+    words = shlex.split(UNLABELLED)
+    name = words[words.index("--backbone") + 1]
     preprocess = Preprocess(SIZE, bed.window, *input_statistics(name),
                             n_slices=fold.scans.scans.shape[1])
     labels = fold.target.labels

@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from slivit.checkpoints import checkpoint
+from slivit.checkpoints.checkpoint import CheckpointHeader
 from slivit.checkpoints.convnext_formats import recognise
 from slivit.checkpoints.convnext_sizes import body, shapes_of
 from slivit.checkpoints.hub import TIMEOUT, local_file, title_of
 from slivit.checkpoints.model_card import named_data
+from slivit.checkpoints.patient_key import KEY_FILE, known_patients
 from slivit.checkpoints.tensor_files import (
     PICKLE,
     ZIP,
@@ -50,6 +52,7 @@ class PretrainedBackbone:
         state: tensors in timm's names, of a file.
         n_classes: outputs of the file's classifier; 0 for none.
         trained_on: what the weights were trained on, as reports say it; None for random ones.
+        card: of a file of this project, its header.
     """
 
     backbone: str
@@ -59,6 +62,25 @@ class PretrainedBackbone:
     state: dict[str, torch.Tensor] | None = None
     n_classes: int = 0
     trained_on: str | None = None
+    card: CheckpointHeader | None = None
+
+    def warn_of_seen(self, patients: set[str]) -> None:
+        """Warn if the weights were trained on some of the patients who are to be predicted.
+
+        Args:
+            patients: of the test split.
+        """
+        if self.card is None or not patients:
+            return
+        seen = known_patients(patients, self.card.data, Path(self.source))
+        if seen is None:
+            LOG.info("cannot tell whether patients of test were in the backbone's training: the %s "
+                     "of that run is not in the folder of %s", KEY_FILE, self.source)
+        elif seen:
+            LOG.warning("warning: %d of %d patients of test have ids that also appear in the "
+                        "training or validation data of the backbone %s; if they are the same "
+                        "people, the scores on test are too optimistic", len(seen), len(patients),
+                        self.source)
 
     def load_into(self, backbone: nn.Module) -> None:
         """Give the weights to a backbone of `create_backbone`; log what becomes of a classifier.
@@ -117,6 +139,7 @@ def read_start(path: Path, name: str | None = None) -> PretrainedBackbone:
     if name is not None:
         check_name(name)
     check_file(path, "weights")
+    card = None
     if _has_card(path):
         card, state = checkpoint.read(path)
         backbone, title, trained_on = card.backbone, "backbone of this project", named_data(card)
@@ -142,7 +165,7 @@ def read_start(path: Path, name: str | None = None) -> PretrainedBackbone:
     LOG.info("%s: %s, %s, %s, %s", path, title, name or backbone,
              f"{n_classes} classes" if n_classes else "no classifier", _input_text(mean, std))
     return PretrainedBackbone(name or backbone, tuple(mean), tuple(std), str(path), state,
-                              n_classes, trained_on)
+                              n_classes, trained_on, card)
 
 
 def _has_card(path: Path) -> bool:

@@ -28,7 +28,7 @@ def bed(tmp_path, monkeypatch):
             fold, folder, folder / "scans"), lambda fold, size: fold,
         "--n_cpu 0 --gpu_id cpu --quiet --overwrite --flips hv --jitter 0", 2, "full", (30,))
     monkeypatch.setitem(without_labels.BEDS, "outlines", one)
-    monkeypatch.setattr(without_labels, "SSL", without_labels.SSL.replace(
+    monkeypatch.setattr(without_labels, "UNLABELLED", without_labels.UNLABELLED.replace(
         "--window percentile --", "--window full --").replace("atto_bn", "zepto_rms_bn"))
     monkeypatch.setattr(without_labels, "AMP", "off")
     return one

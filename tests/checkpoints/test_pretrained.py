@@ -5,6 +5,7 @@ import json
 import time
 import urllib.error
 import urllib.request
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -16,7 +17,13 @@ from transformers import ConvNextConfig, ConvNextForImageClassification
 
 import bb_train
 import finetune
-from slivit.checkpoints.pretrained import choose_start, read_start, read_tensors
+from slivit.checkpoints.patient_key import hashed_patients, write_key
+from slivit.checkpoints.pretrained import (
+    PretrainedBackbone,
+    choose_start,
+    read_start,
+    read_tensors,
+)
 from slivit.models.backbone import create_backbone, input_statistics
 from slivit.utils.errors import UserError, first_line, run_script
 
@@ -266,3 +273,19 @@ def test_the_backbone_of_a_slivit_is_a_start(binary_run, head, messages):
     for key, tensor in backbone.state_dict().items():
         assert key.startswith("head.") or (tensor == state[f"backbone.{key}"]).all()
     assert "a SLIViT of this project, of which the backbone is taken" in messages[0]
+
+
+def test_patients_of_test_whom_the_backbone_has_seen_are_told(tmp_path, messages):
+    key = bytes(range(32))
+    card = SimpleNamespace(data=hashed_patients(["007", "P1", "P2"], key))
+    start = PretrainedBackbone(BACKBONE, (0.5,) * 3, (0.5,) * 3, str(tmp_path / "b.safetensors"),
+                               card=card)
+    start.warn_of_seen({"P1", "P9"})
+    assert "cannot tell whether patients of test were in the backbone's training" in messages[-1]
+    write_key(tmp_path, key)
+    start.warn_of_seen({"7", "P1", "P9"})
+    assert "2 of 3 patients of test have ids that also appear" in messages[-1]
+    count = len(messages)
+    start.warn_of_seen({"P9"})
+    start.warn_of_seen(set())
+    assert len(messages) == count
