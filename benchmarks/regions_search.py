@@ -45,12 +45,13 @@ from benchmarks.tasks import Method, Result, Task
 from slivit.utils.errors import run_script
 from slivit.utils.files import atomic_write
 
-SIZES = (100, 800)
+SIZES = (25, 50, 100, 800)
 N_SCORED = 400  # crops
 END_TO_END = {f"end_to_end_lr{k}": f"{WHOLE} --lr {k}e-4 --bb_lr {k}e-4" for k in (3, 5, 10, 20)}
 SLICES = {"slices": IMAGES, "slices_e6": f"{IMAGES} --n_epochs 6",
           "slices_lr1": f"{IMAGES} --lr 1e-3", "slices_lr4": f"{IMAGES} --lr 4e-3"}
 BOTH_WAYS = {f"ssl_slices_lr{k}_few": f"{IMAGES} --lr {k}e-4" for k in (2, 5, 20)}
+AUGMENTED = {f"ssl_few_aug{k}": f"{FEW} --img_size 64 --feature_augments {k}" for k in (4, 8)}
 NETWORKS = {f"{network}_lr{k}_e{epochs}": dataclasses.replace(usual, lr=k * 1e-3, n_epochs=epochs)
             for network, usual in (("resnet18", RESNET), ("densenet", DENSENET))
             for k in (1, 2, 4, 8) for epochs in (8, 14)}
@@ -71,6 +72,13 @@ def both_ways(name: str, task: Task) -> Result:
     """Pre-train on the pool without labels, then on slices with one of BOTH_WAYS."""
     backbone, before = region_methods.both_ways(task, BOTH_WAYS[name])
     return fine_tune(task, name, f"{FEW} --img_size 64 --bb_path {shlex.quote(str(backbone))}",
+                     before)
+
+
+def augmented(name: str, task: Task) -> Result:
+    """The recipe for few volumes after the pool without labels, with augmented copies of crops."""
+    backbone, before = region_methods.self_supervised_backbone(task)
+    return fine_tune(task, name, f"{AUGMENTED[name]} --bb_path {shlex.quote(str(backbone))}",
                      before)
 
 
@@ -104,6 +112,8 @@ BENCHMARK = Benchmark("regions_search", {
        for name, flags in SLICES.items()},
     **{name: Method(functools.partial(both_ways, name), f"{SSL}; {flags}; {FEW} {READ}")
        for name, flags in BOTH_WAYS.items()},
+    **{name: Method(functools.partial(augmented, name), f"{SSL}; {flags} {READ}")
+       for name, flags in AUGMENTED.items()},
     **{name: Method(functools.partial(as_it_is, name), METHODS[name].settings)
        for name in ("few_volumes", "few_volumes_slices", "ssl_few", "ssl_frozen")},
     **{name: Method(functools.partial(network, name), f"{recipe}, {OWN_VOXELS}")
