@@ -1,6 +1,7 @@
 """Recipes: flags from files, as @FILE."""
 
 import re
+import shlex
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from helpers import ROOT
 import bb_train
 import evaluate
 import finetune
+from benchmarks.region_methods import SSL
 from benchmarks.tasks import PLAIN_IMAGES, PLAIN_VOLUMES
 from slivit.cli.parser import RECIPES, read_recipe
 
@@ -17,7 +19,7 @@ from slivit.cli.parser import RECIPES, read_recipe
 @pytest.mark.parametrize(("build", "name"), [
     (bb_train.build_parser, "nodules_images"), (bb_train.build_parser, "plain_images"),
     (finetune.build_parser, "nodules_volumes"), (finetune.build_parser, "plain_volumes"),
-    (finetune.build_parser, "few_volumes")])
+    (finetune.build_parser, "few_volumes"), (bb_train.build_parser, "unlabelled")])
 def test_recipes_are_options_of_the_scripts(build, name):
     args = build().parse_args([f"@{RECIPES / name}"])
     assert args == build().parse_args(read_recipe(name))
@@ -25,6 +27,12 @@ def test_recipes_are_options_of_the_scripts(build, name):
     if build is finetune.build_parser:
         args.bb_path = "backbone.safetensors"
         finetune.check_args(args)
+
+
+def test_the_recipe_without_labels_is_the_one_that_was_measured():
+    parse = bb_train.build_parser().parse_args
+    measured = vars(parse(shlex.split(SSL))) | {"window": None}
+    assert vars(parse(read_recipe("unlabelled"))) == measured
 
 
 def test_finished_jobs_of_the_benchmarks_are_known_by_these_words():

@@ -1,5 +1,7 @@
 """Which rows are train, val and test."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from helpers import write_meta
@@ -7,6 +9,7 @@ from helpers import write_meta
 from slivit.data.meta_csv import read_meta
 from slivit.data.ratio import parse_ratio
 from slivit.data.splits import UNLABELLED, Splitting, leave_out_unlabelled, split_by_group
+from slivit.data.targets import check_splits
 from slivit.utils.errors import UserError
 
 
@@ -98,5 +101,7 @@ def test_training_scans_without_any_label_are_left_out_and_test_stays(tmp_path, 
     assert split == ["train", UNLABELLED, "train", *[UNLABELLED] * 2, "val", "test", "test"]
     assert any(text.startswith("3 scans of train and val without a label: left out")
                for text in messages)
-    whole = leave_out_unlabelled(read_meta(table, 2)).split
-    assert leave_out_unlabelled(scans) is not scans and (whole == split).all()
+    scans = leave_out_unlabelled(dataclasses.replace(scans, labels=scans.labels[:, 1:]))
+    with pytest.raises(UserError, match="no rows with a label in the split val; found train 1, "
+                                        "val 0, test 2, without a label 5"):
+        check_splits(scans, ("train", "val"))
