@@ -23,6 +23,7 @@ results: .venv/dev.stamp  # from the finished benchmark jobs
 	$(BIN)/python -m benchmarks.accuracy --summary --seeds 0,1 --methods $(SEEDS)
 	$(BIN)/python -m benchmarks.learning_curve --summary
 	$(BIN)/python -m benchmarks.regions --summary
+	$(BIN)/python -m benchmarks.regions_search --summary
 	$(BIN)/python -m benchmarks.ratings --summary
 	$(BIN)/python -m benchmarks.search --summary
 	$(BIN)/python -m benchmarks.precision --summary --seeds 0,1

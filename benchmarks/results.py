@@ -16,7 +16,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
 import pandas as pd
 
 from benchmarks.markdown import interval, markdown, name, p_value
-from benchmarks.region_section import regions, without_labels
+from benchmarks.region_section import regions, tried, without_labels
 from benchmarks.speed_section import speed
 from slivit.cli import types
 from slivit.data.named_sets import DATA_DIR
@@ -56,7 +56,7 @@ def section(results: Path) -> str:
     parts = [("accuracy.csv", accuracy), ("accuracy_seeds.csv", seeds),
              ("agreement.csv", agreement),
              ("learning_curve.csv", curve), ("regions.csv", regions),
-             ("without_labels.csv", without_labels),
+             ("without_labels.csv", without_labels), ("regions_search.csv", tried),
              ("ratings_volumes.csv", ratings), ("search.csv", search),
              ("precision.csv", precision), ("speed_steps.csv", speed)]
     return "\n\n".join(make(results) for name, make in parts if (results / name).exists())

@@ -70,6 +70,14 @@ def test_rules_of_choice_are_compared(tmp_path):
             "0.700 (epoch 1) | 0.800 |") in text
 
 
+def test_what_was_tried_is_sorted_by_its_best_score(tmp_path):
+    pd.DataFrame({"variant": ["a", "b", "b"], "crops": [100, 25, 100],
+                  "roc_auc": [0.8, 0.7, 0.9]}).to_csv(tmp_path / "regions_search.csv", index=False)
+    assert region_section.tried(tmp_path).endswith(
+        "| variant | 25 | 100 |\n| --- | --- | --- |\n| `b` | 0.700 | 0.900 |\n"
+        "| `a` | - | 0.800 |")
+
+
 def test_what_is_not_known_is_refused():
     with pytest.raises(UserError, match="found brains and vicreg"):
         without_labels.main(["--beds", "brains", "--methods", "vicreg"])
