@@ -35,8 +35,8 @@ def summarise(jobs: list[Done], results: Path) -> str:
     each has labelled crops and weights of its own. Intervals are of 2,000 draws of test crops, the
     same for all rows. `difference` is OURS's score less the method's, of the seeds that both have;
     `p` is the level at which its interval would just reach 0 (metrics.comparison.bootstrap_p),
-    and `p_holm` is Holm's correction over all rows. regions_parts.csv has the same of the pairs of
-    PARTS with most labelled crops.
+    and `p_holm` is Holm's correction over the methods of a size. regions_parts.csv has the same of
+    the pairs of PARTS with most labelled crops.
     """
     cells: dict[tuple[str, int], dict[int, Scored]] = {}
     facts: dict[tuple[str, int], list[dict]] = {}
@@ -56,7 +56,8 @@ def summarise(jobs: list[Done], results: Path) -> str:
     parts = [{"method": method, "without": other, "volumes": most,
               **_difference(cells[method, most], cells[other, most])} for method, other in PARTS
              if {(method, most), (other, most)} <= cells.keys()]
-    for several in (rows, parts):
+    of_a_size = [[row for row in rows if row["volumes"] == size] for size in {key[1] for key in cells}]
+    for several in (*of_a_size, parts):
         for row, p in zip(several, holm([row["p"] for row in several]), strict=True):
             row["p_holm"] = p
     results.mkdir(parents=True, exist_ok=True)

@@ -177,21 +177,28 @@ def test_summary_compares_methods_on_the_same_draws(tmp_path):
     ours = [write_done(tmp_path, region_summary.OURS, size, seed, 0.1)
             for size in (25, 50) for seed in (0, 1)]
     others = [write_done(tmp_path, "densenet", 25, 0, 0.4),
-              write_done(tmp_path, "end_to_end", 50, 1, 0.1)]
+              write_done(tmp_path, "end_to_end", 50, 1, 0.1),
+              write_done(tmp_path, "supervised_slices", 50, 1, 0.3)]
     text = regions.summarise_found({"all": ours + others}, tmp_path)
     table = pd.read_csv(tmp_path / "regions.csv").set_index(["method", "volumes"])
     worse, same = table.loc[("densenet", 25)], table.loc[("end_to_end", 50)]
     assert worse["difference"] == pytest.approx(
         table.loc[(region_summary.OURS, 25), "roc_auc"] - worse["roc_auc"], abs=2e-5)
     assert worse["difference_low"] > 0 and worse["p"] < 0.002
-    assert worse["p_holm"] == pytest.approx(2 * worse["p"], abs=2e-5)
+    assert worse["p_holm"] == worse["p"]  # the only other method of its size
     assert same["difference"] == 0 and same["p"] == same["p_holm"] == 1
+    other = table.loc[("supervised_slices", 50)]
+    assert other["p_holm"] == pytest.approx(2 * other["p"], abs=2e-5)
+    parts = pd.read_csv(tmp_path / "regions_parts.csv")
+    assert parts[["method", "without"]].values.tolist() == [["supervised_slices", "end_to_end"]]
+    assert parts["difference"][0] == pytest.approx(other["roc_auc"] - same["roc_auc"], abs=2e-5)
     assert worse["roc_auc"] == pytest.approx(table.loc[("densenet", 25), list(REGIONS)].mean(),
                                              abs=2e-5)
     assert (tmp_path / "regions.png").exists() and "densenet" in text
     section = results.section(tmp_path)
     assert "## On grey values" in section and "there is one person" in section
     assert "linear integrator, pre-trained without labels** | 0." in section
+    assert "* of fewer seeds" in section and "What the parts add with 50 labelled" in section
     assert regions.summarise_found({}, tmp_path / "none") == "no training is finished"
 
 
