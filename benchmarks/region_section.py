@@ -30,7 +30,7 @@ def regions(results: Path) -> str:
     fewer = "; * of fewer seeds" * bool((table["seeds"] < seeds).any())
 
     def score(row) -> str:
-        return interval(row, "roc_auc") + "*" * (row.seeds < seeds)
+        return interval(row, "roc_auc") + ("*" if row.seeds < seeds else "")
 
     return "\n\n".join([
         "## On grey values",

@@ -56,7 +56,8 @@ def summarise(jobs: list[Done], results: Path) -> str:
     parts = [{"method": method, "without": other, "volumes": most,
               **_difference(cells[method, most], cells[other, most])} for method, other in PARTS
              if {(method, most), (other, most)} <= cells.keys()]
-    of_a_size = [[row for row in rows if row["volumes"] == size] for size in {key[1] for key in cells}]
+    sizes = {size for _, size in cells}
+    of_a_size = [[row for row in rows if row["volumes"] == size] for size in sizes]
     for several in (*of_a_size, parts):
         for row, p in zip(several, holm([row["p"] for row in several]), strict=True):
             row["p_holm"] = p
