@@ -1,6 +1,7 @@
 """Scores as tables for the terminal."""
 
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from slivit.metrics.comparison import TESTS
 from slivit.report.formatting import (
@@ -106,6 +107,14 @@ def _width(head: str, rows: dict[str, dict]) -> int:
     return max(len(head), *(len(short(name)) for name in rows)) + 2
 
 
+def _two_models(a: str, b: str) -> str:
+    """Return two models' paths in short; where files of one name differ by folder, the folders."""
+    paths = PurePath(a), PurePath(b)
+    if paths[0].name == paths[1].name and paths[0].parent.name and paths[1].parent.name:
+        a, b = (str(path.parent) for path in paths)
+    return f"{short(a, LONGEST_MODEL, end=True)}, {short(b, LONGEST_MODEL, end=True)}"
+
+
 def format_comparison(rows: Sequence[dict]) -> str:
     """Return the rows of `compare` as a table to print; p-values are those after Holm.
 
@@ -122,8 +131,7 @@ def format_comparison(rows: Sequence[dict]) -> str:
     for row in rows:
         if row["label"] not in shown:
             continue
-        a, b = (short(row[one], LONGEST_MODEL, end=True) for one in "ab")
-        table.append((short(row["label"]), NAMES[row["score"]], f"{a} - {b}",
+        table.append((short(row["label"]), NAMES[row["score"]], _two_models(row["a"], row["b"]),
                       score_text(row, "value_a"), score_text(row, "value_b"),
                       score_text(row, "difference", share=row["score"] in SHARES),
                       *(plain_text(p_value(row[f"{test}_holm"])) for test in TESTS)))

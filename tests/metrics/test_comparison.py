@@ -72,7 +72,7 @@ def test_every_pair_is_compared_and_corrected_for():
     assert [row["p_delong_holm"] for row in rows[::2]] == holm(found)
     text = format_comparison(rows)
     assert len(text.splitlines()) == 7
-    assert "a - c" in text and "< 0.001" in text
+    assert "a, c" in text and "< 0.001" in text
 
 
 def test_regression_compares_errors():

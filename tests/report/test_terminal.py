@@ -71,8 +71,16 @@ def test_of_many_labels_those_that_differ_most_are_compared():
     text = format_comparison(rows).splitlines()
     assert len(text) == 1 + 6 * 2 + 1
     assert max(map(len, text)) <= WIDEST
-    assert text[1].split()[2].endswith("fold_1")
+    assert text[1].split()[2].endswith("fold_1,")
     assert "the 6 labels that differ most; report.html has all 9" in text[-1]
+
+
+def test_models_of_one_file_name_are_told_apart_by_their_folders():
+    truth = RNG.integers(0, 2, (60, 1)).astype(float)
+    names = [f"{folder}/slivit.safetensors" for folder in ("without", "with")]
+    rows = compare(truth, [truth, truth], names, Target("binary", ("y",)),
+                   list(map(str, range(60))), 0, 20)
+    assert " without, with " in format_comparison(rows)
 
 
 def test_the_cohort_is_a_table():
