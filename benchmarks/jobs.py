@@ -228,8 +228,8 @@ def run_job(benchmark: Benchmark, args: argparse.Namespace) -> None:
         end = f"_{label}" if several else ""
         table[f"truth{end}"] = task.fold.truth[task.fold.rows("test"), k]
         table[f"pred{end}"] = result.pred[:, k]
-    with atomic_write(files.predictions) as part:
-        table.to_csv(part, index=False)
+    with atomic_write(files.predictions) as part:  # float32 has no more digits
+        table.to_csv(part, index=False, float_format="%.7g")
     write_json(files.facts, {  # last: it says that the job is finished
         "method": job.method, "fold": job.fold, "seed": job.seed, "size": job.size,
         "parameters": result.n_parameters, "seconds": round(result.train_seconds, 1),
