@@ -31,7 +31,7 @@ from slivit.data.load import load_scans, make_preprocess
 from slivit.data.scan_table import ScanTable, summarise
 from slivit.data.slice_checks import check_rows, check_shown, check_slices, kept_out
 from slivit.data.slice_sets import SliceSampling, slice_training_set, whole_scans
-from slivit.data.splits import leave_out_unlabelled, take_fraction
+from slivit.data.splits import take_fraction
 from slivit.data.targets import check_splits, describe_task, resolve_task
 from slivit.models.backbone import for_scratch
 from slivit.models.slivit import ImageClassifier
@@ -90,7 +90,7 @@ def load(args: argparse.Namespace) -> tuple[ScanTable, Target]:
     """Return the images to train on, and what is to be predicted."""
     scans = load_scans(records.data_options(args), 2, args.pathologies, args.split_ratio,
                        args.seed, zero_one=args.task != "multiclass")
-    scans = take_fraction(leave_out_unlabelled(scans), args.train_fraction, args.seed)
+    scans = take_fraction(scans, args.train_fraction, args.seed)
     task = args.task
     if task == "auto" and scans.task is None:  # a table: its labels must be 0 and 1
         task = "binary" if len(scans.label_names) == 1 else "multilabel"

@@ -31,7 +31,7 @@ from slivit.data.datasets import scan_training_set
 from slivit.data.header_check import check_headers
 from slivit.data.load import load_scans, make_preprocess
 from slivit.data.scan_table import ScanTable, summarise
-from slivit.data.splits import leave_out_unlabelled, take_fraction
+from slivit.data.splits import take_fraction
 from slivit.data.targets import (
     check_splits,
     describe_task,
@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def train(args: argparse.Namespace, scans: ScanTable, run: Session, out_dir: Path) -> None:
     """Train on the table's train split, keep the best epoch on val, evaluate on test."""
-    scans, target, auxiliary = resolve(args, leave_out_unlabelled(scans))
+    scans, target, auxiliary = resolve(args, scans)
     model, trained_on = make_model(args, scans, target)
     weighting = records.weighting_options(args)
     objective, target, weights = make_objective(weighting, scans, target, len(auxiliary))

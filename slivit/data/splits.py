@@ -12,12 +12,10 @@ from sklearn.model_selection import StratifiedGroupKFold
 from slivit.data.ratio import SPLIT_RATIO, parse_ratio
 from slivit.data.scan_table import ScanTable
 from slivit.utils.errors import UserError, listing
-from slivit.utils.log import LOG, counted
 
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val",
                "validation": "val", "test": "test", "testing": "test"}
 UNUSED = "unused"  # the split of a scan that is left out
-UNLABELLED = "unlabelled"  # of one that is left out since nothing is known of it
 UNKNOWN = -1  # the class of a scan without the label
 
 
@@ -136,21 +134,6 @@ def plain_patient(patient: str) -> str:
     text = "".join(sign for sign in text if not sign.isspace()
                    and unicodedata.category(sign) not in ("Cf", "Cc"))
     return re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"^(\d+)\.0+$", r"\1", text))
-
-
-def leave_out_unlabelled(scans: ScanTable) -> ScanTable:
-    """Leave out the training and validation scans of which no label is known, and say how many.
-
-    They would cost time and teach nothing. Those of test stay: they are predicted.
-    """
-    rows = np.isnan(scans.labels).all(axis=1) & np.isin(scans.split, ("train", "val"))
-    if not rows.any():
-        return scans
-    LOG.info("%s of train and val without a label: left out (bb_train.py --task ssl learns from "
-             "such scans)", counted(int(rows.sum()), "scan"))
-    split = scans.split.astype(f"<U{len(UNLABELLED)}")  # the name needs room
-    split[rows] = UNLABELLED
-    return dataclasses.replace(scans, split=split)
 
 
 def take_fraction(scans: ScanTable, fraction: float, seed: int, labels: Sequence[str] | None = None

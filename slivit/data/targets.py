@@ -6,7 +6,7 @@ import numpy as np
 
 from slivit.config import Target
 from slivit.data.scan_table import SPLITS, ScanTable, match_names
-from slivit.data.splits import UNLABELLED, UNUSED
+from slivit.data.splits import UNUSED
 from slivit.utils.errors import UserError, listing
 from slivit.utils.log import LOG, counted, short
 
@@ -271,8 +271,6 @@ def check_splits(scans: ScanTable, needed: Sequence[str], advice: str = GIVE_ROW
     counts = {split: len(scans.rows(split)) for split in SPLITS}
     empty = [split for split in needed if not counts.get(split, len(scans))]
     if empty:
-        unlabelled = int((scans.split == UNLABELLED).sum())
-        raise UserError(f"{scans.name}: no rows {'with a label ' * bool(unlabelled)}in the split "
-                        f"{' and '.join(empty)}; found "
+        raise UserError(f"{scans.name}: no rows in the split {' and '.join(empty)}; found "
                         + ", ".join(f"{name} {n}" for name, n in counts.items())
-                        + f", without a label {unlabelled}" * bool(unlabelled) + f". {advice}")
+                        + f". {advice}")

@@ -1,15 +1,12 @@
 """Which rows are train, val and test."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from helpers import write_meta
 
 from slivit.data.meta_csv import read_meta
 from slivit.data.ratio import parse_ratio
-from slivit.data.splits import UNLABELLED, Splitting, leave_out_unlabelled, split_by_group
-from slivit.data.targets import check_splits
+from slivit.data.splits import Splitting, split_by_group
 from slivit.utils.errors import UserError
 
 
@@ -89,19 +86,3 @@ def test_small_tables_leave_no_share_empty():
     found = split_by_group(["a", "b", "c", "d"], (0.7, 0.15, 0.15), seed=0)
     assert sorted(found) == ["test", "train", "train", "val"]
     assert set(split_by_group(["a", "b", "c", "d"], (0.8, 0.2, 0), seed=0)) == {"train", "val"}
-
-
-def test_training_scans_without_any_label_are_left_out_and_test_stays(tmp_path, messages):
-    splits = ["train"] * 4 + ["val"] * 2 + ["test"] * 2
-    table = write_meta(tmp_path / "meta.csv", F_Name=range(8), Path=[f"{k}.png" for k in range(8)],
-                       A=[1, "", 0, "", "", 0, "", 1], B=["", "", 1, "", "", "", "", 0],
-                       Split=splits)
-    scans = read_meta(table, 2)
-    split = leave_out_unlabelled(scans).split.tolist()
-    assert split == ["train", UNLABELLED, "train", *[UNLABELLED] * 2, "val", "test", "test"]
-    assert any(text.startswith("3 scans of train and val without a label: left out")
-               for text in messages)
-    scans = leave_out_unlabelled(dataclasses.replace(scans, labels=scans.labels[:, 1:]))
-    with pytest.raises(UserError, match="no rows with a label in the split val; found train 1, "
-                                        "val 0, test 2, without a label 5"):
-        check_splits(scans, ("train", "val"))
