@@ -50,9 +50,7 @@ def end_to_end(task: Task) -> Result:
 
 def supervised_slices(task: Task) -> Result:
     """SLIViT on a backbone that has learned the crops' labels from their slices, frozen."""
-    backbone, before = supervised_backbone(task)
-    return fine_tune(task, "supervised_slices",
-                     f"{FROZEN} --bb_path {shlex.quote(str(backbone))}", before)
+    return frozen(task, "supervised_slices", *supervised_backbone(task))
 
 
 def few_volumes(task: Task) -> Result:
@@ -62,9 +60,7 @@ def few_volumes(task: Task) -> Result:
 
 def few_volumes_slices(task: Task) -> Result:
     """The recipe for few volumes on the backbone of supervised_slices."""
-    backbone, before = supervised_backbone(task)
-    return fine_tune(task, "few_volumes_slices", f"{FEW} --img_size 64 --bb_path "
-                     f"{shlex.quote(str(backbone))}", before)
+    return few(task, "few_volumes_slices", *supervised_backbone(task))
 
 
 def original_tokens(task: Task) -> Result:
@@ -83,28 +79,22 @@ def mean_logits(task: Task) -> Result:
 
 def ssl_few(task: Task) -> Result:
     """The recipe for few volumes on a backbone that has learned from the pool without labels."""
-    backbone, before = self_supervised_backbone(task)
-    return fine_tune(task, "ssl_few", f"{FEW} --img_size 64 --bb_path "
-                     f"{shlex.quote(str(backbone))}", before)
+    return few(task, "ssl_few", *self_supervised_backbone(task))
 
 
 def ssl_frozen(task: Task) -> Result:
     """SLIViT on that backbone, frozen."""
-    backbone, before = self_supervised_backbone(task)
-    return fine_tune(task, "ssl_frozen", f"{FROZEN} --bb_path {shlex.quote(str(backbone))}", before)
+    return frozen(task, "ssl_frozen", *self_supervised_backbone(task))
 
 
 def ssl_slices_few(task: Task) -> Result:
     """The recipe for few volumes, after that backbone has learned the slices' labels too."""
-    backbone, before = both_ways(task)
-    return fine_tune(task, "ssl_slices_few", f"{FEW} --img_size 64 --bb_path "
-                     f"{shlex.quote(str(backbone))}", before)
+    return few(task, "ssl_slices_few", *both_ways(task))
 
 
 def ssl_slices(task: Task) -> Result:
     """SLIViT on the backbone of ssl_slices_few, frozen."""
-    backbone, before = both_ways(task)
-    return fine_tune(task, "ssl_slices", f"{FROZEN} --bb_path {shlex.quote(str(backbone))}", before)
+    return frozen(task, "ssl_slices", *both_ways(task))
 
 
 def both_ways(task: Task, then: str = THEN) -> tuple[Path, float]:
@@ -135,6 +125,17 @@ def densenet(task: Task) -> Result:
     """A small 3D DenseNet, on the crops' own voxels."""
     count = len(task.fold.target.labels)
     return volume_network(task, "densenet", lambda: networks.densenet(count), DENSENET, NATIVE)
+
+
+def few(task: Task, method: str, backbone: Path, before: float) -> Result:
+    """Run the recipe for few volumes on a backbone, which took `before` seconds."""
+    return fine_tune(task, method, f"{FEW} --img_size 64 --bb_path {shlex.quote(str(backbone))}",
+                     before)
+
+
+def frozen(task: Task, method: str, backbone: Path, before: float) -> Result:
+    """Run SLIViT on a backbone, frozen, which took `before` seconds."""
+    return fine_tune(task, method, f"{FROZEN} --bb_path {shlex.quote(str(backbone))}", before)
 
 
 def fine_tune(task: Task, method: str, flags: str, before: float = 0.0) -> Result:

@@ -37,7 +37,9 @@ from benchmarks.region_methods import (
     READ,
     SSL,
     WHOLE,
+    few,
     fine_tune,
+    frozen,
     supervised_backbone,
 )
 from benchmarks.region_summary import score
@@ -64,15 +66,12 @@ def end_to_end(name: str, task: Task) -> Result:
 
 def slices(name: str, task: Task) -> Result:
     """Pre-train on slices of the labelled crops with one of SLICES, then as in regions."""
-    backbone, before = supervised_backbone(task, SLICES[name])
-    return fine_tune(task, name, f"{FROZEN} --bb_path {shlex.quote(str(backbone))}", before)
+    return frozen(task, name, *supervised_backbone(task, SLICES[name]))
 
 
 def both_ways(name: str, task: Task) -> Result:
     """Pre-train on the pool without labels, then on slices with one of BOTH_WAYS."""
-    backbone, before = region_methods.both_ways(task, BOTH_WAYS[name])
-    return fine_tune(task, name, f"{FEW} --img_size 64 --bb_path {shlex.quote(str(backbone))}",
-                     before)
+    return few(task, name, *region_methods.both_ways(task, BOTH_WAYS[name]))
 
 
 def augmented(name: str, task: Task) -> Result:

@@ -108,22 +108,10 @@ def pretrain(task: Task) -> tuple[Path, float]:
     """Return the backbone of a fold and seed, and the seconds it took; trained at most once."""
     fold = task.pretraining
     name = task.name if fold is task.fold else f"fold_{fold.number}_seed_{task.seed}"
-    folder = task.scratch / BACKBONE / name
     flags = f"{PLAIN_IMAGES} {COMMON} --flips hv --seed {task.seed} --amp {task.amp}"
     flags += f" {SMALLEST} {QUICK}" if task.quick else ""
-    path, done = folder / "run" / "backbone.safetensors", folder / "done.json"
-    if path.exists() and done.exists():
-        made = json.loads(done.read_text(encoding="utf-8"))
-        if made["flags"] == flags:
-            return path, made["seconds"]
-    done.unlink(missing_ok=True)
-    table = nodule_files.write_images(fold, folder, task.scratch / "scans")
-    start = time.process_time()
-    bb_train.main(["--meta_csv", str(table), *shlex.split(flags), "--out_dir", str(path.parent)])
-    seconds = time.process_time() - start
-    (path.parent / "last.pt").unlink()
-    write_json(done, {"flags": flags, "seconds": seconds})
-    return path, seconds
+    return trained_once(task, flags, BACKBONE, lambda folder: nodule_files.write_images(
+        fold, folder, task.scratch / "scans"), ["nodules", name])
 
 
 def trained_once(task: Task, settings: str, kind: str, write: Callable[[Path], Path],

@@ -1,24 +1,19 @@
 """Variants of the recommended recipe: how images and volumes are made and trained on."""
 
 import dataclasses
-import hashlib
-import json
 import shlex
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-import bb_train
 import finetune
 from benchmarks.nodule_files import save, write_table
 from benchmarks.nodules import IMAGE_LABELS, ORDINAL, Fold, image_table
-from benchmarks.tasks import COMMON, QUICK, SMALLEST, Result, Task, run_script
+from benchmarks.tasks import COMMON, QUICK, SMALLEST, Result, Task, run_script, trained_once
 from demo.nodule_tables import choose_slices
 from slivit.config import Target
-from slivit.utils.files import write_json
 
 VIT = "--vit_dim 128 --vit_depth 2 --vit_heads 4 --vit_head_dim 32 --vit_mlp_dim 256"
 IMAGES = ("--backbone convnext_atto --weights none --drop_path 0 --patience 0 --b_size 32 "
@@ -121,25 +116,13 @@ def with_target(name: str, fold: Fold) -> Fold:
 
 def pretrain(name: str, task: Task) -> tuple[Path, float]:
     """Return the backbone of a variant, fold and seed, and the seconds it took; trained once."""
-    variant = VARIANTS[name]
-    more = f" --amp {task.amp}" + (f" {SMALLEST} {QUICK}" if task.quick else "")
-    settings = f"{dataclasses.replace(variant, what='', volumes='', ordinal_volumes=False)}{more}"
-    scans = task.pretraining.scans.table["nodule"].tolist(), task.pretraining.split.tolist()
-    digest = hashlib.sha256(f"{settings} {scans[0]} {scans[1]}".encode()).hexdigest()
-    folder = (task.scratch / f"images_{digest[:12]}"  # folds of two benchmarks have one name
-              / f"fold_{task.fold.number}_seed_{task.seed}")
-    path, done = folder / "run" / "backbone.safetensors", folder / "done.json"
-    if path.exists() and done.exists():
-        return path, json.loads(done.read_text(encoding="utf-8"))["seconds"]
-    table = write_images(task.pretraining, variant, folder, task.scratch / "search")
-    start = time.process_time()
-    bb_train.main(["--meta_csv", str(table), *shlex.split(
-        f"{variant.images} {COMMON} --flips hv --seed {task.seed}{more}"),
-        "--out_dir", str(path.parent)])
-    seconds = time.process_time() - start
-    (path.parent / "last.pt").unlink()
-    write_json(done, {"settings": settings, "seconds": seconds})
-    return path, seconds
+    variant, fold = VARIANTS[name], task.pretraining
+    flags = f"{variant.images} {COMMON} --flips hv --seed {task.seed} --amp {task.amp}"
+    flags += f" {SMALLEST} {QUICK}" if task.quick else ""
+    of_images = dataclasses.replace(variant, what="", volumes="", ordinal_volumes=False)
+    return trained_once(task, flags, "image_backbones", lambda folder: write_images(
+        fold, variant, folder, task.scratch / "search"),
+        [of_images, fold.scans.table["nodule"].tolist(), fold.split.tolist()])
 
 
 def write_images(fold: Fold, variant: Variant, folder: Path, shared: Path) -> Path:
