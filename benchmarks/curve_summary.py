@@ -9,6 +9,7 @@ from matplotlib.ticker import NullLocator
 from sklearn.isotonic import IsotonicRegression
 
 from benchmarks.jobs import Done, pooled
+from benchmarks.nodules import N_FOLDS
 from slivit.metrics import bootstrap
 from slivit.metrics.comparison import bootstrap_p, holm
 from slivit.metrics.evaluation import N_BOOT
@@ -18,28 +19,71 @@ from slivit.utils.files import atomic_write, write_json
 
 OURS = "few_volumes"  # of SLIViT's recipes, the one for few volumes
 LINE = "volume"  # does not learn: a line in the figure
+STARTS = ("few_volumes", "few_images", "ssl_few", "ssl_few_images")  # of that recipe's backbone
 THEIRS = ("resnet18_narrow", "resnet18_half_rate", "densenet")
 
 
 def summarise(jobs: list[Done], results: Path) -> str:
     """Write learning_curve.csv, .json and .png from finished jobs; return the table as text.
 
-    Every method is scored on the folds that all methods have at all their sizes, by the mean of
-    the folds' ROC-AUCs: predictions of models trained on few volumes are on different scales, so
-    that pooled ones would also measure how well those agree. `difference` is OURS's score less the
-    method's, paired; its p-value is of the bootstrap, Holm-corrected over the methods of a size.
+    Every method is scored on the folds that all methods have at all their sizes. Those that have
+    all folds are scored on these too, in learning_curve_all_folds.csv, if they are not all methods.
+    What the recipe for few volumes starts from is compared with LINE in learning_curve_starts.csv.
     """
     cells: dict[tuple[str, int], list[Done]] = {}
     for one in jobs:
         cells.setdefault((one.job.method, one.job.size), []).append(one)
-    methods = sorted({method for method, size in cells if size},  # all volumes alone: no curve
-                     key=lambda name: (name != OURS, name != "slivit", name))
-    cells = {key: mine for key, mine in cells.items() if key[0] in methods}
-    sizes = sorted({size for _, size in cells}, key=lambda size: size or np.inf)
+    learning = {method for method, size in cells if size}  # all volumes alone: no curve
+    cells = {key: mine for key, mine in cells.items() if key[0] in learning}
+    there = {method: set.intersection(*({one.job.fold for one in mine} for (name, _), mine
+                                        in cells.items() if name == method)) for method in learning}
+    folds = set.intersection(*there.values()) if there else set()
+    rows, replicates = compare(cells, folds)
+    if not rows:
+        return "no fold is finished by all methods"
+    results.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame(rows)
+    _write(table, results / "learning_curve.csv")
+    whole = {method for method, mine in there.items() if len(mine) == N_FOLDS}
+    parts = {"all_folds": (whole if len(whole) < len(learning) else set(), set(range(N_FOLDS)),
+                           OURS),
+             "starts": ({LINE, *STARTS} & learning, folds, LINE)}
+    for part, (methods, on, base) in parts.items():
+        path = results / f"learning_curve_{part}.csv"
+        path.unlink(missing_ok=True)
+        if base in methods and len(methods) > 1:
+            mine = {key: done for key, done in cells.items() if key[0] in methods}
+            _write(pd.DataFrame(compare(mine, on, base)[0]), path)
+    savings = {other: saving(table, replicates, other) for other in THEIRS}
+    savings = {other: value for other, value in savings.items() if value}
+    write_json(results / "learning_curve.json", savings)
+    draw(table, results / "learning_curve.png")
+    return as_text(rows, savings)
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    with atomic_write(path) as part:
+        table.round(5).to_csv(part, index=False)
+
+
+def compare(cells: dict[tuple[str, int], list[Done]], folds: set[int], base: str = OURS
+            ) -> tuple[list[dict], dict[tuple[str, int], np.ndarray]]:
+    """Return a row per method and size, and the scores' replicates by method and size.
+
+    The score is the mean of the folds' ROC-AUCs: predictions of models trained on few volumes are
+    on different scales, so that pooled ones would also measure how well those agree. `difference`
+    is the score of `base` less the method's, paired; its p-value is of the bootstrap,
+    Holm-corrected over the methods of a size.
+
+    Args:
+        cells: jobs by method and size; 0: all volumes.
+        folds: to score; none: no rows.
+        base: the method that the others are compared with.
+    """
+    methods = sorted({method for method, _ in cells},
+                     key=lambda name: (name != base, name != "slivit", name))
     rows, replicates = [], {}
-    there = [{one.job.fold for one in mine} for mine in cells.values()]
-    folds = set.intersection(*there) if there else set()
-    for size in sizes:
+    for size in sorted({size for _, size in cells}, key=lambda size: size or np.inf):
         before = len(rows)
         for method in [name for name in methods if (name, size) in cells and folds]:
             mine = [one for one in cells[method, size] if one.job.fold in folds]
@@ -47,11 +91,11 @@ def summarise(jobs: list[Done], results: Path) -> str:
             count = size or round(len(pooled(mine)) / len(folds) * 4)  # four fifths of the volumes
             replicates[method, count] = draws
             low, high, gain, p = np.nan, np.nan, np.nan, None
-            if method == OURS:
-                ours = row
-            elif (OURS, count) in replicates:
-                gain = ours["roc_auc"] - row["roc_auc"]
-                gains = replicates[OURS, count] - draws
+            if method == base:
+                first = row
+            elif (base, count) in replicates:
+                gain = first["roc_auc"] - row["roc_auc"]
+                gains = replicates[base, count] - draws
                 low, high = bootstrap.interval(gains) or (low, high)
                 p = bootstrap_p(gains)
             row |= {"difference": gain, "difference_low": low, "difference_high": high, "p": p}
@@ -59,17 +103,7 @@ def summarise(jobs: list[Done], results: Path) -> str:
                          "folds": " ".join(map(str, sorted(folds))), **row})
         for row, p in zip(rows[before:], holm([row["p"] for row in rows[before:]]), strict=True):
             row["p"] = p
-    if not rows:
-        return "no fold is finished by all methods"
-    results.mkdir(parents=True, exist_ok=True)
-    table = pd.DataFrame(rows)
-    with atomic_write(results / "learning_curve.csv") as part:
-        table.round(5).to_csv(part, index=False)
-    savings = {other: saving(table, replicates, other) for other in THEIRS}
-    savings = {other: value for other, value in savings.items() if value}
-    write_json(results / "learning_curve.json", savings)
-    draw(table, results / "learning_curve.png")
-    return as_text(rows, savings)
+    return rows, replicates
 
 
 def score(mine: list[Done]) -> tuple[dict, np.ndarray]:

@@ -138,15 +138,7 @@ def precision(results: Path) -> str:
 def curve(results: Path) -> str:
     """Return the learning curves' table, figure and savings."""
     table = pd.read_csv(results / "learning_curve.csv")
-    sizes = sorted(table["volumes"].unique())
-    heads = ["", *(f"{size:,}" for size in sizes)]
-    scores, gains = [], []
-    for method, part in table.groupby("method", sort=False):
-        cells = {row.volumes: row for row in part.itertuples()}
-        scores.append([name(method), *(f"{cells[size].roc_auc:.3f}" if size in cells else "-"
-                                       for size in sizes)])
-        if part["difference"].notna().any():
-            gains.append([name(method), *(_gain(cells.get(size)) for size in sizes)])
+    heads, scores, gains = _curves(table)
     savings = json.loads((results / "learning_curve.json").read_text(encoding="utf-8"))
     needs = [_saving(other, row) for other, saved in savings.items() for row in saved]
     folds = str(table["folds"].iloc[0]).split()
@@ -162,11 +154,45 @@ def curve(results: Path) -> str:
         "![Learning curves](../benchmarks/results/learning_curve.png)",
         f"{name('few_volumes')} minus each of the others: paired difference with its 95 % "
         "interval, and p from the bootstrap, Holm-corrected over the methods of a size:",
-        markdown(heads, gains),
+        markdown(heads, gains), *_on_all_folds(results), *_starts(results),
         "How many volumes that recipe needs to reach the score of a 3D network (25 is the "
         "smallest number measured; 0.0 in an interval means out of reach):",
         markdown(["3D network", "with volumes", "ROC-AUC", "it needs", "times fewer (95 %)"],
                  needs)])
+
+
+def _curves(table: pd.DataFrame) -> tuple[list[str], list[list[str]], list[list[str]]]:
+    """Return the heads of a table by size, scores, and the first method's minus the others'."""
+    sizes = sorted(table["volumes"].unique())
+    scores, gains = [], []
+    for method, part in table.groupby("method", sort=False):
+        cells = {row.volumes: row for row in part.itertuples()}
+        scores.append([name(method), *(f"{cells[size].roc_auc:.3f}" if size in cells else "-"
+                                       for size in sizes)])
+        if part["difference"].notna().any():
+            gains.append([name(method), *(_gain(cells.get(size)) for size in sizes)])
+    return ["", *(f"{size:,}" for size in sizes)], scores, gains
+
+
+def _on_all_folds(results: Path) -> list[str]:
+    """Return the curves of the methods that were run on all folds."""
+    path = results / "learning_curve_all_folds.csv"
+    if not path.exists():
+        return []
+    heads, scores, gains = _curves(pd.read_csv(path))
+    return ["The methods that were run on all five folds, scored on these:",
+            markdown(heads, scores),
+            f"{name('few_volumes')} minus the others there:", markdown(heads, gains)]
+
+
+def _starts(results: Path) -> list[str]:
+    """Return nodule volume alone against all that the recipe for few volumes starts from."""
+    path = results / "learning_curve_starts.csv"
+    if not path.exists():
+        return []
+    heads, _, gains = _curves(pd.read_csv(path))
+    return ["The nodule volume alone minus the recipe for few volumes, by what its backbone has "
+            "learned from (a negative number: the recipe is better):", markdown(heads, gains)]
 
 
 def _gain(row) -> str:

@@ -73,16 +73,16 @@ def test_volumes_needed_for_a_score_are_read_off_the_risen_curve():
     assert curve_summary.volumes_for(0.75, sizes, [0.8, 0.7, 0.9]) == 25  # as if it rose
 
 
-def write_done(folder, method, size, good, labels=None, seed=0):
-    """Write a finished job of 40 scans in fold 0; a share `good` of them is ranked right."""
+def write_done(folder, method, size, good, labels=None, seed=0, fold=0):
+    """Write a finished job of 40 scans; a share `good` of them is ranked right."""
     rng = np.random.default_rng(0)
     truth = np.arange(40) % 2
     pred = np.where(np.arange(40) < 40 * good, truth, 1 - truth) + rng.random(40) / 10
-    table = pd.DataFrame({"nodule": [f"n{k}" for k in range(40)],
-                          "patient": [f"p{k // 2}" for k in range(40)]})
+    table = pd.DataFrame({"nodule": [f"n{fold}{k:02d}" for k in range(40)],
+                          "patient": [f"p{fold}{k // 2:02d}" for k in range(40)]})
     for end in [""] if labels is None else [f"_{label}" for label in labels]:
         table[f"truth{end}"], table[f"pred{end}"] = truth, pred
-    one = Done(folder / f"{method}_{size}_{seed}.csv", Job(method, 0, seed, size), "s")
+    one = Done(folder / f"{method}_{size}_{fold}_{seed}.csv", Job(method, fold, seed, size), "s")
     table.to_csv(one.predictions, index=False)
     write_json(one.facts, {"settings": "s", "parameters": 3, "seconds": 60})
     return one
@@ -107,6 +107,25 @@ def test_summary_of_curves_says_how_many_times_fewer(tmp_path):
     assert other["p"].between(2 / 2001, 1).all() and other["p"].iloc[1] < 0.05
     assert (tmp_path / "out/learning_curve.png").stat().st_size > 5000
     assert curve_summary.summarise([], tmp_path / "none") == "no fold is finished by all methods"
+
+
+def test_methods_on_all_folds_and_starts_have_tables_of_their_own(tmp_path):
+    found = [write_done(tmp_path, method, 8, good, fold=fold) for fold in range(nodules.N_FOLDS)
+             for method, good in (("few_volumes", 0.9), ("volume", 0.7))]
+    curve_summary.summarise(found, tmp_path)
+    assert not (tmp_path / "learning_curve_all_folds.csv").exists()  # it would be the same twice
+    curve_summary.summarise([*found, write_done(tmp_path, "ssl_few", 8, 0.8)], tmp_path)
+    assert set(pd.read_csv(tmp_path / "learning_curve.csv")["folds"]) == {0}
+    whole = pd.read_csv(tmp_path / "learning_curve_all_folds.csv")
+    assert whole["method"].tolist() == ["few_volumes", "volume"]
+    assert set(whole["folds"]) == {"0 1 2 3 4"} and set(whole["scans"]) == {200}
+    starts = pd.read_csv(tmp_path / "learning_curve_starts.csv").set_index("method")
+    assert starts.index.tolist() == ["volume", "few_volumes", "ssl_few"]
+    gain = starts.loc["volume", "roc_auc"] - starts.loc["few_volumes", "roc_auc"]
+    assert gain < -0.1
+    assert starts.loc["few_volumes", "difference"] == pytest.approx(gain, abs=2e-5)
+    text = results.curve(tmp_path)
+    assert "all five folds" in text and "The nodule volume alone minus" in text
 
 
 def test_search_sees_no_test_patient_and_each_other_volume_once(tmp_path):
