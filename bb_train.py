@@ -20,7 +20,8 @@ import dataclasses
 import numpy as np
 import torch
 
-from slivit.checkpoints.pretrained import choose_start
+from slivit.checkpoints.pretrained import PretrainedBackbone, choose_start
+from slivit.checkpoints.start_checks import tell_of_input, warn_of_seen
 from slivit.cli import records
 from slivit.cli.bb_train import build_parser, complete
 from slivit.config import Target
@@ -71,9 +72,9 @@ def train(args: argparse.Namespace, run: Session) -> None:
     records.check_decoding(args, scans, run)
     weighting = records.weighting_options(args)
     objective, target, weights = make_objective(weighting, scans, target)
-    model, backbone, trained_on = make_model(args, scans, target, run)
+    model, start = make_model(args, scans, target, run)
     experiment = Experiment(
-        "bb_train", model, backbone, trained_on, scans, target, objective,
+        "bb_train", model, start, scans, target, objective,
         records.augmentation(args, scans), records.fit_options(args),
         weights, vars(args), args.out_dir, trackers=records.tracker_options(args))
 
@@ -103,18 +104,19 @@ def load(args: argparse.Namespace) -> tuple[ScanTable, Target]:
 
 
 def make_model(args: argparse.Namespace, scans: ScanTable, target: Target, run: Session
-               ) -> tuple[ImageClassifier, str, str | None]:
-    """Return the model as it starts, its backbone's name, and what that was trained on."""
+               ) -> tuple[ImageClassifier, PretrainedBackbone]:
+    """Return the model as it starts, and from what."""
     start = choose_start(args.weights or "imagenet", args.backbone)
     if for_scratch(start.backbone) and run.world.size > 1:
         raise UserError(f"--backbone {start.backbone}: its BatchNorm would see only each "
                         f"process's share of a batch; found {run.world.size} processes, expected 1")
-    start.warn_of_seen(scans.patients_of("test"))
+    warn_of_seen(start, scans.patients_of("test"))
     preprocess = make_preprocess(records.input_options(args), scans, start.mean, start.std)
+    tell_of_input(start, preprocess)
     torch.manual_seed(args.seed)
     model = ImageClassifier(start.backbone, len(target.labels), preprocess, args.drop_path)
     start.load_into(model.backbone)
-    return model, start.backbone, start.trained_on
+    return model, start.without_tensors()
 
 
 def train_without_labels(args: argparse.Namespace, run: Session,
@@ -133,11 +135,12 @@ def train_without_labels(args: argparse.Namespace, run: Session,
     check_decoding(scans, whole_scans(preprocess, scans.ndim),
                    None if args.check_scans else args.b_size, ("train", "val"), args.n_cpu)
     check_shown(scans, preprocess)
+    tell_of_input(start, preprocess)
     torch.manual_seed(args.seed)
     model = method(start.backbone, preprocess, args.drop_path)
     start.load_into(model.backbone)
     experiment = Experiment(
-        "bb_train", model, start.backbone, start.trained_on, scans, Target("ssl", ()),
+        "bb_train", model, start.without_tensors(), scans, Target("ssl", ()),
         WithoutLabels(args.seed), augmentation, records.fit_options(args), None,
         {**vars(args), "method": method.name}, args.out_dir,
         trackers=records.tracker_options(args))

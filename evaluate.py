@@ -201,8 +201,9 @@ def warn_of_training_patients(scans: ScanTable, rows: np.ndarray, trained: list[
     seen = set().union(*(ids for ids in known if ids is not None))
     if seen:
         LOG.warning("warning: %d of %d patients have ids that also appear in the training or "
-                    "validation data of the checkpoint; if they are the same people, these scores "
-                    "are too optimistic", len(seen), len(patients))
+                    "validation data of the checkpoint, or of the backbone that it started from; "
+                    "if they are the same people, these scores are too optimistic", len(seen),
+                    len(patients))
     untold = [str(one.path) for one, ids in zip(trained, known, strict=True) if ids is None]
     for one in trained:
         if patients and patients_removed(one.card):

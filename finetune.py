@@ -23,7 +23,8 @@ import numpy as np
 import torch
 
 from slivit.checkpoints.hub import local_file
-from slivit.checkpoints.pretrained import choose_start, read_start
+from slivit.checkpoints.pretrained import PretrainedBackbone, choose_start, read_start
+from slivit.checkpoints.start_checks import tell_of_input, warn_of_seen
 from slivit.cli import records
 from slivit.cli.finetune import build_parser, check_args
 from slivit.config import Target
@@ -81,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
 def train(args: argparse.Namespace, scans: ScanTable, run: Session, out_dir: Path) -> None:
     """Train on the table's train split, keep the best epoch on val, evaluate on test."""
     scans, target, auxiliary = resolve(args, scans)
-    model, trained_on = make_model(args, scans, target)
+    model, start = make_model(args, scans, target)
     weighting = records.weighting_options(args)
     objective, target, weights = make_objective(weighting, scans, target, len(auxiliary))
     if args.folds is None:
@@ -89,7 +90,7 @@ def train(args: argparse.Namespace, scans: ScanTable, run: Session, out_dir: Pat
     LOG.info(summarise(scans))
     _name_recipe(args, scans)
     experiment = Experiment(
-        "finetune", model, model.backbone_name, trained_on, scans, target, objective,
+        "finetune", model, start, scans, target, objective,
         records.augmentation(args, scans), records.fit_options(args), weights,
         vars(args), out_dir, tuple(auxiliary),
         (1,) if args.unfreeze_after is None else (1, args.unfreeze_after + 1),
@@ -133,21 +134,22 @@ def resolve(args: argparse.Namespace, scans: ScanTable) -> tuple[ScanTable, Targ
 
 
 def make_model(args: argparse.Namespace, scans: ScanTable, target: Target
-               ) -> tuple[SLIViT, str | None]:
-    """Return the model with the weights it starts from, and what its backbone was trained on."""
+               ) -> tuple[SLIViT, PretrainedBackbone]:
+    """Return the model as it starts, and from what."""
     start = (read_start(local_file(args.bb_path)) if args.bb_path else
              choose_start(args.weights or "imagenet", args.backbone))
     if for_scratch(start.backbone) and start.source == "none":
         raise UserError(f"--backbone {start.backbone}: its BatchNorm has no running statistics "
                         "until it is pre-trained; pre-train it with bb_train.py and give --bb_path")
-    start.warn_of_seen(scans.patients_of("test"))
+    warn_of_seen(start, scans.patients_of("test"))
     preprocess = make_preprocess(records.input_options(args), scans, start.mean, start.std)
+    tell_of_input(start, preprocess)
     torch.manual_seed(args.seed)
     model = SLIViT(start.backbone, len(target.labels), preprocess,
                    records.integrator_config(args), args.drop_path)
     model.slices_per_step = args.slices_per_step or 0
     start.load_into(model.backbone)
-    return model, start.trained_on
+    return model, start.without_tensors()
 
 
 def make_phases(args: argparse.Namespace, one: Experiment, run: Session,

@@ -17,7 +17,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
     begin_process()
 
-from benchmarks import job_options, jobs, nodules
+from benchmarks import job_options, jobs, nodules, pretraining
 from benchmarks.accuracy_summary import summarise
 from benchmarks.jobs import Benchmark, Job
 from benchmarks.methods import METHODS
@@ -31,7 +31,7 @@ def make_task(job: Job, scratch: Path, quick: bool) -> Task:
     return Task(fold, job.seed, scratch, quick, fold, f"fold_{job.fold}_seed_{job.seed}")
 
 
-BENCHMARK = Benchmark("accuracy", METHODS, make_task)
+BENCHMARK = Benchmark("accuracy", METHODS | {"ssl_few": pretraining.METHODS["ssl_few"]}, make_task)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -22,7 +22,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
     begin_process()
 
-from benchmarks import job_options, jobs, nodules, pretraining, probes
+from benchmarks import accuracy, job_options, jobs, nodules, pretraining, probes
 from benchmarks.curve_summary import summarise
 from benchmarks.jobs import Benchmark, Done, Job
 from benchmarks.methods import METHODS, plain, plain_random
@@ -85,9 +85,9 @@ def main(argv: list[str] | None = None) -> None:
 def _with_all_volumes(by_method: dict[str, list[Done]], results: Path) -> str:
     """Summarise what is finished, here and, at all volumes, of benchmarks.accuracy."""
     everything = sum(by_method.values(), [])
-    at_all = dataclasses.replace(BENCHMARK, name="accuracy")
-    everything += [jobs.done(at_all, job, results) for job in dict.fromkeys(
-        dataclasses.replace(one.job, size=0) for one in everything if one.job.method in METHODS)]
+    at_all = accuracy.BENCHMARK
+    everything += [jobs.done(at_all, job, results) for job in dict.fromkeys(dataclasses.replace(
+        one.job, size=0) for one in everything if one.job.method in at_all.methods)]
     return summarise([one for one in everything if one.finished], results)
 
 

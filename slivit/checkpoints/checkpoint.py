@@ -56,14 +56,14 @@ def data_facts(scans: ScanTable, fingerprint: str, split_ratio: str | None, seed
             "split_seed": seed}
 
 
-def patient_facts(scans: ScanTable, key: bytes) -> dict:
+def patient_facts(scans: ScanTable, key: bytes, before: Mapping | None = None) -> dict:
     """Return what a checkpoint remembers of the patients in training and validation.
 
     Hashes made with the run's key, by which an evaluation that also has the key recognises them,
     and a mark of the key. (Models of the original SLIViT have no hashes, those of
-    earlier versions hashes without a key.)
+    earlier versions hashes without a key.) `before`: the `data` of what the run started from.
     """
-    return hashed_patients(scans.patients_of("train", "val"), key)
+    return hashed_patients(scans.patients_of("train", "val"), key, before)
 
 
 def build(card: CheckpointHeader, drop_path: float = 0.0) -> ImageClassifier | SLIViT:

@@ -25,6 +25,7 @@ OPTIONS = ("lr", "bb_lr", "b_size", "accumulate", "n_epochs", "weight_decay", "w
            "unfreeze_after", "feature_augments", "auxiliary", "weights", "method",
            "slices_per_volume")
 WITHOUT_LABELS = ", without labels"  # after the name of what a backbone was trained on
+AFTER = ", after "  # what it was trained on earlier
 
 RESEARCH = ("Research. Not a medical device; its scores hold for scans like those it was evaluated "
             "on.")
@@ -99,7 +100,8 @@ def card_rows(card: CheckpointHeader, evaluated_in: Iterable[torch.dtype] = ()
     rows = [
         ("Model", _model_text(card)),
         ("Predicts", f"{', '.join(card.target.labels)} ({card.target.task})" if card.target.labels
-         else "nothing: it was pre-trained without labels"),
+         else "nothing: it was pre-trained without labels" if not training.get("backbone_data")
+         else "nothing: its last training was without labels"),
         ("Input", f"{preprocess.img_size} pixels per side, grey values: {preprocess.window}"
          + (f", {preprocess.n_slices} slices ({preprocess.slice_sampling}) of "
             f"{', '.join(preprocess.views)}" if preprocess.n_slices else "")
@@ -133,6 +135,12 @@ def card_rows(card: CheckpointHeader, evaluated_in: Iterable[torch.dtype] = ()
 def named_data(card: CheckpointHeader) -> str:
     """Return the name of what a model was trained on, and whether that was without labels."""
     return card.data["name"] + WITHOUT_LABELS * (not card.target.labels)
+
+
+def lineage(card: CheckpointHeader) -> str:
+    """Return the names of all that a model was trained on, what came last first."""
+    before = card.training.get("backbone_data")
+    return named_data(card) + (f"{AFTER}{before}" if before else "")
 
 
 def _precision_text(card: CheckpointHeader, evaluated_in: Iterable[torch.dtype]) -> str:

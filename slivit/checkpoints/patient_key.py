@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from slivit.data.splits import plain_patient
@@ -25,10 +25,11 @@ REMARK = """\
 """
 
 
-def patient_key(out_dir: Path, resume: bool) -> bytes:
-    """Return the key of a run: the one in its folder where it is resumed, else a new one.
+def patient_key(out_dir: Path, resume: bool, before: bytes | None = None) -> bytes:
+    """Return the key of a run: the one in its folder where it is resumed, `before`, or a new one.
 
-    A resumed run without a key (of an earlier version, or stopped before it was written) gets one.
+    `before` is that of the backbone it starts from: one key then tells the patients of both. A
+    resumed run without a key (of an earlier version, or stopped before it was written) gets one.
 
     Nothing is written: see `write_key`.
 
@@ -36,7 +37,7 @@ def patient_key(out_dir: Path, resume: bool) -> bytes:
         UserError: the run's key is damaged, or cannot be read.
     """
     if not resume:
-        return secrets.token_bytes(KEY_BYTES)
+        return before or secrets.token_bytes(KEY_BYTES)
     try:
         key = read_key(out_dir)
     except OSError as error:
@@ -107,18 +108,26 @@ def key_mark(key: bytes) -> str:
     return hashlib.sha256(b"slivit patient key" + key).hexdigest()[:HASH_DIGITS]
 
 
-def hashed_patients(patients: Iterable[str], key: bytes) -> dict:
+def hashed_patients(patients: Iterable[str], key: bytes, before: Mapping | None = None) -> dict:
     """Return what a checkpoint's `data` says of the patients whom it was trained on.
 
     `patients`: their hashes, as splits.plain_patient writes them, sorted; `patient_key`: the key's
     mark, None where there are none.
+
+    Args:
+        patients: of the run.
+        key: of the run.
+        before: `data` of the checkpoint that it started from, whose patients are added where the
+            key is the same.
     """
-    hashes = sorted({hash_patient(plain_patient(patient), key) for patient in patients})
-    return {"patients": hashes, "patient_key": key_mark(key) if hashes else None}
+    hashes = {hash_patient(plain_patient(patient), key) for patient in patients}
+    if before and before.get("patient_key") == key_mark(key):
+        hashes |= set(before["patients"])
+    return {"patients": sorted(hashes), "patient_key": key_mark(key) if hashes else None}
 
 
 def known_patients(patients: set[str], data: dict, path: Path) -> set[str] | None:
-    """Return those of the patients whom a checkpoint was trained on.
+    """Return those of the patients whom a checkpoint, or what it started from, was trained on.
 
     Args:
         patients: the patients to look for.
@@ -126,14 +135,15 @@ def known_patients(patients: set[str], data: dict, path: Path) -> set[str] | Non
         path: of the checkpoint; the key is looked for beside it, and beside what it links to.
 
     Returns:
-        The patients; None where that is unknown because the checkpoint's own key is missing.
+        The patients; None where that is unknown because the checkpoint's own key is missing. Of
+        what it started from, as far as the key of that was known when it was trained.
 
     Raises:
         UserError: the key beside it is damaged.
     """
     key, mark = None, data.get("patient_key")
     if mark is not None and patients:
-        key = _own_key(path, mark)
+        key = own_key(path, mark)
         if key is None:
             return None
     known = set(data["patients"])
@@ -141,7 +151,7 @@ def known_patients(patients: set[str], data: dict, path: Path) -> set[str] | Non
         {hash_patient(patient, key), hash_patient(plain_patient(patient), key)})}
 
 
-def _own_key(path: Path, mark: str) -> bytes | None:
+def own_key(path: Path, mark: str) -> bytes | None:
     """Return the key of that mark beside a checkpoint, if it is there and may be read."""
     for folder in (path.parent, path.resolve().parent):
         try:

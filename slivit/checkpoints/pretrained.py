@@ -1,6 +1,7 @@
 """Weights that a backbone starts from: timm's, or those of a file."""
 
 import contextlib
+import dataclasses
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from slivit.checkpoints.checkpoint import CheckpointHeader
 from slivit.checkpoints.convnext_formats import recognise
 from slivit.checkpoints.convnext_sizes import body, shapes_of
 from slivit.checkpoints.hub import TIMEOUT, local_file, title_of
-from slivit.checkpoints.model_card import named_data
-from slivit.checkpoints.patient_key import KEY_FILE, known_patients
+from slivit.checkpoints.model_card import lineage
+from slivit.checkpoints.patient_key import own_key
 from slivit.checkpoints.tensor_files import (
     PICKLE,
     ZIP,
@@ -64,23 +65,11 @@ class PretrainedBackbone:
     trained_on: str | None = None
     card: CheckpointHeader | None = None
 
-    def warn_of_seen(self, patients: set[str]) -> None:
-        """Warn if the weights were trained on some of the patients who are to be predicted.
-
-        Args:
-            patients: of the test split.
-        """
-        if self.card is None or not patients:
-            return
-        seen = known_patients(patients, self.card.data, Path(self.source))
-        if seen is None:
-            LOG.info("cannot tell whether patients of test were in the backbone's training: the %s "
-                     "of that run is not in the folder of %s", KEY_FILE, self.source)
-        elif seen:
-            LOG.warning("warning: %d of %d patients of test have ids that also appear in the "
-                        "training or validation data of the backbone %s; if they are the same "
-                        "people, the scores on test are too optimistic", len(seen), len(patients),
-                        self.source)
+    @property
+    def patient_key(self) -> bytes | None:
+        """The key of the patients' hashes in the file's header; None where it is not known."""
+        mark = self.card and self.card.data.get("patient_key")
+        return own_key(Path(self.source), mark) if mark else None
 
     def load_into(self, backbone: nn.Module) -> None:
         """Give the weights to a backbone of `create_backbone`; log what becomes of a classifier.
@@ -103,6 +92,10 @@ class PretrainedBackbone:
         if "head.norm.weight" in own and "head.norm.weight" not in self.state:
             LOG.info("%s: has no norm before the classifier; that norm is newly "
                      "initialised", self.source)
+
+    def without_tensors(self) -> "PretrainedBackbone":
+        """Return what it says of itself alone: tensors that are loaded need no second place."""
+        return dataclasses.replace(self, state=None)
 
 
 def choose_start(source: str, name: str | None) -> PretrainedBackbone:
@@ -142,7 +135,7 @@ def read_start(path: Path, name: str | None = None) -> PretrainedBackbone:
     card = None
     if _has_card(path):
         card, state = checkpoint.read(path)
-        backbone, title, trained_on = card.backbone, "backbone of this project", named_data(card)
+        backbone, title, trained_on = card.backbone, "backbone of this project", lineage(card)
         if (named := title_of(path)) != str(path):
             trained_on += f" ({named})"
         mean, std, n_classes = card.preprocess.mean, card.preprocess.std, len(card.target.labels)

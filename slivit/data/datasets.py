@@ -27,6 +27,7 @@ from slivit.utils.errors import RunError, UserError
 from slivit.utils.runtime import begin_worker, derive_seed, starting_workers
 from slivit.utils.session import Session
 
+FIND_ALL = "python -m slivit.check, or --check_scans, finds all such scans before a training"
 PREFETCH = 2  # batches a loading process is ahead; more of large ones would fill its shared memory
 
 
@@ -169,6 +170,8 @@ class Loader:
         with starting_workers() if self.batches.num_workers else contextlib.nullcontext():
             batches = iter(self.batches)
         for batch in batches:
+            if isinstance(batch, UserError):
+                raise UserError(f"{batch}\n{FIND_ALL}") from batch
             if not isinstance(batch, Batch):
                 raise batch
             yield batch

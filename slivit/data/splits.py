@@ -70,13 +70,15 @@ def fill_in(split: np.ndarray, *groupings: Sequence[str]) -> np.ndarray:
         groupings: what must not be in two splits, such as the patient of each row.
 
     Returns:
-        (n,); `unused` for rows of a group that validation or test has.
+        (n,); `unused` for rows of a group that validation or test has, and for those of a group of
+        such rows: a file that has two patients' names makes them one.
     """
-    taken = np.zeros(len(split), dtype=bool)
-    for groups in groupings:
-        held = {group for group, name in zip(groups, split, strict=True)
-                if name in ("val", "test")}
-        taken |= [group in held for group in groups]
+    taken, before = np.isin(split, ("val", "test")), -1
+    while taken.sum() > before:
+        before = taken.sum()
+        for groups in groupings:
+            held = {group for group, kept in zip(groups, taken, strict=True) if kept}
+            taken |= np.array([group in held for group in groups], dtype=bool)
     return np.where(split == "", np.where(taken, UNUSED, "train"), split)
 
 

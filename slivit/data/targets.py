@@ -11,10 +11,23 @@ from slivit.utils.errors import UserError, listing
 from slivit.utils.log import LOG, counted, short
 
 FEW = 6  # labels that are named in a line
-GIVE_ROWS = ("Assign rows to it in the Split column or by the folders in Path, or with "
-             "--split_ratio if the table has neither")
+GIVE_ROWS = ("Assign rows to it in the Split column or by the folders in Path; without such a "
+             "column and such folders, --split_ratio divides the rows")
 CHOOSE = "Name the 0/1 columns with --pathologies, or (volumes) use --task regression"
 CORRECT = "The model expects 0 and 1; correct them, or clear the cells of unknown labels"
+
+
+def check_validation(scans: ScanTable) -> None:
+    """Refuse validation scans without any known label: they choose the epoch that is kept.
+
+    Raises:
+        UserError: saying how many there are.
+    """
+    rows = scans.rows("val")
+    if np.isnan(scans.labels[rows]).all():
+        raise UserError(f"{scans.name}: none of the {len(rows)} scans in the split val has a label "
+                        f"of {', '.join(map(short, scans.label_names))}, but they choose the epoch "
+                        "that is kept. Move labelled scans there, or give --select last")
 
 
 def resolve_task(scans: ScanTable, requested: str = "auto") -> tuple[ScanTable, Target]:

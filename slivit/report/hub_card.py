@@ -33,6 +33,7 @@ def write_hub_card(path: Path, card: CheckpointHeader, repo: str, licence: str |
     cohorts = card.training.get("cohort", {})
     content = markdown_environment().get_template("hub_card.md.j2").render(
         metadata=metadata.to_yaml(), repo=repo, card=card, facts=card_rows(card),
+        last=card.training.get("options", {}).get("select") == "last",
         cohort=cohort_table(cohorts, card.target) if cohorts else None,
         scores=[(NAMES.get(name, name.replace("_", " ")), value)
                 for name, value in card.score.items() if value is not None])

@@ -13,9 +13,11 @@ from slivit.checkpoints import checkpoint
 from slivit.checkpoints.header import CheckpointHeader, Validation
 from slivit.checkpoints.model_card import training_facts
 from slivit.checkpoints.patient_key import patient_key, write_key
+from slivit.checkpoints.pretrained import PretrainedBackbone
 from slivit.checkpoints.trained import load_trained
 from slivit.config import Augmentation, FitOptions, Target
 from slivit.data.scan_table import ScanTable
+from slivit.data.targets import check_validation
 from slivit.models.slivit import ImageClassifier, SLIViT
 from slivit.report.evaluation import ReportOptions
 from slivit.report.writer import closing_split, measure
@@ -47,8 +49,7 @@ class Experiment:
     Attributes:
         script: `bb_train` or `finetune`.
         model: with the weights it starts from.
-        backbone: timm's name of its backbone.
-        trained_on: what those weights were trained on, as reports say it, or None.
+        start: those weights of the backbone.
         scans: with the labels that are learned.
         target: what is predicted; without labels, nothing.
         auxiliary: labels that are learned too, but neither predicted nor scored.
@@ -62,8 +63,7 @@ class Experiment:
 
     script: str
     model: ImageClassifier | SLIViT | SelfSupervisedMethod
-    backbone: str
-    trained_on: str | None
+    start: PretrainedBackbone
     scans: ScanTable
     target: Target
     objective: Objective | WithoutLabels
@@ -106,16 +106,18 @@ def run_experiment(one: Experiment, run: Session, make_phases: MakePhases) -> No
     data = checkpoint.data_facts(scans, scans.fingerprint(), one.settings["split_ratio"],
                                  one.fit.seed)
     config = _config(one, data, run)
-    key = patient_key(one.out_dir, run.resume)
-    patients = checkpoint.patient_facts(scans, key)
+    key = patient_key(one.out_dir, run.resume, one.start.patient_key)
+    patients = checkpoint.patient_facts(scans, key, one.start.card and one.start.card.data)
     plan = _plan(one)
+    if one.target.labels and one.fit.select != "last" and not _is_solved(one.model):
+        check_validation(scans)
+    if run.resume and run.world.is_main:
+        check_resume(one.out_dir, config)
     start = find_state(one.out_dir, one.model, one.best, run, plan)
     save_best = _keep_best(one, data | patients, config)
     with contextlib.ExitStack() as stack:
         track = None
         if run.world.is_main:
-            if run.resume:
-                check_resume(one.out_dir, config)
             stack.enter_context(open_out_dir(one.out_dir, run.resume, run.overwrite,
                                              chain(run.inputs, scans.read.files())))
             write_json(one.out_dir / "config.json", config)
@@ -154,9 +156,10 @@ def _plan(one: Experiment) -> Plan:
 def _config(one: Experiment, data: dict, run: Session) -> dict:
     """Return the content of config.json."""
     integrator = {"integrator": one.model.config} if isinstance(one.model, SLIViT) else {}
-    return make_config(one.settings, script=one.script, backbone=one.backbone, target=one.target,
-                       preprocess=one.model.preprocess, augmentation=one.augmentation, data=data,
-                       versions=versions(), backbone_data=one.trained_on,
+    return make_config(one.settings, script=one.script, backbone=one.start.backbone,
+                       target=one.target, preprocess=one.model.preprocess,
+                       augmentation=one.augmentation, data=data, versions=versions(),
+                       backbone_data=one.start.trained_on,
                        precision=precision_name(run.precision), **integrator)
 
 
@@ -168,14 +171,15 @@ def _keep_best(one: Experiment, data: dict, config: dict
         options = {**config, "auxiliary": ", ".join(one.auxiliary) or None}
     if _is_solved(one.model):
         options = {key: value for key, value in options.items() if key in SOLVED}
-    facts = training_facts(one.scored, one.target, one.augmentation, options, one.trained_on)
+    facts = training_facts(one.scored, one.target, one.augmentation, options,
+                           one.start.trained_on)
     volumes = isinstance(one.model, SLIViT)
 
     def save(epoch: int, scores: dict, best: nn.Module, validation: Validation | None) -> None:
         if _is_solved(best):
             facts["options"]["penalty"] = best.integrator.penalty
         header = CheckpointHeader(
-            "slivit" if volumes else "backbone", one.backbone,
+            "slivit" if volumes else "backbone", one.start.backbone,
             one.model.config if volumes else None, one.target, one.model.preprocess, data, epoch,
             scores, one.fit.seed, versions(), facts,
             temperature_of(validation, one.target) if validation else None,

@@ -34,7 +34,8 @@ def solve(integrator: LinearIntegrator, stores: Sequence[FeatureStore], scans: S
     """Give the integrator the weights that fit the training volumes best under an L2 penalty.
 
     0/1 labels: logistic regression, each label on its own; multi-class: its multinomial form;
-    regression: ridge regression of the standardised labels. Unknown labels are left out. How
+    regression: ridge regression of the standardised labels. Unknown labels are left out, and so
+    are volumes without any label. How
     strong the penalty is, is chosen by the loss in up to five folds by patient within the training
     volumes.
 
@@ -50,6 +51,7 @@ def solve(integrator: LinearIntegrator, stores: Sequence[FeatureStore], scans: S
         The training loss, summed over the known labels of all versions, and how many they are.
     """
     rows = scans.rows("train")
+    rows = rows[(~np.isnan(scans.labels[rows])).any(axis=1)]
     x = np.concatenate([_pooled(integrator, store, rows) for store in stores])
     y = np.tile(scans.labels[rows], (len(stores), 1))
     groups = np.tile(np.array(scans.groups())[rows], len(stores))

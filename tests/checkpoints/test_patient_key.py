@@ -65,8 +65,8 @@ def said(volume_csv, messages):
 
 def test_numbers_of_patients_cannot_be_tried_on_a_checkpoint(binary_run):
     data = checkpoint.read(binary_run / "slivit.safetensors")[0].data
-    numbers = [f"P{i}" for i in range(100)]
-    assert len(data["patients"]) == 6  # three volumes of each, two splits of three
+    numbers = [f"{kind}{i}" for kind in "PI" for i in range(100)]
+    assert len(data["patients"]) == 6 + 18  # of the volumes, and of the backbone's images
     assert not set(data["patients"]) & set(plain_hashes(*numbers))
     key = read_key(binary_run)
     assert set(data["patients"]) < set(hashed_patients(numbers, key)["patients"])

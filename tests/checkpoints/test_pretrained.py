@@ -5,7 +5,6 @@ import json
 import time
 import urllib.error
 import urllib.request
-from types import SimpleNamespace
 
 import pytest
 import timm
@@ -17,9 +16,7 @@ from transformers import ConvNextConfig, ConvNextForImageClassification
 
 import bb_train
 import finetune
-from slivit.checkpoints.patient_key import hashed_patients, write_key
 from slivit.checkpoints.pretrained import (
-    PretrainedBackbone,
     choose_start,
     read_start,
     read_tensors,
@@ -267,25 +264,10 @@ def test_errors_without_a_text_are_called_by_their_kind():
 def test_the_backbone_of_a_slivit_is_a_start(binary_run, head, messages):
     path = binary_run / "slivit.safetensors"
     start = read_start(path)
-    assert (start.backbone, start.n_classes, start.trained_on) == (BACKBONE, 0, "volumes.csv")
+    assert (start.backbone, start.n_classes, start.trained_on) == (
+        BACKBONE, 0, "volumes.csv, after images.csv")
     start.load_into(backbone := create_backbone(BACKBONE, head))
     state = load_file(path)
     for key, tensor in backbone.state_dict().items():
         assert key.startswith("head.") or (tensor == state[f"backbone.{key}"]).all()
     assert "a SLIViT of this project, of which the backbone is taken" in messages[0]
-
-
-def test_patients_of_test_whom_the_backbone_has_seen_are_told(tmp_path, messages):
-    key = bytes(range(32))
-    card = SimpleNamespace(data=hashed_patients(["007", "P1", "P2"], key))
-    start = PretrainedBackbone(BACKBONE, (0.5,) * 3, (0.5,) * 3, str(tmp_path / "b.safetensors"),
-                               card=card)
-    start.warn_of_seen({"P1", "P9"})
-    assert "cannot tell whether patients of test were in the backbone's training" in messages[-1]
-    write_key(tmp_path, key)
-    start.warn_of_seen({"7", "P1", "P9"})
-    assert "2 of 3 patients of test have ids that also appear" in messages[-1]
-    count = len(messages)
-    start.warn_of_seen({"P9"})
-    start.warn_of_seen(set())
-    assert len(messages) == count

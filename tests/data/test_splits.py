@@ -6,7 +6,7 @@ from helpers import write_meta
 
 from slivit.data.meta_csv import read_meta
 from slivit.data.ratio import parse_ratio
-from slivit.data.splits import Splitting, split_by_group
+from slivit.data.splits import Splitting, fill_in, split_by_group
 from slivit.utils.errors import UserError
 
 
@@ -20,6 +20,13 @@ def read(tmp_path):
                            A=[i % 2 for i in range(n)], **columns)
         return read_meta(table, 2, splitting=Splitting(**options))
     return from_columns
+
+
+def test_rows_without_a_split_are_kept_out_however_many_steps_from_a_test_patient():
+    split = np.array(["test", "", "", "", ""])
+    patients, files = ["a", "a", "b", "b", "c"], ["0", "1", "1", "2", "3"]  # file 1 is of a and b
+    assert fill_in(split, patients, files).tolist() == ["test", "unused", "unused", "unused",
+                                                        "train"]
 
 
 def test_spellings_of_split_are_known(read):

@@ -6,7 +6,13 @@ import torch
 from helpers import label_scans
 
 from slivit.config import Target
-from slivit.data.targets import check_splits, expand_classes, fit_to_target, resolve_task
+from slivit.data.targets import (
+    check_splits,
+    check_validation,
+    expand_classes,
+    fit_to_target,
+    resolve_task,
+)
 from slivit.models.outputs import to_predictions
 from slivit.training.losses import Objective, known_count, loss_sum
 from slivit.utils.errors import UserError
@@ -106,6 +112,13 @@ def test_empty_splits_are_named_with_the_sizes_of_the_others():
     scans = label_scans([[0], [1], [0]], ["train", "train", "test"])
     with pytest.raises(UserError, match="no rows in the split val; found train 2, val 0, test 1"):
         check_splits(scans, ("train", "val"))
+
+
+def test_validation_without_a_label_cannot_choose_an_epoch():
+    scans = label_scans([[0], [1], [np.nan]], ["train", "train", "val"])
+    with pytest.raises(UserError, match="none of the 1 scans in the split val has a label of L0"):
+        check_validation(scans)
+    check_validation(label_scans([[0, np.nan], [np.nan, 1]], ["train", "val"]))
 
 
 @pytest.mark.parametrize(("task", "expected"), [

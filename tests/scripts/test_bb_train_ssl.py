@@ -23,6 +23,7 @@ import slivit
 from slivit import check, share
 from slivit.checkpoints import checkpoint
 from slivit.checkpoints.model_card import card_rows
+from slivit.checkpoints.patient_key import known_patients
 from slivit.checkpoints.pretrained import read_start
 from slivit.training import train_step as steps
 from slivit.utils import session
@@ -117,6 +118,22 @@ def test_finetune_takes_the_backbone(run, volume_csv, tmp_path):
     assert card.training["backbone_data"] == "volumes.csv, without labels"
 
 
+@pytest.mark.usefixtures("unmeasured")
+def test_patients_and_data_of_every_training_are_known_at_the_end(run, image_csv, tmp_path):
+    bb_train.main(["--meta_csv", str(image_csv), "--weights", str(run / "backbone.safetensors"),
+                   *RUN_2D[4:], "--n_epochs", "1", "--out_dir", str(tmp_path / "second")])
+    first, _ = checkpoint.read(run / "backbone.safetensors")
+    second, _ = checkpoint.read(tmp_path / "second/backbone.safetensors")
+    assert set(first.data["patients"]) < set(second.data["patients"])
+    seen = known_patients({"P0", "I0", "I9"}, second.data, tmp_path / "second/x.safetensors")
+    assert seen == {"P0", "I0"}  # I9 is in test
+    train(image_csv, tmp_path / "third", "--n_epochs", "1", "--weights",
+          str(tmp_path / "second/backbone.safetensors"))
+    facts = dict(card_rows(checkpoint.read(tmp_path / "third/backbone.safetensors")[0]))
+    assert facts["Predicts"] == "nothing: its last training was without labels"
+    assert facts["Backbone pre-trained on"] == "images.csv, after volumes.csv, without labels"
+
+
 def test_what_predicts_nothing_is_not_evaluated(run, volume_csv, tmp_path):
     path = str(run / "backbone.safetensors")
     message = "pre-trained without labels and predicts nothing yet; fine-tune it with finetune.py"
@@ -133,7 +150,7 @@ def images(image_csv, tmp_path_factory):
     """A table of images of which some rows have no split; two of them are of patients of others."""
     table = absolute_table(image_csv).drop(columns="B").astype(object)
     table.loc[table["Split"] == "train", "Split"] = ""
-    table.loc[:1, "patient"] = ["P6", "P9"]  # in validation and test
+    table.loc[:1, "patient"] = ["I6", "I9"]  # in validation and test
     table.loc[table["Split"] == "", "A"] = ""
     path = tmp_path_factory.mktemp("tables") / "images.csv"
     table.to_csv(path, index=False)
@@ -237,6 +254,15 @@ def all_kept_out(folder):
     return grey(folder) | {"Split": ["", "", "val", "val", "test", "test"], "pid": list("abbbaa")}
 
 
+def one_varied_slice(folder):
+    """Volumes of which one slice shows something, so that neighbours have nothing to show."""
+    volume = np.zeros((4, 40, 40))
+    volume[1] = np.arange(1600).reshape(40, 40)
+    for k in range(6):
+        np.save(folder / f"{k}.npy", volume)
+    return {"Path": [f"{k}.npy" for k in range(6)], "Split": ["train"] * 4 + ["val"] * 2}
+
+
 def one_to_learn_from(folder):
     """An image in training, one in validation."""
     return {name: column[3:5] for name, column in grey(folder).items()}
@@ -257,6 +283,12 @@ def test_scans_that_teach_nothing_are_refused(make, message, tmp_path):
     with pytest.raises(UserError, match=message):
         train(table, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_batch_of_one_that_headers_do_not_tell_is_one_message(tmp_path):
+    table = write_meta(tmp_path / "t.csv", F_Name=range(6), **one_varied_slice(tmp_path))
+    with pytest.raises(UserError, match="a batch has a single slice.*Give a larger --b_size"):
+        train(table, tmp_path / "out", "--b_size", "1")
 
 
 def test_several_processes_are_refused(image_csv, tmp_path, monkeypatch):

@@ -58,7 +58,7 @@ def test_nothing_of_people_or_files_is_sent(account, model, volume_csv, capsys):
     card, _ = checkpoint.read(model)
     validation = checkpoint.read_validation(model)
     table = pd.read_csv(volume_csv)
-    assert len(card.data["patients"]) == 6 and card.data["patient_key"]
+    assert len(card.data["patients"]) == 24 and card.data["patient_key"]
     secrets = [*card.data["patients"], card.data["patient_key"], card.data["fingerprint"],
                "volumes.csv", "images.csv", str(model.parent), str(volume_csv.parent),
                *table["F_Name"], *table["Path"], *(f'"{pid}"' for pid in table["pid"]),
@@ -69,7 +69,7 @@ def test_nothing_of_people_or_files_is_sent(account, model, volume_csv, capsys):
     assert validation.logits.tobytes() not in sent and validation.labels.tobytes() not in sent
     out = capsys.readouterr().out
     assert "the name of the table (volumes.csv) and its fingerprint" in out
-    assert "hashes of 6 patients" in out and "predictions and labels of 6 scans" in out
+    assert "hashes of 24 patients" in out and "predictions and labels of 6 scans" in out
     assert "name a private table" in out and "cohort:" in out
 
 

@@ -92,7 +92,10 @@ def absolute_table(path: Path) -> pd.DataFrame:
 
 
 def write_image_table(folder: Path, n: int = 24) -> Path:
-    """Write images of mixed modes and sizes, and their meta.csv with labels A and B."""
+    """Write images of mixed modes and sizes, and their meta.csv.
+
+    Labels A and B; patients who have no volumes.
+    """
     rng = np.random.default_rng(1)
     names = []
     for i in range(n):
@@ -103,7 +106,7 @@ def write_image_table(folder: Path, n: int = 24) -> Path:
     splits = ["train" if i % 12 < 6 else "val" if i % 12 < 9 else "test" for i in range(n)]
     return write_meta(folder / "images.csv", F_Name=[f"image {i}" for i in range(n)], Path=names,
                       A=[i % 2 for i in range(n)], B=[i // 2 % 2 for i in range(n)],
-                      Split=splits, patient=[f"P{i}" for i in range(n)])
+                      Split=splits, patient=[f"I{i}" for i in range(n)])
 
 
 def write_volume_table(folder: Path, n: int = 24) -> Path:

@@ -85,6 +85,14 @@ def test_unknown_labels_are_left_out_and_one_class_gives_its_prevalence():
     assert np.allclose(torch.sigmoid(logits[:, 1]), 1 - 0.5 / 40)
 
 
+def test_volumes_without_any_label_change_nothing():
+    labels = (np.arange(40) % 2)[:, None].astype(float)
+    x = features(60, np.arange(60) % 2)
+    more = np.concatenate([labels, np.full((20, 1), np.nan)])
+    target = Target("binary", ("a",))
+    assert torch.equal(solved(x, more, target)[0][:40], solved(x[:40], labels, target)[0])
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, 1000.3])
 def test_features_that_are_all_alike_give_the_prevalence_and_a_warning(value, caplog):
     x = np.full((20, 3, 4), value)

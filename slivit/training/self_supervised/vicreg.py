@@ -7,6 +7,7 @@ from torch import nn
 from slivit.config import Preprocess
 from slivit.models.slivit import feature_maps
 from slivit.training.self_supervised.method import SelfSupervisedMethod
+from slivit.utils.errors import UserError
 
 INVARIANCE, VARIANCE, COVARIANCE = 25.0, 25.0, 1.0  # weights of the terms, as in the paper
 EPSILON = 1e-4
@@ -39,7 +40,15 @@ class VICReg(SelfSupervisedMethod):
 
     def forward(self, views: torch.Tensor, places: torch.Tensor, scans: torch.Tensor
                 ) -> dict[str, torch.Tensor]:
-        """Return the loss and its three terms; arguments as of SelfSupervisedMethod."""
+        """Return the loss and its three terms; arguments as of SelfSupervisedMethod.
+
+        Raises:
+            UserError: a batch of one slice, which has nothing to be compared with.
+        """
+        if len(views) < 2:
+            raise UserError("a batch has a single slice: its volumes have no other one that shows "
+                            "something, and the loss compares the slices of a batch. Give a larger "
+                            "--b_size")
         maps = feature_maps(self, views.transpose(0, 1).flatten(0, 1))
         return vicreg_loss(*self.projector(maps.mean(dim=(2, 3))).chunk(2))
 
