@@ -20,6 +20,8 @@ from slivit.utils.files import atomic_write, write_json
 OURS = "few_volumes"  # of SLIViT's recipes, the one for few volumes
 LINE = "volume"  # does not learn: a line in the figure
 STARTS = ("few_volumes", "few_images", "ssl_few", "ssl_few_images")  # of that recipe's backbone
+NOT_DRAWN = ("frozen_logistic", "plain_few_images", "plain_random", "probe_few_images",
+             "resnet18_half_rate", "shape_boosting")  # the table has them
 THEIRS = ("resnet18_narrow", "resnet18_half_rate", "densenet")
 
 
@@ -57,7 +59,7 @@ def summarise(jobs: list[Done], results: Path) -> str:
     savings = {other: saving(table, replicates, other) for other in THEIRS}
     savings = {other: value for other, value in savings.items() if value}
     write_json(results / "learning_curve.json", savings)
-    draw(table, results / "learning_curve.png")
+    draw(table[~table["method"].isin(NOT_DRAWN)], results / "learning_curve.png")
     return as_text(rows, savings)
 
 
@@ -188,7 +190,7 @@ def as_text(rows: list[dict], savings: dict[str, list[dict]],
 
 def draw(table: pd.DataFrame, path: Path, ours: str = OURS,
          score: str = "ROC-AUC, mean of folds, 95 % interval") -> None:
-    """Draw the curves with their intervals, that of `ours` thicker."""
+    """Draw the curves, that of `ours` thicker and with its intervals."""
     figure, axes = new_figure(7.0, 4.5)
     axes.set_prop_cycle(color=[*colormaps["tab10"].colors, *colormaps["Dark2"].colors])
     for name, part in table.groupby("method", sort=False):
@@ -197,8 +199,9 @@ def draw(table: pd.DataFrame, path: Path, ours: str = OURS,
             continue
         line = axes.plot(part["volumes"], part["roc_auc"], "o-", label=name, markersize=4,
                          linewidth=2.4 if name == ours else 1.2)[0]
-        axes.fill_between(part["volumes"], part["roc_auc_low"], part["roc_auc_high"], alpha=0.1,
-                          color=line.get_color(), linewidth=0)
+        if name == ours:  # those of all would hide the lines
+            axes.fill_between(part["volumes"], part["roc_auc_low"], part["roc_auc_high"],
+                              alpha=0.1, color=line.get_color(), linewidth=0)
     sizes = sorted(table["volumes"].unique())
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())

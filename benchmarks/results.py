@@ -151,7 +151,7 @@ def curve(results: Path) -> str:
         "name says otherwise, have seen labelled 2D images of all training patients: one image of "
         "each nodule (plain), or a dozen slices of each volume (recommended).",
         markdown(heads, scores),
-        "![Learning curves](../benchmarks/results/learning_curve.png)",
+        "![Learning curves of most of the methods](../benchmarks/results/learning_curve.png)",
         f"{name('few_volumes')} minus each of the others: paired difference with its 95 % "
         "interval, and p from the bootstrap, Holm-corrected over the methods of a size:",
         markdown(heads, gains), *_on_all_folds(results), *_starts(results),
