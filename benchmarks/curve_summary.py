@@ -191,7 +191,7 @@ def as_text(rows: list[dict], savings: dict[str, list[dict]],
 def draw(table: pd.DataFrame, path: Path, ours: str = OURS,
          score: str = "ROC-AUC, mean of folds, 95 % interval") -> None:
     """Draw the curves, that of `ours` thicker and with its intervals."""
-    figure, axes = new_figure(7.0, 4.5)
+    figure, axes = new_figure(8.2, 4.5)
     axes.set_prop_cycle(color=[*colormaps["tab10"].colors, *colormaps["Dark2"].colors])
     for name, part in table.groupby("method", sort=False):
         if name == LINE:
@@ -208,5 +208,5 @@ def draw(table: pd.DataFrame, path: Path, ours: str = OURS,
     axes.set_xticks(sizes, map(str, sizes))
     axes.set(xlabel="volumes to learn from", ylabel=score)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=8, loc="outside right upper")
     save_figure(figure, path)
