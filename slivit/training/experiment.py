@@ -110,7 +110,7 @@ def run_experiment(one: Experiment, run: Session, make_phases: MakePhases) -> No
     patients = checkpoint.patient_facts(scans, key, one.start.card and one.start.card.data)
     plan = _plan(one)
     if one.target.labels and one.fit.select != "last" and not _is_solved(one.model):
-        check_validation(scans)
+        check_validation(one.scans)  # the loss counts auxiliary labels too
     if run.resume and run.world.is_main:
         check_resume(one.out_dir, config)
     start = find_state(one.out_dir, one.model, one.best, run, plan)
