@@ -110,7 +110,7 @@ def make_model(args: argparse.Namespace, scans: ScanTable, target: Target, run: 
     if for_scratch(start.backbone) and run.world.size > 1:
         raise UserError(f"--backbone {start.backbone}: its BatchNorm would see only each "
                         f"process's share of a batch; found {run.world.size} processes, expected 1")
-    warn_of_seen(start, scans.patients_of("test"))
+    warn_of_seen(start, scans)
     preprocess = make_preprocess(records.input_options(args), scans, start.mean, start.std)
     tell_of_input(start, preprocess)
     torch.manual_seed(args.seed)
@@ -134,7 +134,7 @@ def train_without_labels(args: argparse.Namespace, run: Session,
     preprocess = make_preprocess(records.input_options(args), scans, start.mean, start.std)
     check_decoding(scans, whole_scans(preprocess, scans.ndim),
                    None if args.check_scans else args.b_size, ("train", "val"), args.n_cpu)
-    check_shown(scans, preprocess)
+    check_shown(scans, preprocess, args.b_size)
     tell_of_input(start, preprocess)
     torch.manual_seed(args.seed)
     model = method(start.backbone, preprocess, args.drop_path)

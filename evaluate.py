@@ -24,8 +24,8 @@ import numpy as np
 
 from slivit.checkpoints.checkpoint import CheckpointHeader
 from slivit.checkpoints.hub import title_of
-from slivit.checkpoints.patient_key import KEY_FILE, known_patients
-from slivit.checkpoints.sharing import UNNAMED, patients_removed
+from slivit.checkpoints.sharing import UNNAMED
+from slivit.checkpoints.subjects import seen_in_training, words
 from slivit.checkpoints.trained import Trained, load_models
 from slivit.cli import records
 from slivit.cli.evaluate import build_parser, complete
@@ -184,6 +184,10 @@ def named_training_set(card: CheckpointHeader) -> tuple[str, int | None]:
         f"the table {name}; give it, or the table to evaluate, with --meta_csv"))
 
 
+def _of_original(card: CheckpointHeader) -> bool:
+    return bool(card.integrator) and not card.integrator.tokens_are_slices
+
+
 def warn_of_training_patients(scans: ScanTable, rows: np.ndarray, trained: list[Trained]) -> None:
     """Warn of the evaluated patients whom the models have met in training.
 
@@ -192,26 +196,26 @@ def warn_of_training_patients(scans: ScanTable, rows: np.ndarray, trained: list[
     """
     scored = not np.isnan(scans.labels[rows]).all()
     for one in trained:
-        if scored and one.card.integrator and not one.card.integrator.tokens_are_slices:
+        if scored and _of_original(one.card):
             LOG.warning("warning: %s is a model of the original SLIViT, which does not record the "
                         "patients it was trained on; the scores are too optimistic if any of them "
                         "are evaluated here", one.path)
-    patients = scans.patients_of(*{str(scans.split[row]) for row in rows})
-    known = [known_patients(patients, one.card.data, one.path) for one in trained]
-    seen = set().union(*(ids for ids in known if ids is not None))
-    if seen:
-        LOG.warning("warning: %d of %d patients have ids that also appear in the training or "
-                    "validation data of the checkpoint, or of the backbone that it started from; "
-                    "if they are the same people, these scores are too optimistic", len(seen),
-                    len(patients))
-    untold = [str(one.path) for one, ids in zip(trained, known, strict=True) if ids is None]
+    subjects = scans.subjects_of(*{str(scans.split[row]) for row in rows})
+    who, ids, same = words(scans.subject_kind)
+    found, untold = set(), {}
     for one in trained:
-        if patients and patients_removed(one.card):
-            LOG.info("cannot tell whether any of these patients were in training: %s was shared "
-                     "without anything about its patients", title_of(one.path))
-    if untold:
-        LOG.info("cannot tell whether any of these patients were in training: the %s of the "
-                 "training run is not in the folder of %s", KEY_FILE, ", ".join(untold))
+        seen = seen_in_training(scans, subjects, one.card, one.path)
+        found |= seen.found
+        if scored and seen.untold and not _of_original(one.card):
+            untold.setdefault(seen.untold, []).append(title_of(one.path))
+    if found:
+        LOG.warning("warning: %d of %d %s have %s that also appear in the training or "
+                    "validation data of the checkpoint, or of the backbone that it started from; "
+                    "if they are the same %s, these scores are too optimistic", len(found),
+                    len(subjects), who, ids, same)
+    for reason, names in untold.items():
+        LOG.info("cannot tell whether %s of these %s were in the training of %s: %s",
+                 "more" if found else "any", who, ", ".join(names), reason)
 
 
 if __name__ == "__main__":

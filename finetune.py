@@ -141,7 +141,7 @@ def make_model(args: argparse.Namespace, scans: ScanTable, target: Target
     if for_scratch(start.backbone) and start.source == "none":
         raise UserError(f"--backbone {start.backbone}: its BatchNorm has no running statistics "
                         "until it is pre-trained; pre-train it with bb_train.py and give --bb_path")
-    warn_of_seen(start, scans.patients_of("test"))
+    warn_of_seen(start, scans)
     preprocess = make_preprocess(records.input_options(args), scans, start.mean, start.std)
     tell_of_input(start, preprocess)
     torch.manual_seed(args.seed)

@@ -18,6 +18,7 @@ from benchmarks.scale_runs import Row, make_row, size_rows
 from slivit.checkpoints import checkpoint
 from slivit.checkpoints.header import CheckpointHeader, Validation
 from slivit.checkpoints.model_card import training_facts
+from slivit.checkpoints.subjects import subject_facts
 from slivit.checkpoints.trained import load_trained
 from slivit.config import Augmentation, Preprocess, Target
 from slivit.data.meta_csv import read_meta
@@ -149,7 +150,7 @@ def made_up(scans: ScanTable) -> np.ndarray:
 def card_of(scans: ScanTable, target: Target) -> CheckpointHeader:
     """Return the header of a model of images that was trained on a table."""
     facts = checkpoint.data_facts(scans, scans.fingerprint(), None, 0)
-    facts |= checkpoint.patient_facts(scans, bytes(32))
+    facts |= subject_facts(scans, bytes(32))
     return CheckpointHeader("backbone", BACKBONE, None, target,
                             Preprocess(32, "percentile", (0.5,) * 3, (0.5,) * 3), facts,
                             training=training_facts(scans, target, Augmentation(), {}))

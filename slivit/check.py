@@ -26,7 +26,7 @@ import pandas as pd
 
 from slivit.cli import arguments, types
 from slivit.cli.records import data_options
-from slivit.data.header_check import default_window, describe
+from slivit.data.header_check import default_window, describe, of_other_kind
 from slivit.data.load import guess_ndim, load_scans
 from slivit.data.meta_csv import read_meta
 from slivit.data.named_sets import known_sets
@@ -39,7 +39,7 @@ from slivit.data.transforms import pick_slices, to_uint8, window_range
 from slivit.report.contact_sheet import Row, draw_sheet
 from slivit.utils.cells import write_table
 from slivit.utils.errors import UserError, listing, run_script
-from slivit.utils.log import LOG, setup_logging
+from slivit.utils.log import LOG, counted, setup_logging
 from slivit.utils.output_dir import check_out_dir, open_out_dir
 
 WIDTH = 100     # letters of a line of the kinds that can be read
@@ -223,13 +223,14 @@ def oddities(scans: ScanTable, findings: list[Finding]) -> list[str]:
     shared = in_several(contents, scans.split)
     twice = [f"{scans.ids[row]} ({scans.split[row]})" for row, content in enumerate(contents)
              if content in shared]
-    return [f"{len(ids)} scans {what}: {', '.join(ids[:10])}{', ...' * (len(ids) > 10)}"
-            for ids, what in (
-                (blank, "are blank (one value throughout)"),
-                (same, "have the same content as an earlier scan"),
-                (twice, "have the same content as a scan in another split, which inflates the "
-                        "scores"),
-                (notes, "look unusual"))
+    return [f"{counted(len(ids), 'scan', *verbs)} {what}: {', '.join(ids[:10])}"
+            f"{', ...' * (len(ids) > 10)}"
+            for ids, verbs, what in (
+                (blank, ("is", "are"), "blank (one value throughout)"),
+                (same, ("has", "have"), "the same content as an earlier scan"),
+                (twice, ("has", "have"), "the same content as a scan in another split, which "
+                                         "inflates the scores"),
+                (notes, ("looks", "look"), "unusual"))
             if ids]
 
 
@@ -237,8 +238,11 @@ def find_problems(scans: ScanTable, findings: list[Finding]) -> list[str]:
     """Return a paragraph on each kind of thing that must be corrected before training."""
     unreadable = [one.error for one in findings if one.error]
     patients = in_several(scans.patients or (), scans.split).values()
-    kinds = ((unreadable, "scans cannot be read"), (patients, "patients are in several splits"))
-    return [f"{len(lines)} {what}:\n{listing(lines)}" for lines, what in kinds if lines]
+    rows = [row for row, one in enumerate(findings) if one.error]
+    kinds = ((unreadable, "scan", ("cannot", "cannot"), f"be read{of_other_kind(scans, rows)}"),
+             (patients, "patient", ("is", "are"), "in several splits"))
+    return [f"{counted(len(lines), who, *verbs)} {what}:\n{listing(lines)}"
+            for lines, who, verbs, what in kinds if lines]
 
 
 def sheet_rows(findings: list[Finding], wanted: int) -> list[int]:

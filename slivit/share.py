@@ -22,6 +22,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
 from slivit.checkpoints import checkpoint
 from slivit.checkpoints.checkpoint import CheckpointHeader
 from slivit.checkpoints.hub_upload import token, upload
+from slivit.checkpoints.model_card import is_solved
 from slivit.checkpoints.sharing import readable, removed, shared_header
 from slivit.cli import types
 from slivit.report.hub_card import write_hub_card
@@ -92,10 +93,13 @@ def main(argv: list[str] | None = None) -> None:
 
 def show(args: argparse.Namespace, shared: CheckpointHeader, gone: list[str], size: int) -> None:
     """Print what is removed from the file, and all that stays beside weights of `size` bytes."""
+    content = dataclasses.asdict(shared)
+    if is_solved(shared):  # its other sizes are a transformer's
+        content["integrator"] = {"kind": shared.integrator.kind}
     LOG.info("%s, to be shared as %s", args.checkpoint, args.to)
     LOG.info("removed:%s", "".join(f"\n  {line}" for line in gone) or " nothing")
     LOG.info("stays, beside %.1f MB of weights:\n%s", size / MEGABYTE,
-             "\n".join(readable(dataclasses.asdict(shared))))
+             "\n".join(readable(content)))
 
 
 def agreed(args: argparse.Namespace) -> bool:

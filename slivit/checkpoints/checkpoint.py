@@ -21,7 +21,6 @@ from slivit.checkpoints.header import (
     Header,
     Validation,
 )
-from slivit.checkpoints.patient_key import hashed_patients
 from slivit.checkpoints.tensor_files import check_file, check_tensors
 from slivit.checkpoints.validation import (
     NAMES,
@@ -50,20 +49,11 @@ def data_facts(scans: ScanTable, fingerprint: str, split_ratio: str | None, seed
     """Return what a run and its checkpoints remember of the data.
 
     Name, fingerprint, ratio and seed of the split of a table that has none; a checkpoint adds
-    `patient_facts`. (Models of the original SLIViT have under `assumed` what no file states.)
+    `subjects.subject_facts`. (Models of the original SLIViT have under `assumed` what no file
+    states.)
     """
     return {"name": scans.name, "fingerprint": fingerprint, "split_ratio": split_ratio,
             "split_seed": seed}
-
-
-def patient_facts(scans: ScanTable, key: bytes, before: Mapping | None = None) -> dict:
-    """Return what a checkpoint remembers of the patients in training and validation.
-
-    Hashes made with the run's key, by which an evaluation that also has the key recognises them,
-    and a mark of the key. (Models of the original SLIViT have no hashes, those of
-    earlier versions hashes without a key.) `before`: the `data` of what the run started from.
-    """
-    return hashed_patients(scans.patients_of("train", "val"), key, before)
 
 
 def build(card: CheckpointHeader, drop_path: float = 0.0) -> ImageClassifier | SLIViT:

@@ -63,10 +63,11 @@ def _flip_faults(augmentation: Augmentation) -> list[str]:
 
 
 class DataFacts(TypedDict):
-    """What a checkpoint remembers of its data; see checkpoint.data_facts and patient_facts.
+    """What a checkpoint remembers of its data: checkpoint.data_facts and subjects.subject_facts.
 
-    `patient_key` is the mark of the key of the patients' hashes; hashes of earlier versions have
-    none. `assumed`, of models of the original SLIViT alone, lists what no file states of them.
+    `patients` are hashes of people, `subjects` says by what they are known (subjects.subject_kind),
+    `patient_key` is the mark of the key of these hashes; those of earlier versions have none.
+    `assumed`, of models of the original SLIViT alone, lists what no file states of them.
     """
 
     __pydantic_config__ = STRICT
@@ -77,6 +78,7 @@ class DataFacts(TypedDict):
     split_seed: Count
     patients: Annotated[list[Text], FailFast()]
     patient_key: NotRequired[Text | None]
+    subjects: NotRequired[Literal["patients", "images", "volumes", "unknown"]]
     assumed: NotRequired[list[Literal["tiling", "task", "label"]]]
 
 

@@ -96,7 +96,6 @@ def card_rows(card: CheckpointHeader, evaluated_in: Iterable[torch.dtype] = ()
         evaluated_in: types of number in which it, and those beside it, were evaluated.
     """
     preprocess, training = card.preprocess, card.training
-    last = training.get("options", {}).get("select") == "last"
     rows = [
         ("Model", _model_text(card)),
         ("Predicts", f"{', '.join(card.target.labels)} ({card.target.task})" if card.target.labels
@@ -108,9 +107,7 @@ def card_rows(card: CheckpointHeader, evaluated_in: Iterable[torch.dtype] = ()
          + (", adjacent slices as channels" if preprocess.channels == "adjacent" else "")),
         ("Precision", _precision_text(card, evaluated_in)),
         ("Trained on", named_data(card)),
-        ("Epoch kept", f"{card.epoch}, {'the last; on' if last else 'by'} validation: " + ", ".join(
-            f"{name} {value:.4g}" for name, value in card.score.items() if value is not None)
-         if card.score else "unknown")]
+        _epoch_row(card)]
     if training.get("backbone_data"):
         rows.append(("Backbone pre-trained on", training["backbone_data"]))
     if training.get("augmentation"):
@@ -130,6 +127,25 @@ def card_rows(card: CheckpointHeader, evaluated_in: Iterable[torch.dtype] = ()
              ("Made with", ", ".join(f"{name} {value}" for name, value in card.versions.items())),
              ("Intended use", card.intended_use or RESEARCH)]
     return tuple(rows)
+
+
+def _epoch_row(card: CheckpointHeader) -> tuple[str, str]:
+    scores = ", ".join(f"{name} {value:.4g}" for name, value in card.score.items()
+                       if value is not None)
+    if is_solved(card):
+        return "On validation", scores or "unknown"
+    by = "by" if epoch_chosen(card) else "the last; on"
+    return "Epoch kept", f"{card.epoch}, {by} validation: {scores}" if card.score else "unknown"
+
+
+def is_solved(card: CheckpointHeader) -> bool:
+    """Return whether a model was solved at once, so that it has no epochs."""
+    return card.integrator is not None and card.integrator.kind == "linear"
+
+
+def epoch_chosen(card: CheckpointHeader) -> bool:
+    """Return whether validation scans chose the epoch: scores on them are then too optimistic."""
+    return not is_solved(card) and card.training.get("options", {}).get("select") != "last"
 
 
 def named_data(card: CheckpointHeader) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from slivit.data.splits import plain_patient
@@ -108,7 +108,7 @@ def key_mark(key: bytes) -> str:
     return hashlib.sha256(b"slivit patient key" + key).hexdigest()[:HASH_DIGITS]
 
 
-def hashed_patients(patients: Iterable[str], key: bytes, before: Mapping | None = None) -> dict:
+def hashed_patients(patients: Iterable[str], key: bytes, before: Iterable[str] = ()) -> dict:
     """Return what a checkpoint's `data` says of the patients whom it was trained on.
 
     `patients`: their hashes, as splits.plain_patient writes them, sorted; `patient_key`: the key's
@@ -117,12 +117,9 @@ def hashed_patients(patients: Iterable[str], key: bytes, before: Mapping | None 
     Args:
         patients: of the run.
         key: of the run.
-        before: `data` of the checkpoint that it started from, whose patients are added where the
-            key is the same.
+        before: hashes, made with the same key, of the patients of the checkpoint it started from.
     """
-    hashes = {hash_patient(plain_patient(patient), key) for patient in patients}
-    if before and before.get("patient_key") == key_mark(key):
-        hashes |= set(before["patients"])
+    hashes = {hash_patient(plain_patient(patient), key) for patient in patients} | set(before)
     return {"patients": sorted(hashes), "patient_key": key_mark(key) if hashes else None}
 
 
@@ -135,8 +132,7 @@ def known_patients(patients: set[str], data: dict, path: Path) -> set[str] | Non
         path: of the checkpoint; the key is looked for beside it, and beside what it links to.
 
     Returns:
-        The patients; None where that is unknown because the checkpoint's own key is missing. Of
-        what it started from, as far as the key of that was known when it was trained.
+        The patients; None where that is unknown because the checkpoint's own key is missing.
 
     Raises:
         UserError: the key beside it is damaged.

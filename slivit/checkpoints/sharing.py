@@ -3,10 +3,12 @@
 What stays is on lists here; whatever else a header says goes.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 
 from slivit.checkpoints.header import CheckpointHeader, Validation
 from slivit.checkpoints.model_card import OPTIONS, WITHOUT_LABELS
+from slivit.checkpoints.subjects import UNKNOWN, subject_kind
 from slivit.checkpoints.timm_weights import find_timm_weights
 from slivit.data.named_sets import set_and_size
 from slivit.metrics.operating_point import choose, parse_rule
@@ -19,6 +21,7 @@ WORDS = ("imagenet", "none", "score", "loss", "last", "auto", "off", "bf16", "fp
 PACKAGES = ("slivit", "python", "torch", "torchvision", "timm", "numpy")
 SCORES = ("val_loss", "roc_auc", "pr_auc", "accuracy", "balanced_accuracy", "kappa", "f1_macro",
           "brier", "ece", "r2", "pearson", "spearman", "mae", "rmse")
+PENALTY = re.compile(r"(C|alpha) [\d.e+-]+(, (C|alpha) [\d.e+-]+)*")  # of a linear integrator
 FEWEST = 5  # known values, below which their mean would tell of single people
 
 
@@ -37,6 +40,8 @@ def shared_header(card: CheckpointHeader, validation: Validation | None) -> Chec
     kept = {"name": data["name"] if public else UNNAMED,
             "fingerprint": data["fingerprint"] if public else "",
             "split_ratio": data["split_ratio"], "split_seed": data["split_seed"], "patients": []}
+    if subject_kind(card) is not None:
+        kept["subjects"] = UNKNOWN
     if data.get("assumed"):
         kept["assumed"] = data["assumed"]
     return CheckpointHeader(
@@ -56,23 +61,17 @@ def removed(card: CheckpointHeader, validation: Validation | None) -> list[str]:
     options, left = card.training.get("options", {}), kept.training.get("options", {})
     gone = [name for name, value in options.items() if value is not None and name not in left]
     start, start_kept = (one.training.get("backbone_data") for one in (card, kept))
+    who = "scans" if subject_kind(card) in ("images", "volumes") else "patients"
     lines = [
         validation is not None
         and f"validation predictions and labels of {len(validation.labels)} scans",
-        card.data["patients"] and f"hashes of {len(card.data['patients'])} patients",
+        card.data["patients"] and f"hashes of {len(card.data['patients'])} {who}",
         card.data.get("patient_key") and "the mark of the key of these hashes",
         kept.data["name"] != card.data["name"]
         and f"the name of the table ({card.data['name']}) and its fingerprint",
         start != start_kept and f"what the backbone was trained on ({start})",
         gone and f"options: {', '.join(gone)}"]
     return [line for line in lines if line]
-
-
-def patients_removed(card: CheckpointHeader) -> bool:
-    """Return whether a header says that there were patients, but nothing by which to know them."""
-    cohorts = card.training.get("cohort", {})
-    return not card.data["patients"] and any(
-        cohorts[split]["patients"] for split in ("train", "val") if split in cohorts)
 
 
 def readable(content: Mapping, indent: str = "  ") -> Iterator[str]:
@@ -113,7 +112,8 @@ def _training(card: CheckpointHeader) -> dict:
         kept["backbone_data"] = name if known else OTHER_WEIGHTS
     if "options" in facts:
         kept["options"] = {name: value for name, value in facts["options"].items()
-                           if name in OPTIONS and (not isinstance(value, str) or value in WORDS)}
+                           if name in OPTIONS and (not isinstance(value, str) or value in WORDS)
+                           or name == "penalty" and PENALTY.fullmatch(str(value))}
     return kept
 
 

@@ -2,34 +2,33 @@
 
 from pathlib import Path
 
-from slivit.checkpoints.patient_key import KEY_FILE, known_patients
 from slivit.checkpoints.pretrained import PretrainedBackbone
-from slivit.checkpoints.sharing import patients_removed
+from slivit.checkpoints.subjects import seen_in_training, words
 from slivit.config import Preprocess
+from slivit.data.scan_table import ScanTable
 from slivit.utils.log import LOG
 
 
-def warn_of_seen(start: PretrainedBackbone, patients: set[str]) -> None:
-    """Warn if the weights were trained on some of the patients who are to be predicted.
+def warn_of_seen(start: PretrainedBackbone, scans: ScanTable) -> None:
+    """Warn if the weights were trained on some of those who are to be predicted, scans of test.
 
     Args:
         start: the weights.
-        patients: of the test split.
+        scans: of the run.
     """
-    if start.card is None or not patients:
+    subjects = scans.subjects_of("test")
+    if start.card is None or not subjects:
         return
-    seen = known_patients(patients, start.card.data, Path(start.source))
-    if seen is None:
-        LOG.info("cannot tell whether patients of test were in the backbone's training: the %s "
-                 "of that run is not in the folder of %s", KEY_FILE, start.source)
-    elif patients_removed(start.card):
-        LOG.info("cannot tell whether patients of test were in the backbone's training: %s was "
-                 "shared without anything about its patients", start.source)
-    elif seen:
-        LOG.warning("warning: %d of %d patients of test have ids that also appear in the training "
-                    "or validation data of the backbone %s, or of what it started from; if they "
-                    "are the same people, the scores on test are too optimistic", len(seen),
-                    len(patients), start.source)
+    seen = seen_in_training(scans, subjects, start.card, Path(start.source))
+    who, ids, same = words(scans.subject_kind)
+    if seen.found:
+        LOG.warning("warning: %d of %d %s of test have %s that also appear in the training or "
+                    "validation data of the backbone %s, or of what it started from; if they are "
+                    "the same %s, the scores on test are too optimistic", len(seen.found),
+                    len(subjects), who, ids, start.source, same)
+    if seen.untold:
+        LOG.info("cannot tell whether %s%s of test were in the training of the backbone %s: %s",
+                 "more " * bool(seen.found), who, start.source, seen.untold)
 
 
 def tell_of_input(start: PretrainedBackbone, preprocess: Preprocess) -> None:

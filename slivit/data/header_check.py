@@ -1,5 +1,6 @@
 """The check at the start of a run: every scan's header, none of its pixels."""
 
+import contextlib
 import dataclasses
 import functools
 from collections import Counter
@@ -9,10 +10,10 @@ import numpy as np
 
 from slivit.data import header_memory
 from slivit.data.parallel import in_processes
-from slivit.data.readers import Header, ReadError
+from slivit.data.readers import Header, ReadError, scan_ndim
 from slivit.data.scan_table import FileSource, ScanTable
 from slivit.utils.errors import UserError, listing
-from slivit.utils.log import LOG
+from slivit.utils.log import LOG, counted
 
 CT_WINDOW = "-1000,1000"  # Hounsfield units, air to dense bone
 THICK = 3.0  # times the pixel, from which other views than the acquisition's are coarse
@@ -43,7 +44,9 @@ def check_headers(scans: ScanTable, rows: np.ndarray | None = None,
     answers = read_headers(scans, rows, n_cpu)
     errors = [answer for answer in answers if isinstance(answer, ReadError)]
     if errors:
-        raise missing_or_unreadable(errors, len(rows))
+        bad = [row for row, answer in zip(rows, answers, strict=True)
+               if isinstance(answer, ReadError)]
+        raise missing_or_unreadable(errors, len(rows), remark=of_other_kind(scans, bad))
     for line in describe(answers):
         LOG.info("  %s", line)
     odd = [(scans.ids[row], note) for row, header in zip(rows, answers, strict=True)
@@ -113,11 +116,28 @@ def read_headers(scans: ScanTable, rows: np.ndarray, n_cpu: int | None = None
     return answers
 
 
-def missing_or_unreadable(errors: list[ReadError], total: int, what: str = "scans") -> UserError:
+def of_other_kind(scans: ScanTable, rows: Iterable[int]) -> str:
+    """Return a remark on those of some scans that are images among volumes, or the reverse."""
+    if not isinstance(scans.read, FileSource):
+        return ""
+    count = 0
+    for row in rows:
+        with contextlib.suppress(ReadError):
+            count += scan_ndim(scans.read.paths[row]) != scans.ndim
+    if not count:
+        return ""
+    here, other = ("image", "volume") if scans.ndim == 2 else ("volume", "image")
+    found = counted(count, other, "is", "are")
+    return (f"; {found} among them, but the table is read as one of {here}s: give images and "
+            "volumes in a table each")
+
+
+def missing_or_unreadable(errors: list[ReadError], total: int, what: str = "scans",
+                          remark: str = "") -> UserError:
     """Return the one error that lists every scan, of so many, that could not be read."""
     windows = (" Paths with backslashes are Windows paths: write /, and the paths of this "
                "machine.") * any("\\" in str(error).partition(": ")[0] for error in errors)
-    return UserError(f"{len(errors)} of {total} {what} cannot be read:\n"
+    return UserError(f"{len(errors)} of {total} {what} cannot be read{remark}:\n"
                      f"{listing(errors)}\nCorrect the paths (column Path, or --volume) or the "
                      f"files.{windows}")
 

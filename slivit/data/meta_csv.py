@@ -21,7 +21,7 @@ from slivit.data.splits import (
     written_alike,
 )
 from slivit.utils.errors import UserError, listing
-from slivit.utils.log import LOG
+from slivit.utils.log import LOG, counted
 
 PATIENT_NAMES = ("pid", "patient", "patient_id")
 RESERVED = ("f_name", "path", "split", *PATIENT_NAMES)
@@ -171,7 +171,7 @@ def _empty_cells(table: pd.DataFrame, columns: Sequence[str | None]) -> list[str
            if cell == "" or (name == columns[-1] and cell.lower() in UNKNOWN)]
     broken = [f"line {line}: {name} {cell!r}" for name in columns if name is not None
               for line, cell in table[name].items() if "\n" in cell or "\r" in cell]
-    return ([f"{len(bad)} cells must not be empty:\n{listing(bad)}"] * bool(bad)
+    return ([f"{counted(len(bad), 'cell')} must not be empty:\n{listing(bad)}"] * bool(bad)
             + [f"{len(broken)} cells contain a line break; is a quotation mark left open there?\n"
                f"{listing(broken)}"] * bool(broken))
 
@@ -248,11 +248,11 @@ def _remark(path: Path, files: Sequence[str], patients: Sequence[str] | None,
         LOG.info("%s has no patient column: rows count as independent", path.name)
     doubles = len(files) - len(set(files))
     if doubles:
-        LOG.warning("warning: %s names %d scans more than once", path.name, doubles)
+        LOG.warning("warning: %s names %s more than once", path.name, counted(doubles, "scan"))
     alike = written_alike(patients or (), split if patients else ())
     if alike:
-        LOG.warning("warning: %s: %d groups of patient ids differ only by case, spaces, leading "
-                    "zeros or the like, and count as different patients: %s. If they are the same "
-                    "person, make the ids identical: one person in several splits would inflate "
-                    "every score", path.name, len(alike),
+        LOG.warning("warning: %s: in %s, patient ids differ only by case, spaces, leading zeros or "
+                    "the like, and count as different patients: %s. If they are the same person, "
+                    "make the ids identical: one person in several splits would inflate every "
+                    "score", path.name, counted(len(alike), "group"),
                     "; ".join(alike[:MAX_ALIKE]) + "; ..." * (len(alike) > MAX_ALIKE))

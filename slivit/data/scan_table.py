@@ -229,11 +229,21 @@ class ScanTable:
             digest.update(self.read.describe(row))
         return digest.hexdigest()
 
-    def patients_of(self, *splits: str) -> set[str]:
-        """Return the patients of some splits; empty where none are known."""
-        if self.patients is None:
-            return set()
-        return {self.patients[row] for split in splits for row in self.rows(split)}
+    @property
+    def subject_kind(self) -> str | None:
+        """By what `subjects_of` knows people: `patients`, or names of `images` or `volumes`.
+
+        None for scans that are not of a table, such as a public set without patients.
+        """
+        if self.patients is not None:
+            return "patients"
+        named = isinstance(self.read, FileSource)
+        return {2: "images", 3: "volumes"}[self.ndim] if named else None
+
+    def subjects_of(self, *splits: str) -> set[str]:
+        """Return who is in some splits: patients or, as rows then count as independent, scans."""
+        known = {"patients": self.patients, None: ()}.get(self.subject_kind, self.ids)
+        return {known[row] for split in splits for row in self.rows(split)} if known else set()
 
     def save_split(self, path: Path) -> None:
         """Write `split.csv`: id, patient where known, split."""

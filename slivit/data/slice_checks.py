@@ -25,7 +25,7 @@ def kept_out(scans: ScanTable) -> str:
         text += f" of {counted(len(set(groups[rows])), 'patient')}"
     text += " in validation and test"
     if more := int((scans.split == UNUSED).sum()):
-        text += f", and {counted(more, 'scan')} without a split, of the same patients or files"
+        text += f", and {counted(more, 'scan')} without a split, of the same patients or files,"
     return text
 
 
@@ -58,8 +58,8 @@ def check_slices(scans: ScanTable, sampling: SliceSampling, augmentation: Augmen
         faults.append(f"all {single} volumes have one slice, but the two views of a pair are of "
                       "neighbouring slices; give the slices as a table of images")
     elif near and single:
-        LOG.warning("warning: %d of %d volumes have one slice: both views of a pair are of it",
-                    single, len(depth))
+        LOG.warning("warning: %d of %d volumes %s one slice: both views of a pair are of it",
+                    single, len(depth), "has" if single == 1 else "have")
     shown, what = np.minimum(depth, sampling.slices), "image" if scans.ndim == 2 else "slice"
     for name, count in (("train", shown[:len(train)].sum()), ("val", shown[len(train):].sum())):
         if count < 2:
@@ -86,16 +86,29 @@ def _depths(scans: ScanTable, rows: np.ndarray) -> np.ndarray:
     return np.array([header.shape[0] for header in headers])
 
 
-def check_shown(scans: ScanTable, preprocess: Preprocess) -> None:
+def check_shown(scans: ScanTable, preprocess: Preprocess, b_size: int) -> None:
     """Refuse training or validation scans that all show nothing; the first that does ends it.
 
+    Where a scan is alone in its batch, refuse those with a single slice to compare, too.
+
     Raises:
-        UserError: none does.
+        UserError: naming the scans, or saying how many they are.
     """
     whole = whole_scans(preprocess, scans.ndim)
     for split, what in (("train", "to learn from"), ("val", "of validation")):
         rows = scans.rows(split)
-        if not any(len(varied(prepare(scans, int(row), whole).slices)) for row in rows):
+        counts = (len(varied(prepare(scans, int(row), whole).slices)) for row in rows)
+        if b_size == 1 or len(rows) == 1:
+            counts = list(counts)
+            if lone := [scans.ids[row] for row, count in zip(rows, counts, strict=True)
+                        if count == 1]:
+                raise UserError(
+                    f"{scans.name}: {counted(len(lone), 'scan')} {what}, alone in a batch, with a "
+                    f"single slice that shows anything: {', '.join(lone[:5])}"
+                    f"{', ...' * (len(lone) > 5)}. The loss compares the slices of a batch: "
+                    + ("omit --b_size, or give more" if len(rows) > 1 else
+                       f"put more scans into the split {split}"))
+        if not any(counts):
             raise UserError(f"{scans.name}: all {len(rows)} scans {what} have one grey value in "
                             f"the window {preprocess.window}: they show nothing. Look at them with "
                             "python -m slivit.check --unlabelled, and give another --window")

@@ -247,9 +247,12 @@ def _check_both_values(scans: ScanTable) -> None:
                         LOG.warning("warning: %s has no %s in %s: its scores there are left "
                                     "empty", name, word, split)
     if bad:
-        few = ", or raise --train_fraction" * bool((scans.split == UNUSED).any())
+        ways = ["omit them with --pathologies"] * (len(scans.label_names) > 1) + [
+            "split differently"] + ["raise --train_fraction"] * bool(
+                (scans.split == UNUSED).any())
+        advice = ", or ".join(ways)
         raise UserError(f"{scans.name}: these labels cannot be learned from the training split:\n"
-                        f"{listing(bad)}\nOmit them with --pathologies, split differently{few}.")
+                        f"{listing(bad)}\n{advice[0].upper()}{advice[1:]}.")
 
 
 def _moments(scans: ScanTable) -> tuple[tuple[float, ...], tuple[float, ...]]:

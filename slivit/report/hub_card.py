@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from slivit.checkpoints.header import CheckpointHeader
-from slivit.checkpoints.model_card import card_rows, cohort_table
+from slivit.checkpoints.model_card import card_rows, cohort_table, epoch_chosen
 from slivit.data.named_sets import set_and_size
 from slivit.report.formatting import NAMES
 from slivit.report.html import markdown_environment
@@ -33,7 +33,7 @@ def write_hub_card(path: Path, card: CheckpointHeader, repo: str, licence: str |
     cohorts = card.training.get("cohort", {})
     content = markdown_environment().get_template("hub_card.md.j2").render(
         metadata=metadata.to_yaml(), repo=repo, card=card, facts=card_rows(card),
-        last=card.training.get("options", {}).get("select") == "last",
+        epoch_chosen=epoch_chosen(card),
         cohort=cohort_table(cohorts, card.target) if cohorts else None,
         scores=[(NAMES.get(name, name.replace("_", " ")), value)
                 for name, value in card.score.items() if value is not None])

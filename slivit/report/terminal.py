@@ -46,7 +46,7 @@ def format_scores(metrics: dict) -> str:
         lines += ["", "  " + "at the threshold".ljust(max(width, 18))
                   + "".join(NAMES[key].rjust(23) for key in RATES)]
         lines += ["  " + short(name).ljust(max(width, 18))
-                  + "".join(score_text(point, key).rjust(23) for key in RATES)
+                  + "".join(f" {score_text(point, key)}".rjust(23) for key in RATES)
                   + f"   {number(point['threshold'])} ({point['rule']}, {point['chosen_on']})"
                   for name, point in points.items()]
     return "\n".join(lines)
@@ -91,13 +91,13 @@ def _score_lines(head: str, rows: dict[str, dict]) -> list[str]:
     ranked = "roc_auc" in keys
     width = _width(head, rows)
     lines = ["  " + head.ljust(width) + "n".rjust(6) + ("positive".rjust(10) if ranked else "")
-             + "".join(f"{NAMES[key]} (95 % interval)".rjust(30) for key in keys)
+             + "".join(f"  {NAMES[key]} (95 % interval)".rjust(30) for key in keys)
              + ("prevalence".rjust(12) if ranked else "")]
     for name, scores in rows.items():
         line = "  " + short(name).ljust(width) + str(scores.get("n", "")).rjust(6)
         if ranked:
             line += str(scores.get("n_pos", "")).rjust(10)
-        line += "".join(score_text(scores, key).rjust(30) for key in keys)
+        line += "".join(f"  {score_text(scores, key)}".rjust(30) for key in keys)
         lines.append(line + (score_text(scores, "prevalence").rjust(12) if "n_pos" in scores
                              else ""))
     return lines

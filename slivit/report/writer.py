@@ -55,12 +55,15 @@ def is_finished(out_dir: Path) -> bool:
     return set(KEPT) <= whole and (needed <= whole or LAST not in whole)
 
 
-def closing_split(scans: ScanTable) -> str:
-    """Return the split to evaluate a finished training on: test, else validation, and say so."""
+def closing_split(scans: ScanTable, chosen: bool) -> str:
+    """Return the split to evaluate a finished training on: test, else validation, and say so.
+
+    `chosen`: whether validation has chosen the epoch.
+    """
     if len(scans.rows("test")):
         return "test"
-    LOG.info("%s has no test split: the scores below are from the validation split, on which the "
-             "epoch was chosen", scans.name)
+    LOG.info("%s has no test split: the scores below are from the validation split%s", scans.name,
+             ", on which the epoch was chosen" * chosen)
     return "val"
 
 
@@ -149,6 +152,18 @@ def write_report(measured: EvaluationResult, trained: list[Trained], out_dir: Pa
     LOG.info("%s", out_dir / ("predictions.csv" if unknown else "report.html"))
 
 
+def _on_validation(epoch: bool, point: bool) -> list[str]:
+    """Return a note on scores of validation scans, by which an epoch, or a point, was chosen."""
+    if not epoch and not point:
+        return []
+    if epoch:
+        what = "the epoch, and the operating point, were" if point else "the epoch was"
+        return [f"These are the validation scans: {what} chosen on them, so the scores are too "
+                "optimistic."]
+    return ["These are the validation scans: the operating point was chosen on them, so the scores "
+            "at it are too optimistic."]
+
+
 def _assemble(measured: EvaluationResult, trained: list[Trained], metrics: dict, plots: list[Path],
               explained: list[ExplainedCase], out_dir: Path) -> Report:
     """Gather what the report shows."""
@@ -175,8 +190,8 @@ def _assemble(measured: EvaluationResult, trained: list[Trained], metrics: dict,
         notes.append(f"{len(metrics['blank_scans'])} scans show nothing in the window: "
                      + ", ".join(metrics["blank_scans"][:20]))
     if measured.split == "val" or (metrics["split"] == "val"):
-        notes.append("These are the validation scans: the epoch, and the operating point, were "
-                     "chosen on them, so the scores are too optimistic.")
+        notes += _on_validation(any(model_card.epoch_chosen(one.card) for one in trained),
+                                any(measured.thresholds or ()))
     if target.task != "regression" and not any(measured.thresholds):
         notes.append("No operating point: the checkpoint contains no validation predictions, or "
                      "they lack a class."

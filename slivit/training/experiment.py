@@ -11,9 +11,10 @@ from torch import nn
 
 from slivit.checkpoints import checkpoint
 from slivit.checkpoints.header import CheckpointHeader, Validation
-from slivit.checkpoints.model_card import training_facts
+from slivit.checkpoints.model_card import epoch_chosen, training_facts
 from slivit.checkpoints.patient_key import patient_key, write_key
 from slivit.checkpoints.pretrained import PretrainedBackbone
+from slivit.checkpoints.subjects import subject_facts
 from slivit.checkpoints.trained import load_trained
 from slivit.config import Augmentation, FitOptions, Target
 from slivit.data.scan_table import ScanTable
@@ -107,7 +108,7 @@ def run_experiment(one: Experiment, run: Session, make_phases: MakePhases) -> No
                                  one.fit.seed)
     config = _config(one, data, run)
     key = patient_key(one.out_dir, run.resume, one.start.patient_key)
-    patients = checkpoint.patient_facts(scans, key, one.start.card and one.start.card.data)
+    patients = subject_facts(scans, key, one.start.card)
     plan = _plan(one)
     if one.target.labels and one.fit.select != "last" and not _is_solved(one.model):
         check_validation(one.scans)  # the loss counts auxiliary labels too
@@ -137,7 +138,8 @@ def run_experiment(one: Experiment, run: Session, make_phases: MakePhases) -> No
                      "with finetune.py --bb_path %s", one.best)
             return
         trained = load_trained(one.best, run.device, one.settings["amp"])
-        measure([trained], scans, closing_split(scans), run, one.fit.b_size, one.out_dir,
+        split = closing_split(scans, epoch_chosen(trained.card))
+        measure([trained], scans, split, run, one.fit.b_size, one.out_dir,
                 ReportOptions(one.fit.seed))
 
 
@@ -169,9 +171,12 @@ def _keep_best(one: Experiment, data: dict, config: dict
     options = config
     if one.script == "finetune":
         options = {**config, "auxiliary": ", ".join(one.auxiliary) or None}
+    augmentation = one.augmentation
     if _is_solved(one.model):
         options = {key: value for key, value in options.items() if key in SOLVED}
-    facts = training_facts(one.scored, one.target, one.augmentation, options,
+        if not options["feature_augments"]:
+            augmentation = Augmentation(flips="", jitter=0.0)
+    facts = training_facts(one.scored, one.target, augmentation, options,
                            one.start.trained_on)
     volumes = isinstance(one.model, SLIViT)
 

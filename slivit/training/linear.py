@@ -35,9 +35,8 @@ def solve(integrator: LinearIntegrator, stores: Sequence[FeatureStore], scans: S
 
     0/1 labels: logistic regression, each label on its own; multi-class: its multinomial form;
     regression: ridge regression of the standardised labels. Unknown labels are left out, and so
-    are volumes without any label. How
-    strong the penalty is, is chosen by the loss in up to five folds by patient within the training
-    volumes.
+    are volumes without any label. How strong the penalty is, is chosen by the loss in up to five
+    folds by patient within the training volumes.
 
     Args:
         integrator: on any device; its weights are changed.

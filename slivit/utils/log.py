@@ -33,9 +33,13 @@ def short(name: str, letters: int = LONGEST_NAME, end: bool = False) -> str:
     return f"{name[:letters - 1 - tail]}…{name[-tail:]}"
 
 
-def counted(count: int, what: str) -> str:
-    """Return a number of things in words, such as `1 thread` or `2 threads`."""
-    return f"{count:,} {what}{'s' * (count != 1)}"
+def counted(count: int, what: str, one: str = "", several: str = "") -> str:
+    """Return a number of things in words, such as `1 thread` or `2 threads`.
+
+    With verbs for one thing and for several, the one that fits follows: `1 thread is`.
+    """
+    verb = one if count == 1 else several
+    return f"{count:,} {what}{'s' * (count != 1)}{verb and ' '}{verb}"
 
 
 def setup_logging() -> None:

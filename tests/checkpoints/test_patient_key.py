@@ -26,7 +26,8 @@ from slivit.utils.errors import UserError
 
 KEY, OTHER = bytes(range(32)), bytes(32)
 WARNING = "of 8 patients have ids that also appear in the training"
-UNTOLD = "cannot tell whether any of these patients were in training"
+UNTOLD = "cannot tell whether any of these patients were in the training of"
+NO_KEY = "the patient_key.txt of that training is not in its folder"
 
 
 def plain_hashes(*patients):
@@ -115,8 +116,7 @@ def test_resumed_run_keeps_its_key_and_a_new_one_gets_another(volume_csv, tmp_pa
 
 def test_evaluation_without_the_key_says_that_it_cannot_tell(binary_run, tmp_path, said):
     alone = copy_run(binary_run, tmp_path / "alone", "slivit.safetensors")
-    assert said(alone) == (f"{UNTOLD}: the patient_key.txt of the training run is not in the "
-                           f"folder of {alone}")
+    assert said(alone) == f"{UNTOLD} {alone}: {NO_KEY}"
     write_key(alone.parent, OTHER)
     assert said(alone).startswith(UNTOLD)
     write_key(alone.parent, read_key(binary_run))
@@ -156,18 +156,28 @@ def test_each_of_several_checkpoints_has_its_own_key(binary_run, tmp_path, said)
     assert f"4 {WARNING}" in said(*paths)
     (tmp_path / "c/patient_key.txt").unlink()
     assert f"3 {WARNING}" in said(*paths)
-    assert said(*paths).endswith(f"is not in the folder of {paths[2]}")
+    assert said(*paths).endswith(f"{paths[2]}: {NO_KEY}".replace("any", "more"))
 
 
 @pytest.mark.usefixtures("unmeasured")
-def test_a_table_without_patients_needs_no_key(volume_csv, tmp_path, said):
+def test_scans_of_a_table_without_patients_are_known_by_their_names(volume_csv, tmp_path, capsys):
     table = tmp_path / "meta.csv"
     lines = [line.rsplit(",", 1)[0] for line in volume_csv.read_text().splitlines()]
     table.write_text("\n".join(lines).replace(",volumes/", f",{volume_csv.parent}/volumes/"))
     finetune.main(["--meta_csv", str(table), "--pathologies", "B", *RUN_3D, "--n_epochs", "1",
                    "--out_dir", str(tmp_path / "run")])
-    assert not (tmp_path / "run/patient_key.txt").exists()
-    assert said(tmp_path / "run/slivit.safetensors") == ""
+    path = tmp_path / "run/slivit.safetensors"
+    one = SimpleNamespace(path=path, card=checkpoint.read(path)[0])
+
+    def said(table, split):
+        scans = read_meta(table, 3, ["B"])
+        capsys.readouterr()
+        evaluate.warn_of_training_patients(scans, scans.rows(split), [one])
+        return capsys.readouterr().out
+    assert "18 of 24 scans have names that also appear in the training" in said(table, "all")
+    assert said(table, "test") == ""
+    assert said(volume_csv, "all") == (
+        f"{UNTOLD} {path}: the table that it was trained on had no patient column\n")
 
 
 def test_a_key_is_kept_on_resume_and_refused_where_it_cannot_be_read(tmp_path, monkeypatch):

@@ -40,6 +40,15 @@ def test_check_lists_every_unreadable_scan_at_once(tmp_path):
     check_headers(scans, np.array([1]))
 
 
+def test_an_image_among_volumes_is_called_one(tmp_path):
+    write_image(tmp_path / "a.png", PIXELS)
+    np.save(tmp_path / "b.npy", np.stack([PIXELS] * 4))
+    scans = file_scans(tmp_path / "a.png", tmp_path / "b.npy", ndim=3)
+    with pytest.raises(UserError, match="1 of 2 scans cannot be read; 1 image is among them, but "
+                                        "the table is read as one of volumes: give images and"):
+        check_headers(scans)
+
+
 def test_blank_scans_are_counted_and_named(messages):
     volumes = np.ones((4, 2, 3, 3), np.uint8)
     volumes[[1, 3]] = 0

@@ -86,7 +86,7 @@ def test_one_file_under_two_names_is_found_in_two_splits(read, tmp_path, kind, s
         read(rows((name, "train"), (other, "test"), ("c.png", "val")), 2 + kind)
     assert f"{tmp_path / name}: test, train (lines 2, 3)" in str(error.value)
     read(rows((name, "train"), (other, "train"), ("c.png", "val")), 2 + kind)
-    assert "warning: meta.csv names 1 scans more than once" in messages
+    assert "warning: meta.csv names 1 scan more than once" in messages
 
 
 @pytest.mark.parametrize("other", ["v.npz:scan", "link.npz:scan", "hard.npz", "hard.npz:scan",
@@ -151,7 +151,7 @@ def test_patients_that_are_written_alike_are_warned_of(read, messages, first, se
     assert len(said) == 1
     low, high = sorted((first, second))
     where = {first: "train", second: "test"}
-    assert ("1 groups of patient ids differ only by case, spaces, leading zeros or the like, and "
+    assert ("in 1 group, patient ids differ only by case, spaces, leading zeros or the like, and "
             f"count as different patients: {low!r} ({where[low]}) and {high!r} ({where[high]})"
             ) in said[0]
     messages.clear()

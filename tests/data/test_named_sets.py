@@ -104,4 +104,4 @@ def test_embedded_sets_have_patients_and_no_test_slices():
     assert [len(flat.rows(split)) for split in ("train", "val", "test")] == [1872, 269, 0]
     assert [len(solid.rows(split)) for split in ("train", "val", "test")] == [1403, 206, 395]
     assert solid.label_names == ("malignant",)
-    assert not flat.patients_of("train", "val") & solid.patients_of("test")
+    assert not flat.subjects_of("train", "val") & solid.subjects_of("test")

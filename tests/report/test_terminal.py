@@ -52,6 +52,12 @@ def test_many_labels_without_a_score_are_named_so():
     assert "the first 6; none has a score; report.html has all 9" in format_scores(metrics)
 
 
+def test_large_numbers_stay_apart():
+    scores = {"n": 5, "r2": 0.997, "mae": 935993.4, "mae_ci": [635958.1, 11190396.2]}
+    line = format_groups({"column": "site", "groups": {"a": {"n": 5, "labels": {"age": scores}}}})
+    assert "0.997  935,993 (635,958 to 11,190,396)" in line
+
+
 @pytest.mark.parametrize(("count", "lines"), [(2, 1 + 2 * 2), (9, 1 + 2 + 1)])
 def test_groups_with_many_labels_have_a_line_each(count, lines):
     part = scores_of(count)

@@ -273,7 +273,7 @@ def one_to_learn_from(folder):
     (grey, "all 4 scans to learn from have one grey value in the window percentile"),
     (grey_validation, "all 2 scans of validation have one grey value in the window percentile"),
     (all_kept_out, "no scan is left to learn from: 4 scans of 2 patients in validation and test, "
-                   "and 2 scans without a split, of the same patients or files are kept out"),
+                   "and 2 scans without a split, of the same patients or files, are kept out"),
     (one_to_learn_from, "(?s)1 image in the split train, expected at least 2.*1 image in the split "
                         "val"),
 ])
@@ -285,10 +285,18 @@ def test_scans_that_teach_nothing_are_refused(make, message, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_batch_of_one_that_headers_do_not_tell_is_one_message(tmp_path):
-    table = write_meta(tmp_path / "t.csv", F_Name=range(6), **one_varied_slice(tmp_path))
-    with pytest.raises(UserError, match="a batch has a single slice.*Give a larger --b_size"):
-        train(table, tmp_path / "out", "--b_size", "1")
+@pytest.mark.parametrize(("val", "options", "message"), [
+    (2, ("--b_size", "1"), "4 scans to learn from, alone in a batch, with a single slice that "
+                           "shows anything: 0, 1, 2, 3. .*: omit --b_size, or give more"),
+    (1, (), "1 scan of validation, alone in a batch, with a single slice that shows anything: 5. "
+            ".*: put more scans into the split val")])
+def test_a_batch_of_one_that_headers_do_not_tell_is_refused(val, options, message, tmp_path):
+    columns = one_varied_slice(tmp_path)
+    columns["Split"] = ["train"] * (6 - val) + ["val"] * val
+    table = write_meta(tmp_path / "t.csv", F_Name=range(6), **columns)
+    with pytest.raises(UserError, match=message):
+        train(table, tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_several_processes_are_refused(image_csv, tmp_path, monkeypatch):

@@ -48,7 +48,7 @@ def test_counts_are_printed(table, tmp_path, capsys):
     assert "files: 4 pictures, 4 array" in text
     assert "slices: 4\n" in text
     assert "height: 9, width: 10 pixels" in text
-    assert "1 scans are blank (one value throughout): s5" in text
+    assert "1 scan is blank (one value throughout): s5" in text
     assert ("2 scans have the same content as an earlier scan: s6 is the same as s0, "
             "s7 is the same as s1") in text
     assert ("2 scans have the same content as a scan in another split, which inflates the scores: "
@@ -103,7 +103,7 @@ def test_unreadable_files_and_shared_patients_are_all_named(table, tmp_path, cap
     assert "2 scans cannot be read" in message
     assert "v3.npy: cannot be read as an array" in message
     assert "v4/1.png: cannot be read as an image" in message
-    assert "1 patients are in several splits:\n  q: test, train" in message
+    assert "1 patient is in several splits:\n  q: test, train" in message
     report = pd.read_csv(tmp_path / "out/data_report.csv").set_index("id")
     assert report["error"].notna().sum() == 2
     assert (tmp_path / "out/contact_sheet.png").exists()

@@ -251,7 +251,9 @@ def test_table_without_test_rows_is_measured_on_validation(image_csv, tmp_path, 
     bb_train.main(["--meta_csv", str(tmp_path / "meta.csv"), *RUN_2D, *ONE_EPOCH, "--out_dir",
                    str(tmp_path / "out")])
     assert json.loads((tmp_path / "out/metrics.json").read_text())["split"] == "val"
-    assert "has no test split" in capsys.readouterr().out
+    assert "from the validation split, on which the epoch was chosen" in capsys.readouterr().out
+    assert "the epoch, and the operating point, were chosen" in (
+        tmp_path / "out/report.md").read_text()
 
 
 @pytest.mark.usefixtures("unmeasured")

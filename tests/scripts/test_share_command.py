@@ -14,7 +14,8 @@ from hub_server import TOKEN, Repository
 
 from slivit import share
 from slivit.checkpoints import checkpoint
-from slivit.checkpoints.sharing import patients_removed, removed, shared_header
+from slivit.checkpoints.sharing import removed, shared_header
+from slivit.checkpoints.subjects import subject_kind
 from slivit.checkpoints.timm_weights import find_timm_weights
 from slivit.metrics.operating_point import parse_rule
 from slivit.report.evaluation import choose_thresholds
@@ -97,7 +98,8 @@ def test_a_shared_model_predicts_the_same_and_keeps_its_threshold(model, volume_
     mine = json.loads((model.parent / "metrics.json").read_text())
     assert mine["labels"] == theirs["labels"]
     assert theirs["labels"]["A"]["operating_point"]["chosen_on"] == "validation"
-    assert f"{shared} was shared without anything about its patients" in capsys.readouterr().out
+    assert (f"were in the training of {shared}: it does not record everyone on whom "
+            "it, or a backbone before it, was trained") in capsys.readouterr().out
     with pytest.raises(UserError, match="was trained on a private table; give the table to"):
         run_evaluate(shared, tmp_path / "none")
 
@@ -132,9 +134,9 @@ def test_only_what_is_on_the_lists_stays(model):
         "backbone_data": "other weights", "options": {"lr": 1e-4, "amp": "off"}}
     assert shared.data | {"split_seed": 0} == {
         "name": "a private table", "fingerprint": "", "split_ratio": None, "split_seed": 0,
-        "patients": []}
+        "patients": [], "subjects": "unknown"}
     assert "options: weights, auxiliary" in removed(card, validation)
-    assert patients_removed(shared) and not patients_removed(card)
+    assert (subject_kind(shared), subject_kind(card)) == ("unknown", "patients")
     assert shared_header(shared, None) == shared and not removed(shared, None)
     known = dataclasses.replace(card, data=card.data | {"name": "nodulemnist3d_64"}, training={
         "backbone_data": "noduleshapes2d (hf://lab/b/backbone.safetensors@0)"})

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import RUN_3D
+from helpers import RUN_3D, absolute_table
 from sklearn.linear_model import LogisticRegression
 
 import evaluate
 import finetune
+from slivit import share
 from slivit.checkpoints.checkpoint import read
 from slivit.checkpoints.trained import load_trained
 from slivit.config import Target
@@ -182,6 +183,25 @@ def test_the_recipe_leaves_a_checkpoint_that_evaluate_measures_and_explains(
     assert "linear integrator on the mean and the maximum" in page
     assert "penalty C " in page and "weight_decay" not in page
     assert list((tmp_path / "again/explain").glob("*.png"))
+
+
+def test_its_cards_tell_of_no_epoch_and_keep_the_penalty(linear_run, tmp_path, capsys):
+    share.main([str(linear_run / "slivit.safetensors"), "--to", "a/b", "--out_dir", str(tmp_path)])
+    assert "kind linear\n" in capsys.readouterr().out
+    card, _ = read(tmp_path / "slivit.safetensors")
+    assert card.training["options"]["penalty"].startswith("C ")
+    text = (tmp_path / "README.md").read_text()
+    assert "On the validation scans." in text and "**On validation**: " in text
+    assert "poch" not in text and "flips none, jitter 0" in text
+
+
+def test_on_validation_its_epoch_is_not_called_chosen(volume_csv, backbone_run, tmp_path, capsys):
+    table = absolute_table(volume_csv)
+    table[table["Split"] != "test"].to_csv(tmp_path / "meta.csv", index=False)
+    finetune.main(flags(tmp_path / "meta.csv", backbone_run, tmp_path / "out"))
+    assert "the scores below are from the validation split\n" in capsys.readouterr().out
+    text = (tmp_path / "out/report.md").read_text()
+    assert "the operating point was chosen on them, so the scores at it" in text
 
 
 def test_it_can_be_trained_again_and_resumed(linear_run, volume_csv, backbone_run):
