@@ -25,7 +25,7 @@ import numpy as np
 from slivit.checkpoints.checkpoint import CheckpointHeader
 from slivit.checkpoints.hub import title_of
 from slivit.checkpoints.sharing import UNNAMED
-from slivit.checkpoints.subjects import seen_in_training, words
+from slivit.checkpoints.subjects import also_in_training, seen_in_training, subject_word
 from slivit.checkpoints.trained import Trained, load_models
 from slivit.cli import records
 from slivit.cli.evaluate import build_parser, complete
@@ -201,7 +201,6 @@ def warn_of_training_patients(scans: ScanTable, rows: np.ndarray, trained: list[
                         "patients it was trained on; the scores are too optimistic if any of them "
                         "are evaluated here", one.path)
     subjects = scans.subjects_of(*{str(scans.split[row]) for row in rows})
-    who, ids, same = words(scans.subject_kind)
     found, untold = set(), {}
     for one in trained:
         seen = seen_in_training(scans, subjects, one.card, one.path)
@@ -209,13 +208,14 @@ def warn_of_training_patients(scans: ScanTable, rows: np.ndarray, trained: list[
         if scored and seen.untold and not _of_original(one.card):
             untold.setdefault(seen.untold, []).append(title_of(one.path))
     if found:
-        LOG.warning("warning: %d of %d %s have %s that also appear in the training or "
-                    "validation data of the checkpoint, or of the backbone that it started from; "
-                    "if they are the same %s, these scores are too optimistic", len(found),
-                    len(subjects), who, ids, same)
+        LOG.warning("warning: %s%s", also_in_training(
+            scans, len(found), len(subjects), "",
+            "the checkpoint, or of the backbone that it started from"),
+            "these scores are too optimistic" if scored else
+            "their predictions are surer than those of others")
     for reason, names in untold.items():
         LOG.info("cannot tell whether %s of these %s were in the training of %s: %s",
-                 "more" if found else "any", who, ", ".join(names), reason)
+                 "more" if found else "any", subject_word(scans), ", ".join(names), reason)
 
 
 if __name__ == "__main__":

@@ -28,21 +28,22 @@ REMARK = """\
 def patient_key(out_dir: Path, resume: bool, before: bytes | None = None) -> bytes:
     """Return the key of a run: the one in its folder where it is resumed, `before`, or a new one.
 
-    `before` is that of the backbone it starts from: one key then tells the patients of both. A
-    resumed run without a key (of an earlier version, or stopped before it was written) gets one.
+    `before` is that of the backbone it starts from: one key then tells the patients of both. A run
+    that is resumed without a key (of an earlier version, or stopped before it was written) gets
+    one like a new run.
 
     Nothing is written: see `write_key`.
 
     Raises:
         UserError: the run's key is damaged, or cannot be read.
     """
-    if not resume:
-        return before or secrets.token_bytes(KEY_BYTES)
-    try:
-        key = read_key(out_dir)
-    except OSError as error:
-        raise UserError(f"{out_dir / KEY_FILE}: cannot be read ({error.strerror})") from None
-    return key or secrets.token_bytes(KEY_BYTES)
+    key = None
+    if resume:
+        try:
+            key = read_key(out_dir)
+        except OSError as error:
+            raise UserError(f"{out_dir / KEY_FILE}: cannot be read ({error.strerror})") from None
+    return key or before or secrets.token_bytes(KEY_BYTES)
 
 
 def write_key(out_dir: Path, key: bytes) -> None:
@@ -111,15 +112,14 @@ def key_mark(key: bytes) -> str:
 def hashed_patients(patients: Iterable[str], key: bytes, before: Iterable[str] = ()) -> dict:
     """Return what a checkpoint's `data` says of the patients whom it was trained on.
 
-    `patients`: their hashes, as splits.plain_patient writes them, sorted; `patient_key`: the key's
-    mark, None where there are none.
+    `patients`: their hashes, sorted; `patient_key`: the key's mark, None where there are none.
 
     Args:
-        patients: of the run.
+        patients: of the run, as splits.plain_patient writes them.
         key: of the run.
         before: hashes, made with the same key, of the patients of the checkpoint it started from.
     """
-    hashes = {hash_patient(plain_patient(patient), key) for patient in patients} | set(before)
+    hashes = {hash_patient(patient, key) for patient in patients} | set(before)
     return {"patients": sorted(hashes), "patient_key": key_mark(key) if hashes else None}
 
 

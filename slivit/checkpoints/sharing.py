@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 
 from slivit.checkpoints.header import CheckpointHeader, Validation
 from slivit.checkpoints.model_card import OPTIONS, WITHOUT_LABELS
-from slivit.checkpoints.subjects import UNKNOWN, subject_kind
-from slivit.checkpoints.timm_weights import find_timm_weights
+from slivit.checkpoints.subjects import starts_public, subject_kind
 from slivit.data.named_sets import set_and_size
+from slivit.data.scan_table import UNKNOWN
 from slivit.metrics.operating_point import choose, parse_rule
 from slivit.models.outputs import to_predictions
 
@@ -105,10 +105,7 @@ def _training(card: CheckpointHeader) -> dict:
         kept["augmentation"] = facts["augmentation"]
     if facts.get("backbone_data"):
         name = facts["backbone_data"].partition(" (hf://")[0]
-        of_timm = find_timm_weights(card.backbone)
-        plain = name.removesuffix(WITHOUT_LABELS)
-        known = (set_and_size(plain) or plain in (UNNAMED, OTHER_WEIGHTS)
-                 or (of_timm and name == of_timm.trained_on))
+        known = starts_public(card) or name.removesuffix(WITHOUT_LABELS) in (UNNAMED, OTHER_WEIGHTS)
         kept["backbone_data"] = name if known else OTHER_WEIGHTS
     if "options" in facts:
         kept["options"] = {name: value for name, value in facts["options"].items()

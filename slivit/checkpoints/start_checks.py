@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from slivit.checkpoints.pretrained import PretrainedBackbone
-from slivit.checkpoints.subjects import seen_in_training, words
+from slivit.checkpoints.subjects import also_in_training, seen_in_training, subject_word
 from slivit.config import Preprocess
 from slivit.data.scan_table import ScanTable
 from slivit.utils.log import LOG
@@ -16,19 +16,17 @@ def warn_of_seen(start: PretrainedBackbone, scans: ScanTable) -> None:
         start: the weights.
         scans: of the run.
     """
-    subjects = scans.subjects_of("test")
-    if start.card is None or not subjects:
+    if start.card is None or not len(scans.rows("test")):
         return
+    subjects = scans.subjects_of("test")
     seen = seen_in_training(scans, subjects, start.card, Path(start.source))
-    who, ids, same = words(scans.subject_kind)
     if seen.found:
-        LOG.warning("warning: %d of %d %s of test have %s that also appear in the training or "
-                    "validation data of the backbone %s, or of what it started from; if they are "
-                    "the same %s, the scores on test are too optimistic", len(seen.found),
-                    len(subjects), who, ids, start.source, same)
+        LOG.warning("warning: %sthe scores on test are too optimistic", also_in_training(
+            scans, len(seen.found), len(subjects), " of test",
+            f"the backbone {start.source}, or of what it started from"))
     if seen.untold:
         LOG.info("cannot tell whether %s%s of test were in the training of the backbone %s: %s",
-                 "more " * bool(seen.found), who, start.source, seen.untold)
+                 "more " * bool(seen.found), subject_word(scans), start.source, seen.untold)
 
 
 def tell_of_input(start: PretrainedBackbone, preprocess: Preprocess) -> None:

@@ -4,16 +4,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slivit.checkpoints.header import CheckpointHeader
+from slivit.checkpoints.model_card import WITHOUT_LABELS
 from slivit.checkpoints.patient_key import KEY_FILE, hashed_patients, key_mark, known_patients
+from slivit.checkpoints.timm_weights import find_timm_weights
 from slivit.data.named_sets import set_and_size
-from slivit.data.scan_table import ScanTable
+from slivit.data.scan_table import UNKNOWN, ScanTable
+from slivit.data.splits import plain_patient
 
-UNKNOWN = "unknown"  # kind of subjects where not all of them are known
+
+def subject_word(scans: ScanTable) -> str:
+    """Return what the subjects of a table are called."""
+    return "patients" if scans.subject_kind == "patients" else "scans"
 
 
-def words(kind: str | None) -> tuple[str, str, str]:
-    """Return what subjects of a kind are called, by what they are known, and who they are."""
-    return ("patients", "ids", "people") if kind == "patients" else ("scans", "names", "scans")
+def also_in_training(scans: ScanTable, found: int, total: int, where: str, what: str) -> str:
+    """Return in words that some subjects seem to be in a training; what follows is left to say.
+
+    Args:
+        scans: whose they are.
+        found: how many seem to be.
+        total: how many were looked for.
+        where: of which split they are, such as ` of test`.
+        what: the model that was trained.
+    """
+    patients = scans.subject_kind == "patients"
+    verbs = ("has an id that also appears", "have ids that also appear") if patients else (
+        "has a name that also appears", "have names that also appear")
+    return (f"{found} of {total} {subject_word(scans)}{where} {verbs[found != 1]} in the training "
+            f"or validation data of {what}; if they are the same "
+            f"{'people' if patients else 'scans'}, ")
 
 
 def subject_kind(card: CheckpointHeader) -> str | None:
@@ -24,10 +43,25 @@ def subject_kind(card: CheckpointHeader) -> str | None:
     """
     if "subjects" in card.data:
         return card.data["subjects"]
-    if card.data["patients"]:  # of earlier versions, these included
-        return "patients"
+    public = set_and_size(card.data["name"])
+    if card.data["patients"]:  # of earlier versions, which did not say what they could not tell
+        return "patients" if public or starts_public(card) else UNKNOWN
     had_patients = any(one["patients"] for one in card.training.get("cohort", {}).values())
-    return None if set_and_size(card.data["name"]) and not had_patients else UNKNOWN
+    return None if public and not had_patients else UNKNOWN
+
+
+def starts_public(card: CheckpointHeader) -> bool:
+    """Return whether a model's backbone started from nothing, a public set or timm's weights."""
+    name = (card.training.get("backbone_data") or "").partition(" (hf://")[0]
+    timm = find_timm_weights(card.backbone)
+    return bool(not name or set_and_size(name.removesuffix(WITHOUT_LABELS))
+                or (timm and name == timm.trained_on))
+
+
+def _written(scans: ScanTable, subjects: set[str]) -> set[str]:
+    """Return subjects as they are hashed: names of scans as they are, patients without variants."""
+    kind = scans.subject_kind
+    return {plain_patient(one) if kind == "patients" else f"{kind}\n{one}" for one in subjects}
 
 
 def subject_facts(scans: ScanTable, key: bytes, before: CheckpointHeader | None = None) -> dict:
@@ -49,7 +83,7 @@ def subject_facts(scans: ScanTable, key: bytes, before: CheckpointHeader | None 
         kind = subject_kind(before)
         kinds.add(kind if same or kind is None else UNKNOWN)
     kinds.discard(None)
-    facts = hashed_patients(scans.subjects_of("train", "val"), key, hashes)
+    facts = hashed_patients(_written(scans, scans.subjects_of("train", "val")), key, hashes)
     if kinds:
         facts["subjects"] = kinds.pop() if len(kinds) == 1 else UNKNOWN
     return facts
@@ -60,7 +94,7 @@ class Seen:
     """Who of some scans' people a checkpoint, or what it started from, has seen in training.
 
     Attributes:
-        found: those who were recognised.
+        found: those who were recognised, in some spelling.
         untold: why there may be others; empty where there are none.
     """
 
@@ -82,9 +116,12 @@ def seen_in_training(scans: ScanTable, subjects: set[str], card: CheckpointHeade
         UserError: the key beside it is damaged.
     """
     here, there = scans.subject_kind, subject_kind(card)
-    if not subjects or there is None:
+    if here is None or there is None:
         return Seen(set(), "")
-    found = known_patients(subjects, card.data, path)
+    if here == UNKNOWN:
+        return Seen(set(), f"{scans.name} has no patient column, and several rows have one name")
+    found = known_patients(subjects if here == "patients" else _written(scans, subjects),
+                           card.data, path)
     if found is None:
         return Seen(set(), f"the {KEY_FILE} of that training is not in its folder")
     if here == there:

@@ -30,6 +30,7 @@ from slivit.utils.errors import UserError, nearest
 SPLITS = ("train", "val", "test")
 MOST_GROUPS = 20
 MOST_SHOWN, LONGEST_HEAD = 6, 20  # labels of the cohort on the terminal, letters of a name
+UNKNOWN = "unknown"  # kind of subjects that cannot all be told apart
 DEFAULT_SIZE = {2: 224, 3: 256}  # pixels a side, images and volumes
 
 
@@ -233,16 +234,20 @@ class ScanTable:
     def subject_kind(self) -> str | None:
         """By what `subjects_of` knows people: `patients`, or names of `images` or `volumes`.
 
-        None for scans that are not of a table, such as a public set without patients.
+        `unknown` where several rows have one name; None for scans that are not of a table, such as
+        a public set without patients.
         """
         if self.patients is not None:
             return "patients"
-        named = isinstance(self.read, FileSource)
-        return {2: "images", 3: "volumes"}[self.ndim] if named else None
+        if not isinstance(self.read, FileSource):
+            return None
+        if len(set(self.ids)) < len(self.ids):
+            return UNKNOWN
+        return {2: "images", 3: "volumes"}[self.ndim]
 
     def subjects_of(self, *splits: str) -> set[str]:
         """Return who is in some splits: patients or, as rows then count as independent, scans."""
-        known = {"patients": self.patients, None: ()}.get(self.subject_kind, self.ids)
+        known = {"patients": self.patients, UNKNOWN: (), None: ()}.get(self.subject_kind, self.ids)
         return {known[row] for split in splits for row in self.rows(split)} if known else set()
 
     def save_split(self, path: Path) -> None:

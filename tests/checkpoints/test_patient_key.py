@@ -66,7 +66,7 @@ def said(volume_csv, messages):
 
 def test_numbers_of_patients_cannot_be_tried_on_a_checkpoint(binary_run):
     data = checkpoint.read(binary_run / "slivit.safetensors")[0].data
-    numbers = [f"{kind}{i}" for kind in "PI" for i in range(100)]
+    numbers = [f"{kind}{i}" for kind in "pi" for i in range(100)]
     assert len(data["patients"]) == 6 + 18  # of the volumes, and of the backbone's images
     assert not set(data["patients"]) & set(plain_hashes(*numbers))
     key = read_key(binary_run)
@@ -185,6 +185,9 @@ def test_a_key_is_kept_on_resume_and_refused_where_it_cannot_be_read(tmp_path, m
     assert patient_key(tmp_path, resume=True) == KEY
     assert patient_key(tmp_path, resume=False) != KEY
     assert patient_key(tmp_path / "new", resume=True) not in (KEY, None)
+    for resume in (False, True):  # a job that always says --resume begins like any other
+        assert patient_key(tmp_path / "new", resume, before=OTHER) == OTHER
+    assert patient_key(tmp_path, resume=True, before=OTHER) == KEY
 
     def denied(*args, **options):
         raise PermissionError(13, "Permission denied")
@@ -196,7 +199,7 @@ def test_a_key_is_kept_on_resume_and_refused_where_it_cannot_be_read(tmp_path, m
 def test_patients_are_known_however_a_spreadsheet_writes_them(tmp_path):
     key = KEY
     write_key(tmp_path, key)
-    data = hashed_patients(["007", "P9"], key)
+    data = hashed_patients(["7", "p9"], key)
     found = known_patients({"7", "7.0", "p9", "8"}, data, tmp_path / "x.safetensors")
     assert found == {"7", "7.0", "p9"}
 

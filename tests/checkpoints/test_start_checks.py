@@ -19,7 +19,8 @@ UNTOLD = "cannot tell whether patients of test were in the training of the backb
 
 def card_of(data, training=None, **facts):
     """Return what of a header is looked at, with this `data`."""
-    return SimpleNamespace(data={"name": "all.csv", **data}, training=training or {}, **facts)
+    return SimpleNamespace(data={"name": "all.csv", **data}, training=training or {},
+                           backbone=BACKBONE, **facts)
 
 
 def start_of(folder, card):
@@ -59,9 +60,20 @@ def test_without_patients_the_scans_themselves_are_known(tmp_path, messages):
     write_key(tmp_path, KEY)
     start = start_of(tmp_path, trained_on(["s1", "s2"], patients=False))
     warn_of_seen(start, scans_of("s1", "s3", patients=False))
-    assert ("1 of 2 scans of test have names that also appear in the training or validation data "
-            "of the backbone") in messages[-1]
+    assert ("1 of 2 scans of test has a name that also appears in the training or validation "
+            "data of the backbone") in messages[-1]
     assert "if they are the same scans, the scores on test are too optimistic" in messages[-1]
+
+
+def test_names_of_scans_are_exact_and_say_nothing_where_several_rows_have_one(tmp_path, messages):
+    write_key(tmp_path, KEY)
+    start = start_of(tmp_path, trained_on(["s_1", "Scan1"], patients=False))
+    warn_of_seen(start, scans_of("s_01", "scan1", patients=False))
+    assert not messages
+    warn_of_seen(start, scans_of("s_1", "s_1", patients=False))
+    assert messages[-1].endswith("here.csv has no patient column, and several rows have one name")
+    double = card_of(subject_facts(scans_of("a", "a", patients=False, split="train"), KEY))
+    assert subject_kind(double) == "unknown" and not double.data["patients"]
 
 
 @pytest.mark.parametrize(("before", "here", "why"), [
@@ -79,11 +91,12 @@ def test_what_cannot_be_told_of_one_training_cannot_be_told_after_the_next(tmp_p
     write_key(tmp_path, KEY)
     cohort = {"train": {"scans": 3, "patients": 3, "labels": {}}}
     shared = card_of({"patients": []}, {"cohort": cohort})
-    foreign = card_of(hashed_patients(["P9"], OTHER))
-    for first in (shared, foreign):
+    foreign = card_of({**hashed_patients(["p9"], OTHER), "subjects": "patients"})
+    old = card_of(hashed_patients(["p7"], KEY), {"backbone_data": "images.csv"})
+    for first in (shared, foreign, old):
         chain = trained_on(["P2"], before=trained_on(["P1"], before=first))
         warn_of_seen(start_of(tmp_path, chain), scans_of("P1", "P9"))
-        assert "1 of 2 patients of test have ids" in messages[-2]
+        assert "1 of 2 patients of test has an id" in messages[-2]
         assert messages[-1] == (
             f"{UNTOLD} {tmp_path}/b.safetensors: it does not record everyone on whom it, "
             "or a backbone before it, was trained").replace("whether", "whether more")
@@ -98,7 +111,7 @@ def test_a_public_set_without_patients_says_nothing(tmp_path, messages):
 
 def test_patients_of_what_a_run_started_from_are_kept_under_one_key():
     first, both = trained_on(["P1"]), trained_on(["P2"], before=trained_on(["P1"]))
-    assert set(both.data["patients"]) == set(hashed_patients(["P1", "P2"], KEY)["patients"])
+    assert set(both.data["patients"]) == set(hashed_patients(["p1", "p2"], KEY)["patients"])
     assert trained_on([], before=first).data == first.data
     assert both.data["patient_key"] == key_mark(KEY)
 
