@@ -29,10 +29,11 @@ from slivit.data.datasets import scan_training_set
 from slivit.data.decode_check import check_decoding
 from slivit.data.header_check import check_headers
 from slivit.data.load import load_scans, make_preprocess
-from slivit.data.scan_table import ScanTable, summarise
+from slivit.data.scan_table import ScanTable
 from slivit.data.slice_checks import check_rows, check_shown, check_slices, kept_out
 from slivit.data.slice_sets import SliceSampling, slice_training_set, whole_scans
 from slivit.data.splits import take_fraction
+from slivit.data.summary import summarise
 from slivit.data.targets import check_splits, describe_task, resolve_task
 from slivit.models.backbone import for_scratch
 from slivit.models.slivit import ImageClassifier

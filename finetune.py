@@ -31,8 +31,9 @@ from slivit.config import Target
 from slivit.data.datasets import scan_training_set
 from slivit.data.header_check import check_headers
 from slivit.data.load import load_scans, make_preprocess
-from slivit.data.scan_table import ScanTable, summarise
+from slivit.data.scan_table import ScanTable
 from slivit.data.splits import take_fraction
+from slivit.data.summary import summarise
 from slivit.data.targets import (
     check_splits,
     describe_task,

@@ -33,8 +33,9 @@ from slivit.data.named_sets import known_sets
 from slivit.data.parallel import in_threads
 from slivit.data.ratio import SPLIT_RATIO, parse_ratio
 from slivit.data.readers import Header, ReadError, readable_kinds
-from slivit.data.scan_table import FileSource, ScanTable, summarise
+from slivit.data.scan_table import FileSource, ScanTable
 from slivit.data.splits import Splitting, in_several
+from slivit.data.summary import summarise
 from slivit.data.transforms import pick_slices, to_uint8, window_range
 from slivit.report.contact_sheet import Row, draw_sheet
 from slivit.utils.cells import write_table

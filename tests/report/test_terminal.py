@@ -7,7 +7,7 @@ import pytest
 from helpers import label_scans
 
 from slivit.config import Target
-from slivit.data.scan_table import summarise
+from slivit.data.summary import summarise
 from slivit.data.targets import describe_task
 from slivit.metrics.comparison import compare
 from slivit.metrics.evaluation import evaluate

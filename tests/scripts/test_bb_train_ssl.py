@@ -11,8 +11,8 @@ from helpers import (
     RUN_3D,
     absolute_table,
     scan_pixels,
+    train_without_labels,
     without_key,
-    write_image,
     write_meta,
 )
 
@@ -32,12 +32,6 @@ from slivit.utils.errors import UserError
 
 FILES = {"manifest.csv", "config.json", "patient_key.txt", "split.csv", "log.csv", "history.png",
          "last.pt", "backbone.safetensors"}
-SSL = ["--task", "ssl", *RUN_2D, "--quiet"]
-
-
-def train(table, out, *more):
-    bb_train.main(["--meta_csv", str(table), *SSL, "--out_dir", str(out), *more])
-
 
 @pytest.fixture(scope="module")
 def command():
@@ -50,7 +44,7 @@ def command():
 def run(command, volume_csv, tmp_path_factory):
     """What it leaves of the volumes."""
     out = tmp_path_factory.mktemp("runs") / "ssl"
-    train(volume_csv, out, *command)
+    train_without_labels(volume_csv, out, *command)
     return out
 
 
@@ -85,12 +79,12 @@ def test_killed_within_an_epoch_and_resumed_it_gives_the_same(run, command, volu
     monkeypatch.setattr(steps, "update_weights", die)
     monkeypatch.setattr(steps, "SAVE_SECONDS", 0)
     with pytest.raises(KeyboardInterrupt):
-        train(volume_csv, tmp_path, *command)
+        train_without_labels(volume_csv, tmp_path, *command)
     monkeypatch.undo()
     saved = torch.load(tmp_path / "last.pt", weights_only=True)
     assert (saved["progress"]["epoch"], saved["progress"]["step"]) == (2, 1)
     assert "projector.0.weight" in saved["model"]
-    train(volume_csv, tmp_path, *command, "--resume", "--n_cpu", "1")
+    train_without_labels(volume_csv, tmp_path, *command, "--resume", "--n_cpu", "1")
     assert without_key(tmp_path / "backbone.safetensors") == without_key(
         run / "backbone.safetensors")
     logs = [pd.read_csv(folder / "log.csv").drop(columns="seconds") for folder in (run, tmp_path)]
@@ -127,8 +121,8 @@ def test_patients_and_data_of_every_training_are_known_at_the_end(run, image_csv
     assert set(first.data["patients"]) < set(second.data["patients"])
     seen = known_patients({"P0", "I0", "I9"}, second.data, tmp_path / "second/x.safetensors")
     assert seen == {"P0", "I0"}  # I9 is in test
-    train(image_csv, tmp_path / "third", "--n_epochs", "1", "--weights",
-          str(tmp_path / "second/backbone.safetensors"))
+    train_without_labels(image_csv, tmp_path / "third", "--n_epochs", "1", "--weights",
+                         str(tmp_path / "second/backbone.safetensors"))
     facts = dict(card_rows(checkpoint.read(tmp_path / "third/backbone.safetensors")[0]))
     assert facts["Predicts"] == "nothing: its last training was without labels"
     assert facts["Backbone pre-trained on"] == "images.csv, after volumes.csv, without labels"
@@ -159,15 +153,16 @@ def images(image_csv, tmp_path_factory):
 
 def test_rows_without_split_and_label_train_unless_their_patient_is_kept_out(images, tmp_path,
                                                                              capsys):
-    train(images, tmp_path / "out", "--n_epochs", "1", "--backbone", "convnext_atto_bn")
+    train_without_labels(images, tmp_path / "out", "--n_epochs", "1", "--backbone",
+                         "convnext_atto_bn")
     text = capsys.readouterr().out
     assert ("kept out of what is learned from: 12 scans of 12 patients in validation and test, and "
             "2 scans without a split, of the same patients or files") in text
     split = pd.read_csv(tmp_path / "out/split.csv")["split"]
     assert split[:3].tolist() == ["unused", "unused", "train"]
     assert split.value_counts().to_dict() == {"train": 10, "val": 6, "test": 6, "unused": 2}
-    bb_train.main(["--meta_csv", str(images), *SSL, "--n_epochs", "1", "--out_dir",
-                   str(tmp_path / "fraction"), "--train_fraction", "0.5"])
+    train_without_labels(images, tmp_path / "fraction", "--n_epochs", "1", "--train_fraction",
+                         "0.5")
     card, _ = checkpoint.read(tmp_path / "fraction/backbone.safetensors")
     assert card.training["cohort"]["train"]["scans"] == 5
 
@@ -192,8 +187,8 @@ def test_a_table_of_volumes_without_labels_and_splits_then_a_training_with_label
     for k in range(8):
         np.save(tmp_path / f"{k}.npy", scan_pixels(rng, False, (4, 40, 40)))
     table = write_meta(tmp_path / "v.csv", F_Name=range(8), Path=[f"{k}.npy" for k in range(8)])
-    train(table, tmp_path / "ssl", "--n_epochs", "1", "--split_ratio", "0.5,0.5,0", "--cache_dir",
-          str(tmp_path / "cache"))
+    train_without_labels(table, tmp_path / "ssl", "--n_epochs", "1", "--split_ratio", "0.5,0.5,0",
+                         "--cache_dir", str(tmp_path / "cache"))
     assert len(list((tmp_path / "cache").rglob("*.npy"))) == 8
     bb_train.main(["--meta_csv", str(image_csv), "--weights",
                    str(tmp_path / "ssl/backbone.safetensors"), *RUN_2D[4:], "--n_epochs", "1",
@@ -227,79 +222,7 @@ def test_options_that_do_not_go_together_are_refused(options, messages, tmp_path
     assert not (tmp_path / "out").exists()
 
 
-def one_slice(folder):
-    """Volumes of one slice each."""
-    for k in range(6):
-        np.save(folder / f"{k}.npy", np.arange(1600).reshape(1, 40, 40))
-    return {"Path": [f"{k}.npy" for k in range(6)], "Split": ["train"] * 4 + ["val"] * 2}
-
-
-def grey(folder):
-    """Images of one grey value."""
-    for k in range(6):
-        write_image(folder / f"{k}.png", np.full((40, 40), 9 * k, np.uint8))
-    return {"Path": [f"{k}.png" for k in range(6)], "Split": ["train"] * 4 + ["val"] * 2}
-
-
-def grey_validation(folder):
-    """Images of which those of validation have one grey value."""
-    table = grey(folder)
-    for k in range(4):
-        write_image(folder / table["Path"][k], np.arange(1600).reshape(40, 40).astype(np.uint8))
-    return table
-
-
-def all_kept_out(folder):
-    """Images of patients in validation and test."""
-    return grey(folder) | {"Split": ["", "", "val", "val", "test", "test"], "pid": list("abbbaa")}
-
-
-def one_varied_slice(folder):
-    """Volumes of which one slice shows something, so that neighbours have nothing to show."""
-    volume = np.zeros((4, 40, 40))
-    volume[1] = np.arange(1600).reshape(40, 40)
-    for k in range(6):
-        np.save(folder / f"{k}.npy", volume)
-    return {"Path": [f"{k}.npy" for k in range(6)], "Split": ["train"] * 4 + ["val"] * 2}
-
-
-def one_to_learn_from(folder):
-    """An image in training, one in validation."""
-    return {name: column[3:5] for name, column in grey(folder).items()}
-
-
-@pytest.mark.parametrize(("make", "message"), [
-    (one_slice, "all 6 volumes have one slice, but the two views of a pair are of neighbouring"),
-    (grey, "all 4 scans to learn from have one grey value in the window percentile"),
-    (grey_validation, "all 2 scans of validation have one grey value in the window percentile"),
-    (all_kept_out, "no scan is left to learn from: 4 scans of 2 patients in validation and test, "
-                   "and 2 scans without a split, of the same patients or files, are kept out"),
-    (one_to_learn_from, "(?s)1 image in the split train, expected at least 2.*1 image in the split "
-                        "val"),
-])
-def test_scans_that_teach_nothing_are_refused(make, message, tmp_path):
-    columns = make(tmp_path)
-    table = write_meta(tmp_path / "t.csv", F_Name=range(len(columns["Path"])), **columns)
-    with pytest.raises(UserError, match=message):
-        train(table, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(("val", "options", "message"), [
-    (2, ("--b_size", "1"), "4 scans to learn from, alone in a batch, with a single slice that "
-                           "shows anything: 0, 1, 2, 3. .*: omit --b_size, or give more"),
-    (1, (), "1 scan of validation, alone in a batch, with a single slice that shows anything: 5. "
-            ".*: put more scans into the split val")])
-def test_a_batch_of_one_that_headers_do_not_tell_is_refused(val, options, message, tmp_path):
-    columns = one_varied_slice(tmp_path)
-    columns["Split"] = ["train"] * (6 - val) + ["val"] * val
-    table = write_meta(tmp_path / "t.csv", F_Name=range(6), **columns)
-    with pytest.raises(UserError, match=message):
-        train(table, tmp_path / "out", *options)
-    assert not (tmp_path / "out").exists()
-
-
 def test_several_processes_are_refused(image_csv, tmp_path, monkeypatch):
     monkeypatch.setattr(session, "join_world", lambda device: ProcessGroup(0, 2))
     with pytest.raises(UserError, match="--task ssl: found 2 processes, expected 1"):
-        train(image_csv, tmp_path / "out")
+        train_without_labels(image_csv, tmp_path / "out")

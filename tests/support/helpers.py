@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
+import bb_train
 import evaluate
 from slivit.config import FitOptions, IntegratorConfig, Preprocess
 from slivit.data.batch import model_inputs
@@ -221,3 +222,9 @@ def same_run(a, b, weights="slivit.safetensors"):
     assert without_key(a / weights) == without_key(b / weights)
     logs = [pd.read_csv(folder / "log.csv").drop(columns="seconds") for folder in (a, b)]
     assert logs[0].equals(logs[1])
+
+
+def train_without_labels(table, out, *more):
+    """Run bb_train.py --task ssl on a table."""
+    bb_train.main(["--meta_csv", str(table), "--task", "ssl", *RUN_2D, "--quiet", "--out_dir",
+                   str(out), *more])
